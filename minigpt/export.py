@@ -1,0 +1,128 @@
+"""To and from Transformers: a GPT-2-shaped model is a ``GPT2LMHeadModel`` with its weights renamed.
+
+    to_gpt2(model).save_pretrained(directory)
+    AutoModelForCausalLM.from_pretrained(directory)
+
+Transformers is imported when a function is called: a model can be trained and used without it.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from minigpt.config import GPTConfig
+from minigpt.files import model_from_state
+from minigpt.model import GPT
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+# Our modules in a block and theirs. Theirs are "Conv1D": the weight is (in, out), ours is (out, in).
+NORMS = {"norm1": "ln_1", "norm2": "ln_2"}
+MATRICES = {"attn.qkv": "attn.c_attn", "attn.proj": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}
+
+
+def why_not_gpt2(config: GPTConfig) -> str | None:
+    """What keeps a model from being a GPT-2, in a few words; None where nothing does.
+
+    A model without biases is one: GPT-2's biases are then zero.
+    """
+    obstacles = {
+        f"{config.position} positions": config.position != "learned",
+        "post-norm blocks": config.norm != "pre",
+        f"{config.kv_heads} key/value heads": config.kv_heads != config.n_head,
+        f"a window of {config.window}": config.window is not None,
+        f"{config.n_future} prediction heads": config.n_future != 1,
+    }
+    return next((name for name, present in obstacles.items() if present), None)
+
+
+def to_gpt2(model: GPT) -> "GPT2LMHeadModel":
+    """The same model as Transformers' ``GPT2LMHeadModel``, in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: the architecture is not GPT-2's.
+    """
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = model.config
+    if obstacle := why_not_gpt2(config):
+        raise ValueError(f"GPT-2 has no {obstacle}: this model cannot be exported as one")
+    shape = GPT2Config(
+        vocab_size=config.vocab_size,
+        n_positions=config.context,
+        n_embd=config.d_model,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_inner=config.ff_dim,
+        resid_pdrop=config.dropout,
+        embd_pdrop=config.dropout,
+        attn_pdrop=config.dropout,
+        tie_word_embeddings=config.tie_weights,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):  # it draws weights that are then overwritten
+        exported = GPT2LMHeadModel(shape)
+    target = exported.state_dict()
+    state = {name: torch.zeros_like(weight) for name, weight in target.items()}
+    state |= _to_theirs(model)
+    exported.load_state_dict(state)
+    return exported.eval()
+
+
+def _to_theirs(model: GPT) -> dict[str, Tensor]:
+    ours = {name: weight.detach().cpu() for name, weight in model.state_dict().items()}
+    state = {
+        "transformer.wte.weight": ours["token_embedding.weight"],
+        "transformer.wpe.weight": ours["position_embedding.weight"],
+        "lm_head.weight": ours["unembedding.weight"],
+    }
+    for name, weight in ours.items():
+        place, _, kind = name.rpartition(".")
+        if place == "final_norm":
+            state[f"transformer.ln_f.{kind}"] = weight
+        elif place.startswith("blocks."):
+            _, layer, module = place.split(".", 2)
+            their = (NORMS | MATRICES)[module]
+            state[f"transformer.h.{layer}.{their}.{kind}"] = weight.T if weight.ndim == 2 else weight
+    return state
+
+
+def from_gpt2(theirs: "GPT2LMHeadModel") -> GPT:
+    """A ``GPT2LMHeadModel`` as a model of this package, in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: a variant of GPT-2 that this package does not have.
+    """
+    c = theirs.config
+    if c.model_type != "gpt2" or c.activation_function not in ("gelu_new", "gelu_pytorch_tanh"):
+        raise ValueError(f"not a GPT-2 with its tanh-approximated GELU: {c.model_type}, {c.activation_function}")
+    if not c.scale_attn_weights or c.scale_attn_by_inverse_layer_idx or c.layer_norm_epsilon != 1e-5:
+        raise ValueError("this GPT-2 scales its attention or its norms in another way")
+    config = GPTConfig(
+        n_layer=c.n_layer,
+        n_head=c.n_head,
+        d_model=c.n_embd,
+        context=c.n_positions,
+        vocab_size=c.vocab_size,
+        d_ff=c.n_inner,
+        tie_weights=c.tie_word_embeddings,
+        dropout=c.resid_pdrop,
+    )
+    source = {name: weight.detach().cpu().float() for name, weight in theirs.state_dict().items()}
+    state = {
+        "token_embedding.weight": source["transformer.wte.weight"],
+        "position_embedding.weight": source["transformer.wpe.weight"],
+        "final_norm.weight": source["transformer.ln_f.weight"],
+        "final_norm.bias": source["transformer.ln_f.bias"],
+    }
+    if not config.tie_weights:
+        state["unembedding.weight"] = source["lm_head.weight"]
+    for layer in range(config.n_layer):
+        for ours, their in (NORMS | MATRICES).items():
+            for kind in ("weight", "bias"):
+                weight = source[f"transformer.h.{layer}.{their}.{kind}"]
+                state[f"blocks.{layer}.{ours}.{kind}"] = weight.T if weight.ndim == 2 else weight
+    return model_from_state(config, state)

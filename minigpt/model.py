@@ -1,0 +1,258 @@
+"""A decoder-only Transformer that can be read from top to bottom.
+
+What one class covers, each by a field of ``GPTConfig``:
+
+- pre-norm (GPT-2, Radford et al., 2019) and post-norm (GPT-1, Radford et al., 2018) blocks;
+- tied and untied output embeddings (Press & Wolf, 2017, https://arxiv.org/abs/1608.05859);
+- learned, sinusoidal (https://arxiv.org/abs/1706.03762), rotary (https://arxiv.org/abs/2104.09864) or no positions;
+- multi-head, grouped-query (https://arxiv.org/abs/2305.13245) and multi-query attention (https://arxiv.org/abs/1911.02150);
+- sliding windows (https://arxiv.org/abs/2004.05150), computed in blocks so that masked blocks cost nothing;
+- bidirectional prefixes (https://arxiv.org/abs/1910.10683), a key/value cache, and attention maps on request.
+
+Shapes: see the legend in ``minigpt.config``.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minigpt.cache import KVCache
+from minigpt.config import GPTConfig
+from minigpt.masks import causal_mask, prefix_mask, window_mask
+from minigpt.positions import rope_tables, rotate, sinusoidal
+from minigpt.window import windowed_attention
+
+Rope = tuple[Tensor, Tensor]
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention with G key/value heads shared by H query heads (Ainslie et al., 2023)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.n_head, config.kv_heads, config.head_dim
+        self.window, self.dropout = config.window, config.dropout
+        width = (self.heads + 2 * self.kv_heads) * self.head_dim
+        self.qkv = nn.Linear(config.d_model, width, bias=config.bias)
+        self.proj = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+
+    def forward(
+        self,
+        x: Tensor,  # (B, T, C)
+        *,
+        rope: Rope | None = None,
+        mask: Tensor | None = None,  # None: causal, in the window if there is one
+        cache: KVCache | None = None,
+        layer: int = 0,
+        maps: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Attend; (B, T, C) → (B, T, C). With ``maps``, also append the weights (B, H, T, S)."""
+        B, T, C = x.shape
+        q, k, v = self.qkv(x).split([self.heads * self.head_dim, *[self.kv_heads * self.head_dim] * 2], dim=-1)
+        q = q.view(B, T, self.heads, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+        k = k.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)  # (B, G, T, D)
+        v = v.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        if cache is not None:
+            k, v = cache.update(layer, k, v)  # (B, G, S, D)
+        y = self._attend(q, k, v, mask, maps)
+        return self.proj(y.transpose(1, 2).reshape(B, T, C))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, maps: list[Tensor] | None) -> Tensor:
+        T, S = q.shape[2], k.shape[2]
+        dropout = self.dropout if self.training else 0.0
+        if maps is not None:
+            weights = attention_weights(q, k, self._mask(T, S, q.device) if mask is None else mask)
+            maps.append(weights)
+            values = v.repeat_interleave(self.heads // self.kv_heads, dim=1)
+            return F.dropout(weights, dropout, self.training) @ values
+        if mask is None and self.window is not None:
+            if T == 1:  # decoding: the window is the last W keys
+                k, v = k[:, :, -self.window :], v[:, :, -self.window :]
+            elif T == S > self.window and not dropout:
+                return windowed_attention(q, k, v, self.window)
+            else:
+                mask = self._mask(T, S, q.device)
+        elif mask is None and 1 < T < S:
+            mask = self._mask(T, S, q.device)
+        gqa = self.kv_heads != self.heads
+        causal = mask is None and T == S
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, enable_gqa=gqa)
+
+    def _mask(self, n_query: int, n_key: int, device: torch.device) -> Tensor:
+        if self.window is None:
+            return causal_mask(n_query, n_key, device=device)
+        return window_mask(n_query, self.window, n_key, device=device)
+
+
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """softmax(q kᵀ / √D + mask), (B, H, T, D) and (B, G, S, D) → (B, H, T, S).
+
+    Vaswani et al. (2017), equation 1. The mask is applied to the scores, before the softmax, so that rows sum to 1.
+    """
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+
+
+class MLP(nn.Module):
+    """Two layers with GPT-2's tanh-approximated GELU between them."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.ff_dim, bias=config.bias)
+        self.down = nn.Linear(config.ff_dim, config.d_model, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) → (B, T, C)."""
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward around a residual stream; the norm before or after each."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.pre_norm = config.norm == "pre"
+        self.norm1 = nn.LayerNorm(config.d_model, bias=config.bias)
+        self.attn = CausalSelfAttention(config)
+        self.norm2 = nn.LayerNorm(config.d_model, bias=config.bias)
+        self.mlp = MLP(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rope: Rope | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        layer: int = 0,
+        maps: list[Tensor] | None = None,
+    ) -> Tensor:
+        """(B, T, C) → (B, T, C)."""
+        if self.pre_norm:
+            x = x + self.drop(self.attn(self.norm1(x), rope=rope, mask=mask, cache=cache, layer=layer, maps=maps))
+            return x + self.drop(self.mlp(self.norm2(x)))
+        x = self.norm1(x + self.drop(self.attn(x, rope=rope, mask=mask, cache=cache, layer=layer, maps=maps)))
+        return self.norm2(x + self.drop(self.mlp(x)))
+
+
+class GPT(nn.Module):
+    """The whole model: embeddings, L blocks, final norm, unembedding.
+
+    Raises:
+        ValueError: ``config.vocab_size`` is still 0.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        if config.vocab_size < 1:
+            raise ValueError("vocab_size is 0: set it from the tokenizer before building the model")
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = nn.Embedding(config.context, config.d_model) if config.position == "learned" else None
+        self.drop = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        # Post-norm blocks end in a norm of their own; without this one, pre-norm logits grow with depth.
+        self.final_norm = nn.LayerNorm(config.d_model, bias=config.bias) if config.norm == "pre" else nn.Identity()
+        self.unembedding = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_weights:
+            self.unembedding.weight = self.token_embedding.weight
+        self._init_weights()
+        # One linear map per later token, before the shared unembedding (Gloeckle et al., 2024, section 2). Built last
+        # and from zeros: the trunk of every n_future draws the same numbers, and is at first trained by head 1 alone.
+        # Heads that start as the identity would all agree, and pull the trunk to the average of n tokens.
+        heads = (nn.Linear(config.d_model, config.d_model, bias=config.bias) for _ in range(config.n_future - 1))
+        self.future = nn.ModuleList(heads)
+        for weight in self.future.parameters():
+            nn.init.zeros_(weight)
+
+    def _init_weights(self) -> None:
+        """Normal weights, zero biases, less variance where a block writes into the residual stream.
+
+        Radford et al. (2018), section 4.1, take 0.02 at width 768. Signals keep their size over C inputs when the
+        standard deviation goes with 1/√C; at width 64 a fixed 0.02 costs a third of a short training.
+        """
+        std = 0.02 * math.sqrt(768 / self.config.d_model)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 1:
+                nn.init.constant_(weight, 1.0 if "norm" in name and name.endswith("weight") else 0.0)
+            elif name.endswith(("proj.weight", "down.weight")):  # Radford et al. (2019), section 2.3
+                nn.init.normal_(weight, std=std / math.sqrt(2 * self.config.n_layer))
+            else:
+                nn.init.normal_(weight, std=std)
+
+    def hidden(
+        self,
+        tokens: Tensor,  # (B, T) int64
+        *,
+        cache: KVCache | None = None,
+        prefix: int | Tensor = 0,
+        mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Final hidden states (B, T, C).
+
+        ``prefix`` makes the first positions bidirectional (one length, or one per sequence). ``mask`` replaces the
+        causal mask altogether (True where a query attends). ``cache`` is read and advanced: ``tokens`` are then
+        the next ones. ``maps`` collects the attention weights of each layer, (B, H, T, S).
+
+        Raises:
+            ValueError: more positions than learned embeddings, or a prefix together with a filled cache or window.
+        """
+        start = cache.length if cache is not None else 0
+        T = tokens.shape[1]
+        mask = self._prefix_mask(T, prefix, start, tokens.device) if mask is None else mask
+        x, rope = self._embed(tokens, start)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rope=rope, mask=mask, cache=cache, layer=layer, maps=maps)
+        if cache is not None:
+            cache.advance(T)
+        return self.final_norm(x)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        cache: KVCache | None = None,
+        prefix: int | Tensor = 0,
+        mask: Tensor | None = None,
+        maps: list[Tensor] | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Logits of the next token at each position, (B, T) → (B, T, V); (B, 1, V) with ``last_only``."""
+        h = self.hidden(tokens, cache=cache, prefix=prefix, mask=mask, maps=maps)
+        return self.unembedding(h[:, -1:] if last_only else h)
+
+    def future_logits(self, h: Tensor, step: int) -> Tensor:
+        """Logits for the token ``step`` places ahead (1 is the next), from hidden states (B, T, C)."""
+        return self.unembedding(h if step == 1 else self.future[step - 2](h))
+
+    def _embed(self, tokens: Tensor, start: int) -> tuple[Tensor, Rope | None]:
+        T, config = tokens.shape[1], self.config
+        positions = torch.arange(start, start + T, device=tokens.device)
+        x = self.token_embedding(tokens)  # (B, T, C)
+        rope = None
+        if self.position_embedding is not None:
+            if start + T > config.context:
+                raise ValueError(f"{start + T} positions, but only {config.context} have a learned embedding")
+            x = x + self.position_embedding(positions)
+        elif config.position == "sinusoidal":
+            # Vaswani et al. (2017), section 3.4: without the factor, sinusoids of amplitude 1 drown the tokens.
+            x = x * math.sqrt(config.d_model) + sinusoidal(positions, config.d_model).to(x.dtype)
+        elif config.position == "rope":
+            rope = rope_tables(positions / config.rope_scale, config.head_dim, config.rope_base)
+        return self.drop(x), rope
+
+    def _prefix_mask(self, T: int, prefix: int | Tensor, start: int, device: torch.device) -> Tensor | None:
+        if isinstance(prefix, int) and prefix == 0:
+            return None
+        if self.config.window is not None:
+            raise ValueError("a bidirectional prefix and a sliding window exclude each other")
+        if start:
+            raise ValueError("the prefix must be read in one pass, into an empty cache")
+        return prefix_mask(T, prefix, device=device)

@@ -1,0 +1,40 @@
+"""How good a written text is, as far as that can be counted."""
+
+import re
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from minigpt.evaluate import evaluating
+from minigpt.model import GPT
+
+
+def continuation_nll(scorer: GPT, texts: Tensor, start: int, batch_size: int = 64) -> Tensor:
+    """Mean negative log-likelihood of tokens ``start`` … T - 1 of each text, (N, T) → (N,) nats per token.
+
+    The tokens before ``start`` are read, not scored: they are the prompt, which no method wrote.
+
+    Raises:
+        ValueError: nothing to score, or nothing before it.
+    """
+    if not 1 <= start < texts.shape[1]:
+        raise ValueError(f"start must be from 1 to {texts.shape[1] - 1}, got {start}")
+    found = []
+    with torch.inference_mode(), evaluating(scorer):
+        for rows in torch.split(texts, batch_size):
+            log_p = scorer(rows[:, :-1]).float().log_softmax(dim=-1)
+            losses = -log_p.gather(-1, rows[:, 1:, None])[..., 0]  # (B, T - 1)
+            found.append(losses[:, start - 1 :].mean(dim=1))
+    return torch.cat(found)
+
+
+def inner_words(text: str) -> list[str]:
+    """Words in lower case, without the first and the last, which a piece of text may have cut in half."""
+    return re.findall(r"[^\W\d_]+", text.lower())[1:-1]
+
+
+def known_words(texts: Sequence[str], vocabulary: Collection[str]) -> float:
+    """Share of the inner words of several texts that occur in a vocabulary; 0 where there are none."""
+    found = [word for text in texts for word in inner_words(text)]
+    return sum(word in vocabulary for word in found) / len(found) if found else 0.0

@@ -1,0 +1,133 @@
+"""Comparing models that were trained with several seeds: what differs, and what is noise."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Verdict = Literal["lower", "higher", "noise", "one seed"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``other`` minus ``baseline``, in the unit of the values.
+
+    ``verdict`` says where ``other`` lies: "lower" or "higher" when the interval excludes zero, "noise" when it
+    does not, "one seed" when a side has a single value and nothing can be said about noise.
+    """
+
+    difference: float
+    std_error: float  # of the difference; infinite with one seed
+    interval: tuple[float, float]
+    verdict: Verdict
+    baseline: tuple[float, float]  # mean and standard deviation
+    other: tuple[float, float]
+    seeds: tuple[int, int]  # how many values: baseline, other
+    confidence: float
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n - 1); the deviation of a single value is given as 0.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("the mean of no values is not defined")
+    array = np.asarray(values, dtype=np.float64)
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
+
+
+def compare(baseline: Sequence[float], other: Sequence[float], *, confidence: float = 0.95) -> Comparison:
+    """Welch's interval for the difference of two means with unequal variances.
+
+    Source: Welch (1947), "The generalization of Student's problem when several different population variances
+    are involved", Biometrika 34. Infinite values and NaN are refused: a diverged run is not a measurement.
+
+    Raises:
+        ValueError: no values, or values that are not finite.
+    """
+    if not all(map(math.isfinite, (*baseline, *other))):
+        raise ValueError(f"cannot compare values that are not finite: {list(baseline)} and {list(other)}")
+    (mean_a, std_a), (mean_b, std_b) = mean_std(baseline), mean_std(other)
+    verdict: Verdict
+    difference, counts = mean_b - mean_a, (len(baseline), len(other))
+    if min(counts) < 2:
+        error, interval, verdict = math.inf, (-math.inf, math.inf), "one seed"
+    else:
+        error, freedom = _welch(std_a**2 / counts[0], std_b**2 / counts[1], counts)
+        half = student_t_quantile(0.5 + confidence / 2, freedom) * error if error else 0.0
+        interval = (difference - half, difference + half)
+        verdict = "lower" if interval[1] < 0 else "higher" if interval[0] > 0 else "noise"
+    return Comparison(
+        difference=difference,
+        std_error=error,
+        interval=interval,
+        verdict=verdict,
+        baseline=(mean_a, std_a),
+        other=(mean_b, std_b),
+        seeds=counts,
+        confidence=confidence,
+    )
+
+
+def _welch(a: float, b: float, counts: tuple[int, int]) -> tuple[float, float]:
+    """Standard error and Satterthwaite's degrees of freedom from the squared errors of two means."""
+    if a + b == 0.0:
+        return 0.0, math.inf
+    return math.sqrt(a + b), (a + b) ** 2 / (a**2 / (counts[0] - 1) + b**2 / (counts[1] - 1))
+
+
+def student_t_quantile(probability: float, freedom: float) -> float:
+    """The t with P(T <= t) = ``probability`` for Student's distribution, by bisection of its integral.
+
+    With t = √ν tan θ the density becomes proportional to cos^(ν-1) θ on (-π/2, π/2), which is integrated by the
+    trapezoidal rule.
+
+    Raises:
+        ValueError: ``probability`` outside (0, 1), or ``freedom`` below 1.
+    """
+    if not 0.0 < probability < 1.0 or freedom < 1.0:
+        raise ValueError(f"need 0 < probability < 1 and freedom >= 1, got {probability} and {freedom}")
+    theta = np.linspace(-math.pi / 2, math.pi / 2, 20_001)
+    # e^(log) rather than a power: cos is a rounding error below 0 at the ends.
+    density = np.exp((freedom - 1.0) * np.log(np.clip(np.cos(theta), 1e-300, None)))
+    cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    angle = np.interp(probability, cumulative / cumulative[-1], theta)
+    return float(math.sqrt(freedom) * math.tan(angle))
+
+
+def format_mean_std(values: Sequence[float], digits: int = 3) -> str:
+    """``"1.234 ± 0.005"``, or ``"1.234 (one seed)"``."""
+    mean, std = mean_std(values)
+    return f"{mean:.{digits}f} ± {std:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f} (one seed)"
+
+
+def describe(
+    comparison: Comparison,
+    other: str,
+    baseline: str,
+    *,
+    quantity: str = "validation loss",
+    unit: str = "nats",
+    digits: int = 3,
+) -> str:
+    """The sentence that the data allow: a difference inside the noise is called noise.
+
+    ``describe(compare(learned, rope), "RoPE", "learned positions")`` may give "The validation loss of RoPE is
+    0.130 nats lower than that of learned positions (95% interval −0.145 to −0.115, 3 seeds each)."
+    """
+    c, unit = comparison, f" {unit}" if unit else ""
+    size = f"{abs(c.difference):.{digits}f}{unit}"
+    direction = "lower" if c.difference < 0 else "higher"
+    subject = f"The {quantity} of {other}"
+    if c.verdict == "one seed":
+        return f"{subject} is {size} {direction} than that of {baseline}, with one seed: whether that is noise is open."
+    seeds = f"{c.seeds[0]} seeds each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} seeds"
+    low, high = c.interval
+    evidence = f"({c.confidence:.0%} interval {low:+.{digits}f} to {high:+.{digits}f}, {seeds})".replace("-", "−")
+    if c.verdict == "noise":
+        return f"{subject} and that of {baseline} differ by {size} at the mean, which is inside the noise {evidence}."
+    return f"{subject} is {size} {direction} than that of {baseline} {evidence}."

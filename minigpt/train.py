@@ -1,0 +1,350 @@
+"""One recipe, one model: AdamW, warm-up and cosine, gradient clipping, checkpoints.
+
+The weights are a function of (configuration, training configuration, tokens, seed, device type, library version)
+and of nothing else: batches, dropout and the draws of an objective are derived from (seed, step), so a training
+that was killed goes on from its last checkpoint and ends with the very same bits.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from minigpt.checkpoint import Checkpoints
+from minigpt.config import GPTConfig
+from minigpt.data import Windows, derive_seed
+from minigpt.evaluate import evaluate
+from minigpt.files import load_state, model_state
+from minigpt.model import GPT
+from minigpt.objectives import OBJECTIVES
+
+Curves = dict[str, list[float]]
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained. The defaults suit character models of up to a few million parameters.
+
+    ``objective`` names a function of ``minigpt.objectives``; ``objective_args`` are its numbers, as pairs so that the
+    whole stays hashable. ``threads`` is part of the recipe because sums in another order give other weights.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    steps: int
+    batch_size: int = 32  # sequences
+    learning_rate: float = 6e-3  # after the warm-up; for a width of 64, wider models want less, about as 1 / width
+    min_learning_rate_ratio: float = 0.05  # at the last step, of learning_rate
+    warmup_steps: int | None = None  # None: a tenth of the steps
+    weight_decay: float = 0.1  # of matrices only
+    beta1: float = 0.9
+    beta2: float = 0.99
+    grad_clip: float = 1.0  # norm of all gradients together; 0 does not clip
+    objective: str = "causal"
+    objective_args: tuple[tuple[str, Any], ...] = ()
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay fp32
+    compile: bool = False
+    threads: int = 1
+    eval_every: int | None = None  # steps; None: an eighth of them
+    snapshots: Literal["none", "epoch"] = "none"
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "batch_size", "threads"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        for field in ("learning_rate", "weight_decay", "grad_clip"):
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ValueError(f"{field} must be a finite number from 0 up, got {getattr(self, field)}")
+        for field in ("beta1", "beta2"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
+        if not 0 <= self.min_learning_rate_ratio <= 1:
+            raise ValueError(f"min_learning_rate_ratio must be in [0, 1], got {self.min_learning_rate_ratio}")
+        if self.warmup_steps is not None and self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
+        if self.eval_every is not None and self.eval_every < 1:
+            raise ValueError(f"eval_every must be at least 1, got {self.eval_every}")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"no objective is called {self.objective!r}: {', '.join(OBJECTIVES)}")
+        if self.precision not in ("fp32", "bf16") or self.snapshots not in ("none", "epoch"):
+            raise ValueError(f"unknown precision {self.precision!r} or snapshots {self.snapshots!r}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to the minimum (Loshchilov & Hutter, 2017, equation 5).
+
+        ``step`` counts from 0, the first update.
+        """
+        warmup = self.steps // 10 if self.warmup_steps is None else self.warmup_steps
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        progress = (step - warmup) / max(1, self.steps - 1 - warmup)
+        low = self.min_learning_rate_ratio
+        return self.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model, in evaluation mode, and how it came about.
+
+    ``history`` has the columns step, tokens, train_loss (mean since the row before), learning_rate, gradient_norm
+    (before clipping), seconds; ``evaluations`` has step, tokens, validation_loss, seconds. Losses are in nats per
+    token, the validation loss is next-token loss under the causal mask whatever the objective. Seconds are of
+    training alone: neither evaluation nor checkpoints count, compilation does.
+    """
+
+    model: GPT
+    history: Curves
+    evaluations: Curves
+    snapshots: dict[int, dict[str, Tensor]]
+    seconds: float
+    tokens_per_second: float  # median over the rows of the history
+
+
+def train(
+    config: GPTConfig,
+    tc: TrainConfig,
+    train_tokens: Tensor,
+    validation_tokens: Tensor,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    teacher: GPT | None = None,
+    checkpoint_dir: Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train a model from scratch, or go on from the checkpoint of the same training in ``checkpoint_dir``.
+
+    ``progress(fraction, note)`` is called a few times a second. It may raise to stop the training, which is then
+    saved first. The directory is left as it is at the end: the caller removes it once the result is safe.
+
+    Raises:
+        ValueError: too few tokens, token ids outside the vocabulary, or an objective without its teacher or heads.
+        FloatingPointError: the loss is not a number any more.
+    """
+    with _settings(torch.device(device), tc.threads):
+        run = _Training(config, tc, train_tokens, validation_tokens, seed, torch.device(device), teacher)
+        checkpoints = Checkpoints(checkpoint_dir, run.identity()) if checkpoint_dir else None
+        if checkpoints is None or not run.restore(checkpoints):
+            run.evaluate()
+        saved, told = time.monotonic(), 0.0
+        while run.step < tc.steps:
+            run.advance()
+            if run.snapshot_due():
+                run.snapshots[run.step] = model_state(run.model)
+                if checkpoints:
+                    checkpoints.save_snapshot(run.step, run.snapshots[run.step])
+            if checkpoints and time.monotonic() - saved >= checkpoint_seconds:
+                run.save(checkpoints)
+                saved = time.monotonic()
+            if progress and (time.monotonic() - told >= 0.2 or run.step == tc.steps):
+                try:
+                    progress(run.step / tc.steps, run.note())
+                except BaseException:
+                    if checkpoints:
+                        run.save(checkpoints)
+                    raise
+                told = time.monotonic()
+        return run.result()
+
+
+class _Training:
+    """Everything that changes while a model is trained."""
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        tc: TrainConfig,
+        train_tokens: Tensor,
+        validation_tokens: Tensor,
+        seed: int,
+        device: torch.device,
+        teacher: GPT | None,
+    ) -> None:
+        _check(config, tc, train_tokens, validation_tokens, teacher)
+        self.config, self.tc, self.seed, self.device = config, tc, seed, device
+        torch.manual_seed(seed)
+        self.model = GPT(config).to(device).train()
+        self.teacher = teacher.to(device).eval().requires_grad_(False) if teacher else None
+        self.optimizer = make_optimizer(self.model, tc, device)
+        self.windows = Windows(train_tokens.to(device), config.context, seed)
+        self.validation = validation_tokens.to(device)
+        objective = OBJECTIVES[tc.objective]
+        self.objective = torch.compile(objective) if tc.compile else objective
+        self.generator = torch.Generator()
+        self.log_every = max(1, tc.steps // 200)
+        self.eval_every = tc.eval_every or max(1, -(-tc.steps // 8))
+        self.step, self.seconds = 0, 0.0
+        self.loss_sum, self.loss_count, self.last_loss = torch.zeros((), device=device), 0, math.nan
+        self.history: Curves = {
+            name: [] for name in ("step", "tokens", "train_loss", "learning_rate", "gradient_norm", "seconds")
+        }
+        self.evaluations: Curves = {name: [] for name in ("step", "tokens", "validation_loss", "seconds")}
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
+
+    def advance(self) -> None:
+        """One update of the weights, and what is due after it."""
+        started = time.perf_counter()
+        rate = self.tc.learning_rate_at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._loss()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.tc.grad_clip or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss_sum += loss.detach()
+        self.loss_count += 1
+        self.step += 1
+        logged = self.step % self.log_every == 0 or self.step == self.tc.steps
+        if logged:  # the only wait for the device
+            self.last_loss, gradient_norm = (self.loss_sum / self.loss_count).item(), norm.item()
+            self.loss_sum.zero_()
+            self.loss_count = 0
+        self.seconds += time.perf_counter() - started
+        if logged:
+            if not math.isfinite(self.last_loss):
+                raise FloatingPointError(f"the training loss is {self.last_loss} at step {self.step}")
+            row = (self.step, self.tokens, self.last_loss, rate, gradient_norm, self.seconds)
+            for column, value in zip(self.history.values(), row, strict=True):
+                column.append(value)
+        if self.step % self.eval_every == 0 or self.step == self.tc.steps:
+            self.evaluate()
+
+    def _loss(self) -> Tensor:
+        tc = self.tc
+        if self.config.dropout:
+            torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
+        self.generator.manual_seed(derive_seed(self.seed, "objective", self.step))
+        batch = self.windows.batch(self.step, tc.batch_size)
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if tc.precision == "bf16" else nullcontext()
+        with autocast:
+            loss: Tensor = self.objective(
+                self.model, batch, teacher=self.teacher, generator=self.generator, args=dict(tc.objective_args)
+            )
+        return loss
+
+    @property
+    def tokens(self) -> int:
+        """Targets seen so far."""
+        return self.step * self.tc.batch_size * self.config.context
+
+    def evaluate(self) -> None:
+        """Add a row to the evaluations."""
+        loss = evaluate(self.model, self.validation).nats_per_token
+        for column, value in zip(self.evaluations.values(), (self.step, self.tokens, loss, self.seconds), strict=True):
+            column.append(value)
+
+    def snapshot_due(self) -> bool:
+        """Whether a pass over the training tokens ended with this step, or the training did."""
+        if self.tc.snapshots == "none":
+            return False
+        per_epoch, size = self.windows.per_epoch, self.tc.batch_size
+        passed = self.step * size // per_epoch > (self.step - 1) * size // per_epoch
+        return passed or self.step == self.tc.steps
+
+    def note(self) -> str:
+        """Loss and speed in a few words."""
+        rate = self.tokens / self.seconds if self.seconds else 0.0
+        return f"loss {self.last_loss:.2f}, {rate / 1000:.1f}k tokens/s"
+
+    def identity(self) -> dict[str, Any]:
+        """What the final weights depend on."""
+        teacher = model_state(self.teacher) if self.teacher else {}
+        return {
+            "config": dataclasses.asdict(self.config),
+            "train": dataclasses.asdict(self.tc),
+            "seed": self.seed,
+            "device": self.device.type,
+            "torch": torch.__version__,
+            "tokens": [_digest(self.windows.tokens), _digest(self.validation)],
+            "teacher": {name: _digest(weight) for name, weight in teacher.items()},
+        }
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Write all that ``restore`` reads."""
+        tensors = {f"model.{name}": weight for name, weight in model_state(self.model).items()}
+        for name, weight in self.model.named_parameters():
+            state = self.optimizer.state[weight]
+            tensors |= {f"optimizer.{name}.{key}": value.detach().cpu() for key, value in state.items()}
+        facts = {name: getattr(self, name) for name in ("seconds", "loss_count", "history", "evaluations")}
+        checkpoints.save(self.step, tensors, facts | {"loss_sum": self.loss_sum.item()}, sorted(self.snapshots))
+
+    def restore(self, checkpoints: Checkpoints) -> bool:
+        """Continue from the latest sound checkpoint; False where there is none."""
+        found = checkpoints.latest()
+        if found is None:
+            return False
+        tensors, facts, self.snapshots = found
+        load_state(self.model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        for name, weight in self.model.named_parameters():
+            prefix = f"optimizer.{name}."
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            self.optimizer.state[weight] = {key: value.to(self.device) for key, value in state.items()}
+        self.step, self.seconds, self.loss_count = facts["step"], facts["seconds"], facts["loss_count"]
+        self.history, self.evaluations = facts["history"], facts["evaluations"]
+        self.loss_sum.fill_(facts["loss_sum"])
+        self.last_loss = self.history["train_loss"][-1] if self.history["train_loss"] else math.nan
+        return True
+
+    def result(self) -> TrainResult:
+        """The finished training."""
+        ends = [(0.0, 0.0), *zip(self.history["tokens"], self.history["seconds"], strict=True)]
+        rates = [(t1 - t0) / max(s1 - s0, 1e-9) for (t0, s0), (t1, s1) in itertools.pairwise(ends)]
+        speed = statistics.median(rates)
+        return TrainResult(self.model.eval(), self.history, self.evaluations, self.snapshots, self.seconds, speed)
+
+
+def make_optimizer(model: nn.Module, tc: TrainConfig, device: torch.device) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter, 2019) with decay on matrices only: pulling norms and biases to 0 has no use."""
+    weights = list(model.parameters())
+    groups = [
+        {"params": [w for w in weights if w.ndim >= 2], "weight_decay": tc.weight_decay},
+        {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=tc.learning_rate, betas=(tc.beta1, tc.beta2), fused=True)
+
+
+def _check(config: GPTConfig, tc: TrainConfig, train: Tensor, validation: Tensor, teacher: GPT | None) -> None:
+    for name, tokens in (("training", train), ("validation", validation)):
+        if tokens.ndim != 1 or len(tokens) < 2:
+            raise ValueError(f"the {name} tokens must be one row of at least 2, got {tuple(tokens.shape)}")
+        if tokens.min() < 0 or tokens.max() >= config.vocab_size:
+            raise ValueError(f"{name} token {int(tokens.max())} is outside the vocabulary of {config.vocab_size}")
+    if tc.objective == "distill" and teacher is None:
+        raise ValueError("the objective 'distill' needs a teacher")
+    if teacher is not None and teacher.config.vocab_size != config.vocab_size:
+        raise ValueError(f"teacher and student differ in vocabulary: {teacher.config.vocab_size}, {config.vocab_size}")
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+@contextmanager
+def _settings(device: torch.device, threads: int) -> Iterator[None]:
+    """Threads, reproducible kernels and random state for the duration."""
+    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.set_num_threads(threads)
+        if device.type == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+            torch.use_deterministic_algorithms(deterministic)

@@ -1,0 +1,29 @@
+"""Simple facts about a generated text that need no other model: are its words real, and is it copied?"""
+
+import re
+from collections.abc import Collection, Sequence
+
+WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, marks and digits left out."""
+    return [word.lower() for word in WORD.findall(text)]
+
+
+def share_of_real_words(texts: Sequence[str], known: Collection[str]) -> float:
+    """Share of the words in all texts that are among ``known``, in lower case; 0 where there are no words.
+
+    The last word of each text does not count: where the text ends, it may be cut.
+    """
+    found = [word for text in texts for word in words(text)[:-1]]
+    return sum(word in known for word in found) / max(1, len(found))
+
+
+def longest_copy(text: str, source: str) -> int:
+    """Characters of the longest run of ``text`` that occurs in ``source``."""
+    longest = 0
+    for start in range(len(text)):
+        while start + longest < len(text) and text[start : start + longest + 1] in source:
+            longest += 1
+    return longest

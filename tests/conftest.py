@@ -1,0 +1,25 @@
+"""Settings for every test: one thread, no network, nothing of the user's own settings."""
+
+import os
+
+# Before torch, transformers or Prefect are imported anywhere: several test processes share the machine's cores, and
+# one thread makes sums, and so weights, the same everywhere.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+    DO_NOT_TRACK="1",
+)
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded generator on the CPU."""
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,1 @@
+"""Typed results and the page that shows them."""

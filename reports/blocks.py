@@ -1,0 +1,289 @@
+"""Blocks of an answer as HTML. What a block shows is decided here, how it looks in the templates and style sheet."""
+
+import json
+import math
+import re
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports import figures, formats, heatmaps, prose
+from reports.text import token_label, visible, visible_html
+from reports.types import (
+    AttentionMaps,
+    Block,
+    Cell,
+    Code,
+    Figure,
+    Heatmap,
+    Prose,
+    Sample,
+    Table,
+    TokenScores,
+)
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """The templates, escaping everything that is not marked as HTML."""
+    made = Environment(
+        loader=PackageLoader("reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        text=visible_html,
+        plain=visible,
+        caption=caption,
+        prose=prose.html,
+        inline_prose=prose.html_inline,
+        number=formats.cell,
+        bound=formats.bound,
+        duration=formats.duration,
+        moment=formats.moment,
+        full=full_value,
+        web=web_address,
+    )
+    return made
+
+
+def web_address(url: str | None) -> str:
+    """The address if it is one of the web, else "": nothing else is ever linked."""
+    return url if url and url.startswith(("https://", "http://")) else ""
+
+
+def caption(text: str) -> Markup:
+    """A caption: its first sentence is the title, the rest explains."""
+    end = re.search(r"[.?!](?=\s+[A-Z])", text)
+    if end is None:
+        return visible_html(text)
+    title, rest = visible_html(text[: end.end()]), visible_html(text[end.end() :])
+    return Markup('{}<span class="explained">{}</span>').format(title, rest)
+
+
+def full_value(value: Cell) -> str:
+    """A cell at full precision."""
+    return "" if value is None else visible(str(value))
+
+
+def render_all(blocks: Sequence[Block], uid: str, *, isolated: bool = False) -> Markup:
+    """Blocks in order; neighbours of one kind that can stand side by side share a row.
+
+    A block that cannot be drawn raises, or is an error card among the others where ``isolated``.
+    """
+    draw = _render_or_say_why if isolated else render
+    pieces: list[Markup] = []
+    numbered = list(enumerate(blocks))
+    for kind, group in groupby(numbered, key=lambda item: _beside(item[1])):
+        rendered = [draw(block, f"{uid}-{index}") for index, block in group]
+        if kind and len(rendered) > 1:
+            pieces.append(Markup('<div class="row row-{}">{}</div>').format(kind, Markup("").join(rendered)))
+        else:
+            pieces += rendered
+    return Markup("").join(pieces)
+
+
+def _beside(block: Block) -> str:
+    """The kind of a block that may stand beside its like; "" for one that wants the whole width."""
+    if isinstance(block, Sample):
+        return "sample"
+    if isinstance(block, Heatmap) and max((len(row) for row in block.values), default=0) <= 16:
+        return "heatmap"
+    return ""
+
+
+def _render_or_say_why(block: Block, uid: str) -> Markup:
+    try:
+        return render(block, uid)
+    except Exception:
+        template = environment().get_template("not_drawn.html")
+        return Markup(template.render(kind=block.type.replace("_", " "), error=traceback.format_exc()))
+
+
+def render(block: Block, uid: str) -> Markup:
+    """One block; ``uid`` is unique on the page and begins with a letter."""
+    view = _VIEWS[type(block)](block, uid)
+    return Markup(environment().get_template(f"{block.type}.html").render(block=block, uid=uid, **view))
+
+
+# --- One view per kind ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table's cell: what is read, the full value where it says more, and what it sorts by ("" comes last).
+
+    ``kind`` is the class that keeps short text on one line and gives long text room.
+    """
+
+    text: Markup
+    title: str
+    sort: str
+    kind: str
+
+
+def _prose(block: Prose, uid: str) -> dict[str, Any]:
+    return {"html": prose.html(block.text)}
+
+
+def _table(block: Table, uid: str) -> dict[str, Any]:
+    columns = [_column([row[index] for row in block.rows]) for index in range(len(block.columns))]
+    return {
+        "numeric": [numeric for numeric, _ in columns],
+        "rows": list(zip(*(cells for _, cells in columns), strict=True)),
+        "long": len(block.rows) > 25,
+    }
+
+
+def _column(cells: Sequence[Cell]) -> tuple[bool, list[Shown]]:
+    """Cells of one column. Numbers, and texts that begin with one throughout, sort by it and stand to the right."""
+    numbers = [formats.leading_number(cell) for cell in cells]
+    numeric = any(n is not None for n in numbers) and all(
+        n is not None or cell is None for n, cell in zip(numbers, cells, strict=True)
+    )
+    shown = []
+    for text, cell, value in zip(formats.column(cells), cells, numbers, strict=True):
+        full = full_value(cell) if isinstance(cell, int | float) and not isinstance(cell, bool) else ""
+        if numeric:
+            sort = "" if value is None or math.isnan(value) else repr(value)
+        else:
+            sort = "" if cell is None else visible(str(cell))
+        kind = "num" if numeric else "short" if len(text) <= 24 else "long" if len(text) > 60 else "middling"
+        shown.append(Shown(visible_html(text), "" if full == text else full, sort, kind))
+    return numeric, shown
+
+
+def _figure(block: Figure, uid: str) -> dict[str, Any]:
+    return {
+        "legend": figures.legend(block),
+        "charts": [(size.name, figures.draw(block, size, f"{uid}-{size.name[0]}")) for size in figures.SIZES],
+    }
+
+
+def _heatmap(block: Heatmap, uid: str) -> dict[str, Any]:
+    values = heatmaps.flat(block)
+    scale = heatmaps.Scale.of(values, block.diverging)
+    masked = any(value is None for row in block.values for value in row)
+    return {
+        "svg": heatmaps.draw(block, uid),
+        "scale": scale,
+        "low": formats.number(scale.low, 3),
+        "high": formats.number(scale.high, 3),
+        "masked": masked,
+        "constant": scale.low == scale.high,
+    }
+
+
+def _sample(block: Sample, uid: str) -> dict[str, Any]:
+    return {}
+
+
+def _code(block: Code, uid: str) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class ScoredToken:
+    """A token of a passage: its text, its label on one line, its value, and its opacity."""
+
+    text: Markup
+    label: str
+    value: str
+    opacity: str
+    colour: str
+
+
+def _token_scores(block: TokenScores, uid: str) -> dict[str, Any]:
+    known = [score for score in block.scores if score is not None]
+    scale = heatmaps.Scale.of(known, diverging=any(score < 0 for score in known))
+    tokens = []
+    for token, score in zip(block.tokens, block.scores, strict=True):
+        place = scale.place(score) if score is not None and math.isfinite(score) else 0.0
+        value = "not scored" if score is None else formats.number(score, 4)
+        colour = "" if score is None else "neg" if place < 0 else "pos"
+        tokens.append(ScoredToken(_token_text(token), token_label(token), value, f"{abs(place):.2f}", colour))
+    return {
+        "tokens": tokens,
+        "scale": scale,
+        "low": formats.number(scale.low, 3),
+        "high": formats.number(scale.high, 3),
+    }
+
+
+def _token_text(token: str) -> Markup:
+    """A token within running text: a line feed is marked and still breaks the line."""
+    return visible_html(token).replace("\n", Markup('<span class="line-feed">↵</span>\n'))
+
+
+def _attention_maps(block: AttentionMaps, uid: str) -> dict[str, Any]:
+    sentences = [[token_label(token) for token in tokens] for tokens in block.sentences]
+    triangular = all(
+        weight == 0 for _, _, _, matrix in _maps(block) for i, row in enumerate(matrix) for weight in row[i + 1 :]
+    )
+    data = {
+        "sentences": sentences,
+        "layers": block.layers,
+        "heads": block.heads,
+        "triangular": triangular,
+        "weights": [
+            [[_thousandths(matrix, triangular) for matrix in layer] for layer in sentence] for sentence in block.weights
+        ],
+    }
+    thumbs = {(s, la, h): _thumb(matrix, f"{uid}-{s}-{la}-{h}") for s, la, h, matrix in _maps(block)}
+    return {"data": script_json(data), "sentences": sentences, "thumbs": thumbs}
+
+
+Matrix = Sequence[Sequence[float]]
+
+
+def _maps(block: AttentionMaps) -> Iterator[tuple[int, int, int, Matrix]]:
+    """Sentence, layer and head as places in their lists, and the matrix."""
+    for s, sentence in enumerate(block.weights):
+        for la, layer in enumerate(sentence):
+            for h, matrix in enumerate(layer):
+                yield s, la, h, matrix
+
+
+def _thousandths(matrix: Matrix, triangular: bool) -> list[int]:
+    """Weights in thousandths, row after row; of a causal map only the part up to the diagonal."""
+    return [round(1000 * w) for i, row in enumerate(matrix) for w in (row[: i + 1] if triangular else row)]
+
+
+def _thumb(matrix: Matrix, uid: str) -> Markup:
+    """A small picture of one map, coloured from 0 to its largest weight."""
+    size = len(matrix)
+    largest = max((w for row in matrix for w in row), default=0.0) or 1.0
+    image = heatmaps.grey_png([[round(255 * min(1.0, max(0.0, w / largest))) for w in row] for row in matrix])
+    box = f'width="{size}" height="{size}"'
+    return Markup(
+        f'<svg viewBox="0 0 {size} {size}" aria-hidden="true">'
+        f'<mask id="{uid}" maskUnits="userSpaceOnUse" x="0" y="0" {box}>'
+        f'<image {box} class="pixelated" href="data:image/png;base64,{image}"/></mask>'
+        f'<rect {box} class="heat-paper"/><rect {box} class="heat-p" mask="url(#{uid})"/></svg>'
+    )
+
+
+def script_json(data: object) -> Markup:
+    """JSON that can stand in a script element: no "<" that could end it, no line separators."""
+    text = json.dumps(data, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+_VIEWS: dict[type, Callable[[Any, str], dict[str, Any]]] = {
+    Prose: _prose,
+    Table: _table,
+    Figure: _figure,
+    Heatmap: _heatmap,
+    Sample: _sample,
+    Code: _code,
+    TokenScores: _token_scores,
+    AttentionMaps: _attention_maps,
+}

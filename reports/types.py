@@ -1,0 +1,273 @@
+"""What an exercise returns: parts made of blocks, checks, metrics. Pure data, no HTML, no colours.
+
+Everything converts to and from plain JSON with ``to_json`` and ``from_json``; a block carries its kind
+in the field ``type``. Text in ``Prose`` is CommonMark without raw HTML; ``$…$`` and ``$$…$$`` hold LaTeX.
+Everything else that is text is shown as it is: it may have been written by a model.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+Cell = str | int | float | bool | None
+CheckKind = Literal["exact", "empirical"]
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph or more of CommonMark with LaTeX; numbers in it are interpolated from measured values."""
+
+    type: ClassVar[str] = "prose"
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under headings; numbers stay numbers, the page formats and sorts them."""
+
+    type: ClassVar[str] = "table"
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+    name: str = ""  # file name of the CSV, unique within the exercise; "" takes the part's letter and place
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.caption!r}: {len(row)} cells under {len(self.columns)} columns: {row}")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, set of bars or cloud of points. ``error`` is a half-width in units of y (standard deviation)."""
+
+    name: str
+    x: tuple[float | str, ...]
+    y: tuple[float, ...]
+    error: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y) or (self.error and len(self.error) != len(self.y)):
+            raise ValueError(f"series {self.name!r}: {len(self.x)} x, {len(self.y)} y, {len(self.error)} errors")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart as data. ``hlines`` are (y, label) reference lines. For ``bar`` the x are category names."""
+
+    type: ClassVar[str] = "figure"
+    kind: Literal["line", "scatter", "bar", "step"]
+    series: tuple[Series, ...]
+    x_label: str
+    y_label: str
+    caption: str = ""
+    x_log: bool = False
+    y_log: bool = False
+    hlines: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A matrix as colours. ``None`` cells are drawn as masked. Labels are optional."""
+
+    type: ClassVar[str] = "heatmap"
+    values: tuple[tuple[float | None, ...], ...]
+    x_label: str
+    y_label: str
+    caption: str = ""
+    x_ticks: tuple[str, ...] = ()
+    y_ticks: tuple[str, ...] = ()
+    diverging: bool = False  # colours centred on zero
+    annotate: bool = False  # write the values into the cells
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Text that a model wrote, after ``prompt``. Always escaped."""
+
+    type: ClassVar[str] = "sample"
+    title: str
+    prompt: str
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Preformatted text: a matrix as printed, a listing."""
+
+    type: ClassVar[str] = "code"
+    text: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """A passage with a number per token, coloured in the text itself; hover shows token and value."""
+
+    type: ClassVar[str] = "token_scores"
+    tokens: tuple[str, ...]
+    scores: tuple[float | None, ...]  # None: not scored (the first token)
+    label: str  # what the number is, with its unit
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Attention weights to explore: choose sentence, layer and head; hover shows the pair and the weight."""
+
+    type: ClassVar[str] = "attention_maps"
+    sentences: tuple[tuple[str, ...], ...]  # tokens of each sentence
+    layers: tuple[int, ...]
+    heads: tuple[tuple[int, ...], ...]  # heads shown, per layer
+    weights: tuple[tuple[tuple[tuple[tuple[float, ...], ...], ...], ...], ...]  # [sentence][layer][head][query][key]
+    caption: str = ""
+
+
+Block = Prose | Table | Figure | Heatmap | Sample | Code | TokenScores | AttentionMaps
+BLOCKS: dict[str, type] = {block.type: block for block in typing.get_args(Block)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The answer to one lettered part; ``letter`` is "" where the exercise has none."""
+
+    letter: str
+    blocks: tuple[Block, ...]
+    question: str = ""  # what this part asks, in a few words
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim with the measured value, its bound and the verdict.
+
+    *Exact* checks compare with an independent oracle and must hold; *empirical* checks state what literature or
+    intuition predicts and may fail, which the report then says. ``bound`` is text such as ``"<= 1e-05"``.
+    """
+
+    claim: str
+    kind: CheckKind
+    measured: Cell
+    bound: str
+    passed: bool
+
+    @staticmethod
+    def at_most(claim: str, measured: float, bound: float, kind: CheckKind = "exact") -> "Check":
+        """Passes where measured <= bound; a NaN fails."""
+        return Check(claim, kind, float(measured), f"<= {bound:g}", bool(measured <= bound))
+
+    @staticmethod
+    def at_least(claim: str, measured: float, bound: float, kind: CheckKind = "exact") -> "Check":
+        """Passes where measured >= bound; a NaN fails."""
+        return Check(claim, kind, float(measured), f">= {bound:g}", bool(measured >= bound))
+
+    @staticmethod
+    def equal(claim: str, measured: Cell, expected: Cell, kind: CheckKind = "exact") -> "Check":
+        """Passes where measured == expected, without tolerance."""
+        return Check(claim, kind, measured, f"== {expected}", measured == expected)
+
+    @staticmethod
+    def close(claim: str, measured: float, expected: float, tolerance: float, kind: CheckKind = "exact") -> "Check":
+        """|measured - expected| <= tolerance."""
+        passed = math.isfinite(measured) and abs(measured - expected) <= tolerance
+        return Check(claim, kind, float(measured), f"{expected:.6g} ± {tolerance:g}", passed)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an exercise's function returns.
+
+    ``summary`` is the one sentence of the overview table. ``metrics`` carry every number that the exercise asks for,
+    at full precision, the unit in the name where there is one (``kv_cache_fp16_mib``).
+    """
+
+    summary: str
+    parts: tuple[Part, ...]
+    checks: tuple[Check, ...]
+    metrics: dict[str, float | int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # substitutions and caveats, shown under the title
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a result comes from. ``seconds`` is the time of the exercise's own step, trainings not included."""
+
+    profile: str
+    sources: dict[str, str] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    fingerprint: str = ""
+    code_version: str = ""
+    device: str = ""
+    seconds: float = 0.0
+    mlflow_run_id: str | None = None
+    mlflow_url: str | None = None
+    prefect_run_id: str | None = None
+    prefect_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One exercise's stored outcome: the answer, or the error that prevented it."""
+
+    id: str
+    title: str
+    status: Literal["ok", "failed"]
+    provenance: Provenance
+    parts: tuple[Part, ...] = ()
+    checks: tuple[Check, ...] = ()
+    metrics: dict[str, float | int] = field(default_factory=dict)
+    summary: str = ""
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON types of a value made of the classes above.
+
+    Non-finite floats become the strings "NaN", "Infinity" and "-Infinity": JSON has no numbers for them.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        data = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kind = getattr(value, "type", None)
+        return {"type": kind, **data} if isinstance(kind, str) else data
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} is not part of a result: {value!r}")
+
+
+def from_json(kind: Any, data: Any) -> Any:
+    """The inverse of ``to_json`` for a type made of the classes above.
+
+    Raises:
+        ValueError: the data do not fit the type.
+    """
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        known = {f.name for f in dataclasses.fields(kind)}
+        if not isinstance(data, dict) or set(data) - known - {"type"}:
+            raise ValueError(f"not a {kind.__name__}: {str(data)[:80]}")
+        return kind(**{name: from_json(hints[name], item) for name, item in data.items() if name in known})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Block or (origin in (typing.Union, types.UnionType) and Prose in arguments):
+        if not isinstance(data, dict) or data.get("type") not in BLOCKS:
+            raise ValueError(f"not a block: {str(data)[:80]}")
+        return from_json(BLOCKS[data["type"]], data)
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(from_json(arguments[0], item) for item in data)
+        return tuple(from_json(item_kind, item) for item_kind, item in zip(arguments, data, strict=True))
+    if origin is dict:
+        return {key: from_json(arguments[1], item) for key, item in data.items()}
+    floats = kind is float or (origin in (typing.Union, types.UnionType) and float in arguments)
+    if floats and data in ("NaN", "Infinity", "-Infinity") and str not in arguments:
+        return float(data)
+    return data

@@ -1,0 +1,178 @@
+"""The files of a finished run: results as JSON, tables as CSV, a summary, and the page."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports import figures, page
+from reports.cache import SectionsCache
+from reports.chapter import CHAPTER, Chapter, exercise_id
+from reports.run import RunInfo, Score, by_id
+from reports.text import encodable
+from reports.types import Figure, Result, Table, to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_outputs(
+    directory: Path,
+    results: Sequence[Result],
+    run: RunInfo,
+    *,
+    chapter: Chapter = CHAPTER,
+    sections_cache: SectionsCache | None = None,
+) -> Path:
+    """Write ``report.html``, ``summary.json``, ``results/21.NN.json`` and ``tables/*.csv`` into a new directory.
+
+    Everything is written beside it first and renamed at the end: the directory appears whole or not at all.
+
+    Returns:
+        The directory.
+
+    Raises:
+        FileExistsError: the directory exists and is not empty.
+        ValueError: two results of one exercise, or one of an exercise that the chapter does not have.
+    """
+    directory = Path(directory)
+    found = by_id(chapter, results)
+    files: dict[str, str] = {"summary.json": dumps(summary(chapter, results, run))}
+    for key, result in found.items():
+        files[f"results/{key}.json"] = dumps(result_json(result))
+        files |= {f"tables/{name}.csv": frame.to_csv(index=False) for name, frame in tables(result).items()}
+    files["report.html"] = page.render(chapter, results, run, sections_cache=sections_cache)
+
+    _appear(directory, files)
+    return directory
+
+
+def _appear(directory: Path, files: Mapping[str, str]) -> None:
+    """Write files of a new directory beside it, then rename: it appears whole or not at all."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        for name in ("results", "tables"):
+            (temporary / name).mkdir()
+        for name, text in files.items():
+            _write(temporary / name, text)
+        temporary.chmod(0o755)
+        os.rename(temporary, directory)  # replaces an empty directory, refuses another
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and directory.exists() and any(directory.iterdir()):
+            raise FileExistsError(f"{directory} exists already") from error
+        raise
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def dumps(data: object) -> str:
+    """JSON text for people and programs: indented, but a list of plain values on one line."""
+    return encodable(_json(data, "")) + "\n"
+
+
+def _json(data: object, indent: str) -> str:
+    inner = indent + " "
+    if isinstance(data, dict) and data:
+        items = [f"{inner}{json.dumps(name, ensure_ascii=False)}: {_json(item, inner)}" for name, item in data.items()]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(data, list) and any(isinstance(item, dict | list) for item in data):
+        return "[\n" + ",\n".join(inner + _json(item, inner) for item in data) + f"\n{indent}]"
+    return json.dumps(data, ensure_ascii=False, allow_nan=False)
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """A result as plain JSON data, under its two-digit id."""
+    data: dict[str, Any] = to_json(result)
+    return data | {"id": exercise_id(result.id)}
+
+
+def summary(chapter: Chapter, results: Sequence[Result], run: RunInfo) -> dict[str, Any]:
+    """The run at a glance: score, sources, machine, models, and a line per exercise of the chapter."""
+    found = by_id(chapter, results)
+    score = Score.of(results, len(chapter.questions))
+    exercises = []
+    for key, question in chapter.questions.items():
+        result = found.get(key)
+        one = Score.of([result] if result else [], 1)
+        exercises.append(
+            {
+                "id": key,
+                "title": question.title,
+                "group": question.group,
+                "status": result.status if result else "not run",
+                "summary": result.summary if result else "",
+                "error": result.error.strip().splitlines()[-1] if result and result.error.strip() else "",
+                "seconds": result.provenance.seconds if result else None,
+                "exact_checks": {"held": one.exact_held, "total": one.exact},
+                "empirical_checks": {"confirmed": one.empirical_confirmed, "total": one.empirical},
+            }
+        )
+    about = {name: value for name, value in asdict(run).items() if name not in ("profile", "models")}
+    return {
+        "title": chapter.title,
+        "profile": run.profile,
+        "verdict": score.sentence,
+        "score": asdict(score),
+        "run": _plain(about),
+        "models": [_plain(asdict(model)) for model in run.models],
+        "exercises": exercises,
+    }
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: to_json(dict(value) if isinstance(value, Mapping) else value) for name, value in data.items()}
+
+
+def tables(result: Result) -> "dict[str, pd.DataFrame]":
+    """Data frames of a result's tables by file name: id, part's letter, and the table's name or place.
+
+    Columns are of dtype object: whole numbers stay whole beside gaps, floats keep every digit, text need not be
+    valid Unicode. ``infer_objects`` gives narrower types where they fit.
+    """
+    import pandas as pd
+
+    frames: dict[str, pd.DataFrame] = {}
+    for part in result.parts:
+        for place, block in enumerate(part.blocks, 1):
+            if isinstance(block, Table):
+                names = pd.Index(block.columns, dtype=object)
+                frame = pd.DataFrame(list(block.rows), columns=names, dtype=object)
+                name = _file_name(block.name or f"table-{place}")
+                frames[_unique(f"{exercise_id(result.id)}{part.letter}-{name}", frames)] = frame
+    return frames
+
+
+def drawings(result: Result) -> dict[str, str]:
+    """SVG files of a result's charts by file name, for places outside the page."""
+    drawn: dict[str, str] = {}
+    for part in result.parts:
+        for place, block in enumerate(part.blocks, 1):
+            if isinstance(block, Figure):
+                drawn[_unique(f"{exercise_id(result.id)}{part.letter}-figure-{place}", drawn)] = figures.standalone(
+                    block
+                )
+    return drawn
+
+
+def _file_name(name: str) -> str:
+    """A name of letters, digits, "-", "_" and "." that cannot leave its folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80] or "table"
+
+
+def _unique(name: str, taken: Mapping[str, object]) -> str:
+    count, candidate = 2, name
+    while candidate.lower() in {other.lower() for other in taken}:
+        candidate, count = f"{name}-{count}", count + 1
+    return candidate

@@ -1,0 +1,1 @@
+"""Cached tasks: corpora, training, evaluation, tracking and the chapter's exercises."""

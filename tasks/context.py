@@ -1,0 +1,146 @@
+"""The context of an exercise, backed by the records of the steps before it."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from minigpt.model import GPT
+from minigpt.tokenizers import Tokenizer, from_json
+from tasks.exercise import Exercise, Pretrained, Source, Split, TrainedModel
+from tasks.profiles import Profile
+from tasks.recipes import Recipe
+from tasks.store import Artifact, Store
+from tasks.training import load_model
+
+
+def training_role(recipe: Recipe, seed: int) -> str:
+    """The role of a trained model among a step's upstream records."""
+    return f"train/{recipe.name}/{seed}"
+
+
+def tokens_role(corpus: str, tokenizer: str) -> str:
+    """The role of an encoded corpus."""
+    return f"tokens/{corpus}/{tokenizer}"
+
+
+def text_role(corpus: str) -> str:
+    """The role of a corpus's text."""
+    return f"text/{corpus}"
+
+
+class StoreContext:
+    """``tasks.exercise.Context`` over the store. Models are loaded when they are asked for, and once.
+
+    ``upstream`` maps roles to references of records: ``{"key", "artifacts"}``.
+    """
+
+    def __init__(
+        self,
+        exercise: Exercise,
+        profile: Profile,
+        store: Store,
+        upstream: Mapping[str, Mapping[str, Any]],
+        device: torch.device,
+        *,
+        load_pretrained: Callable[["StoreContext"], Pretrained],
+        load_bpe: Callable[[], Tokenizer],
+        progress: Callable[[float, str], None],
+    ) -> None:
+        self.exercise = exercise
+        self.profile = profile.name
+        self.numbers = exercise.numbers[profile.name]
+        self.device = device
+        self._profile, self._store, self._upstream = profile, store, upstream
+        self._load_pretrained, self._load_bpe, self._progress = load_pretrained, load_bpe, progress
+        self.model = functools.lru_cache(maxsize=None)(self._model)
+        self.stand_in = self._model  # the recipe that takes the pretrained model's place; no exercise declares it
+        self.pretrained = functools.lru_cache(maxsize=None)(self._pretrained)
+        self.bpe = functools.lru_cache(maxsize=None)(self._bpe)
+
+    def blob(self, role: str, name: str) -> bytes:
+        """Content of one artifact of an upstream record.
+
+        Raises:
+            KeyError: the exercise does not declare what it asks for.
+        """
+        if role not in self._upstream:
+            raise KeyError(f"exercise {self.exercise.id} asks for {role}, which it does not declare")
+        return self._store.fetch_bytes(Artifact(**self._upstream[role]["artifacts"][name]))
+
+    def seeds(self, recipe: Recipe) -> tuple[int, ...]:
+        """See ``tasks.exercise.Context``."""
+        return self._profile.seeds(recipe)
+
+    def _model(self, recipe: Recipe, seed: int = 0) -> TrainedModel:
+        role = training_role(recipe, seed)
+        content = self.blob(role, "model")
+        record = self._store.record(self._upstream[role]["key"])
+        if record is None:
+            raise LookupError(f"the record of {role} has vanished from the store")
+        data = record["data"]
+
+        def load_snapshot(step: int) -> GPT:
+            return load_model(self.blob(role, f"snapshot-{step}"), data["config"], self.device)
+
+        return TrainedModel(
+            recipe=self._profile.resolve(recipe).with_seed(seed),
+            model=load_model(content, data["config"], self.device),
+            tokenizer=self._tokenizer(recipe),
+            history=data["history"],
+            evaluations=data["evaluations"],
+            seconds=data["training_seconds"],
+            tokens_per_second=data["tokens_per_second"],
+            snapshot_steps=tuple(data["snapshots"]),
+            load_snapshot=load_snapshot,
+        )
+
+    def _tokenizer(self, recipe: Recipe) -> Tokenizer:
+        return load_tokenizer(self.blob(tokens_role(recipe.corpus, recipe.tokenizer), "tokenizer"))
+
+    def text(self, split: Split = "validation", corpus: Source = "main") -> str:
+        """See ``tasks.exercise.Context``."""
+        return self.blob(text_role(corpus), split).decode()
+
+    def tokens(self, recipe: Recipe, split: Split = "validation") -> Tensor:
+        """See ``tasks.exercise.Context``."""
+        return load_tokens(self.blob(tokens_role(recipe.corpus, recipe.tokenizer), "tokens"))[split].to(self.device)
+
+    def _pretrained(self) -> Pretrained:
+        if "pretrained" not in self.exercise.sources:
+            raise KeyError(f"exercise {self.exercise.id} asks for the pretrained model, which it does not declare")
+        return self._load_pretrained(self)
+
+    def _bpe(self) -> Tokenizer:
+        if "bpe" not in self.exercise.sources:
+            raise KeyError(f"exercise {self.exercise.id} asks for GPT-2's tokenizer, which it does not declare")
+        return self._load_bpe()
+
+    def generator(self, salt: str = "") -> torch.Generator:
+        """See ``tasks.exercise.Context``."""
+        seed = hashlib.sha256(f"{self.exercise.id}/{salt}".encode()).digest()[:7]
+        return torch.Generator().manual_seed(int.from_bytes(seed))
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """See ``tasks.exercise.Context``."""
+        self._progress(fraction, note)
+
+
+def load_tokens(content: bytes) -> dict[str, Tensor]:
+    """The splits of an encoded corpus, (N,) int64 each."""
+    return {split: tokens.long() for split, tokens in load(content).items()}
+
+
+def load_tokenizer(content: bytes) -> Tokenizer:
+    """A tokenizer from its JSON."""
+    return from_json(json.loads(content))
+
+
+def smallest_integers(ids: Sequence[int], vocab_size: int) -> Tensor:
+    """Token ids in the smallest integer type that safetensors and torch share for them."""
+    return torch.tensor(ids, dtype=torch.uint8 if vocab_size <= 256 else torch.int32)

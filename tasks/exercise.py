@@ -1,0 +1,103 @@
+"""What an exercise is, and what it is given. An exercise file imports this, ``reports.types`` and ``minigpt``.
+
+    EXERCISE = Exercise(
+        id="21.22",
+        title="Model size experiment",
+        recipes=(SMALL, MEDIUM, LARGE),
+        numbers={"smoke": {"samples": 1}, "laptop": {"samples": 3}, "gpu": {"samples": 5}},
+        answer=answer,            # Context -> Answer
+    )
+
+The context is all that the function may use: no files, no network, no clock beside ``timed`` exercises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:  # an exercise's cache key follows its imports: this module must not add any
+    import torch
+    from torch import Tensor
+
+    from minigpt.model import GPT
+    from minigpt.tokenizers import Tokenizer
+    from reports.types import Answer
+    from tasks.recipes import Recipe
+
+Source = Literal["main", "domain", "code", "pretrained", "bpe"]
+Split = Literal["train", "validation"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model as an exercise receives it: in evaluation mode, on the context's device."""
+
+    recipe: Recipe  # resolved: vocabulary, steps and seed are final
+    model: GPT
+    tokenizer: Tokenizer
+    history: Mapping[str, list[float]]  # curves: "step", "tokens", "train_loss", "seconds"; see minigpt.train
+    evaluations: Mapping[str, list[float]]  # "step", "tokens", "validation_loss", "seconds"
+    seconds: float  # of training alone, evaluation not included
+    tokens_per_second: float
+    snapshot_steps: tuple[int, ...]
+    load_snapshot: Callable[[int], GPT]  # the model as it was after that many steps
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The pretrained model of the source bundle, or its stand-in."""
+
+    name: str  # as shown to readers: "openai-community/gpt2", "SmolLM2-135M-Instruct (4-bit, dequantised)", …
+    model: Any  # a transformers PreTrainedModel in evaluation mode, eager attention, fp32
+    tokenizer: Any  # a transformers tokenizer
+    is_stand_in: bool  # True: trained by this project because no real one can be had
+    note: str  # a sentence for the report: what it is and what it cannot answer; "" for GPT-2 itself
+
+
+class Context(Protocol):
+    """What an exercise sees of the world."""
+
+    profile: str  # for the provenance and for captions only: never branch on it
+    numbers: Mapping[str, Any]  # the exercise's own numbers at this profile
+    device: torch.device
+
+    def seeds(self, recipe: Recipe) -> tuple[int, ...]:
+        """The seeds with which this profile trains a recipe."""
+
+    def model(self, recipe: Recipe, seed: int = 0) -> TrainedModel:
+        """A trained model; the recipe must be among the exercise's ``recipes``."""
+
+    def text(self, split: Split = "validation", corpus: Source = "main") -> str:
+        """Text of one split of a corpus. The splits are disjoint, contiguous pieces."""
+
+    def tokens(self, recipe: Recipe, split: Split = "validation") -> Tensor:
+        """The recipe's corpus under its tokenizer, (N,) int64 on the device."""
+
+    def pretrained(self) -> Pretrained:
+        """The pretrained model; the exercise must list ``"pretrained"`` among its ``sources``."""
+
+    def bpe(self) -> Tokenizer:
+        """GPT-2's byte-pair tokenizer with its 50,257 tokens; the exercise must list ``"bpe"``."""
+
+    def generator(self, salt: str = "") -> torch.Generator:
+        """A CPU generator seeded from the exercise's id and ``salt``."""
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """Tell the reader how far the step is, from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exercise:
+    """One exercise of the chapter. ``numbers`` holds its budgets, one mapping per profile."""
+
+    id: str
+    title: str
+    answer: Callable[[Context], Answer]
+    recipes: tuple[Recipe, ...] = ()
+    sources: tuple[Source, ...] = ()
+    numbers: Mapping[str, Mapping[str, Any]]
+    timed: bool = False  # measures wall-clock: runs alone, and its key holds the hardware
+    seconds: Mapping[str, float]  # expected duration per profile on two cores, trainings not included
+    version: int = 1

@@ -1,0 +1,35 @@
+"""A recipe says everything about a trained model, so that its weights are a function of it.
+
+Recipes are frozen values derived from one another with ``replace``; the catalogue names them. What a
+profile changes (steps, widths, seeds) is applied by ``Profile.resolve`` before anything is trained.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from minigpt.config import GPTConfig
+from minigpt.train import TrainConfig
+
+TokenizerName = Literal["char", "word", "bpe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One trained model.
+
+    ``group`` is the key under which a profile scales it: the book's own sizes, the small studies of variants, …
+    ``teacher`` is the recipe that a student learns from; it is trained first.
+    """
+
+    name: str  # lower-case words joined by "-", unique in the catalogue
+    group: str
+    model: GPTConfig
+    train: TrainConfig
+    corpus: Literal["main", "domain", "code"] = "main"
+    tokenizer: TokenizerName = "char"
+    seed: int = 0
+    teacher: "Recipe | None" = None
+
+    def with_seed(self, seed: int) -> "Recipe":
+        """The same recipe with other random numbers; the teacher stays as it is."""
+        return replace(self, seed=seed)

@@ -1,0 +1,168 @@
+"""What is logged about a model or an exercise, as plain JSON: MLflow is told now, or the outbox keeps it for later."""
+
+import csv
+import io
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Document = dict[str, Any]
+Files = Mapping[str, Path] | Sequence[Path]
+
+CURVE_POINTS = 200  # per curve: enough for a screen, and a batch of metrics costs 0.2 ms each
+
+
+def training_document(
+    key: str, recipe: Mapping[str, Any], record: Mapping[str, Any], files: Mapping[str, str], tags: Mapping[str, str]
+) -> Document:
+    """A trained model. Curves are thinned to ``CURVE_POINTS``; the artifact ``curves.json`` has them whole."""
+    name, seed = str(recipe.get("name", "model")), recipe.get("seed", 0)
+    end = time.time()
+    seconds = float(record.get("training_seconds", record.get("seconds", 0.0)))
+    curves = {part: record[part] for part in ("history", "evaluations") if record.get(part)}
+    artifacts = {_MODEL_FILES.get(file, file): path for file, path in files.items()}
+    texts = {"curves.json": json.dumps(curves), "recipe.json": json.dumps(recipe, indent=1)}
+    if "config" in record:
+        texts["model/config.json"] = json.dumps(record["config"], indent=1)
+    if record.get("samples"):
+        texts["samples.txt"] = (
+            record["samples"] if isinstance(record["samples"], str) else "\n\n".join(record["samples"])
+        )
+    return {
+        "kind": "training",
+        "key": key,
+        "name": f"{name} (seed {seed})",
+        "tags": {"kind": "model", "recipe": name, "seed": str(seed), **tags},
+        "params": flatten(recipe),
+        "curves": [row for columns in curves.values() for row in curve_rows(columns)],
+        "metrics": _final_metrics(record, seconds),
+        "files": artifacts,
+        "texts": texts,
+        "start": end - seconds,
+        "end": end,
+    }
+
+
+_MODEL_FILES = {"model": "model/model.safetensors", "tokenizer": "model/tokenizer.json"}
+
+
+def _final_metrics(record: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    metrics: dict[str, float] = {"training_seconds": seconds}
+    for name in ("parameters", "tokens_per_second"):
+        if name in record:
+            metrics[name] = float(record[name])
+    losses = record.get("evaluations", {}).get("validation_loss") or []
+    if losses:
+        nats = float(losses[-1])
+        metrics["final_validation_loss"] = nats
+        metrics["best_validation_loss"] = float(min(losses))
+        if nats < 700:  # beyond that exp overflows
+            metrics["perplexity"] = math.exp(nats)
+        if record.get("validation_bytes") and record.get("validation_tokens"):
+            metrics["bits_per_byte"] = nats / math.log(2) * record["validation_tokens"] / record["validation_bytes"]
+    train = record.get("history", {}).get("train_loss") or []
+    if train:
+        metrics["final_train_loss"] = float(train[-1])
+    return metrics
+
+
+def exercise_document(
+    key: str, result: Mapping[str, Any], files: Mapping[str, str], tags: Mapping[str, str]
+) -> Document:
+    """An exercise's result."""
+    end = time.time()
+    provenance = result.get("provenance", {})
+    checks = result.get("checks", [])
+    exact = [check for check in checks if check["kind"] == "exact"]
+    metrics: dict[str, Any] = {
+        **result.get("metrics", {}),
+        "checks_passed": sum(check["passed"] for check in checks),
+        "checks_failed": sum(not check["passed"] for check in checks),
+        "exact_checks_failed": sum(not check["passed"] for check in exact),
+        "seconds": float(provenance.get("seconds", 0.0)),
+    }
+    summary = str(result.get("summary", ""))
+    return {
+        "kind": "exercise",
+        "key": key,
+        "name": f"{result['id']} {result.get('title', '')}".strip(),
+        "tags": {
+            "kind": "exercise",
+            "exercise": result["id"],
+            "status": result.get("status", "ok"),
+            "mlflow.note.content": summary,
+            **tags,
+        },
+        "params": {"exercise": result["id"], **{f"source.{k}": v for k, v in provenance.get("sources", {}).items()}},
+        "curves": [],
+        "metrics": metrics,
+        "files": dict(files),
+        "texts": {"result.json": json.dumps(result), **_tables(result)},
+        "start": end - metrics["seconds"],
+        "end": end,
+    }
+
+
+def _tables(result: Mapping[str, Any]) -> dict[str, str]:
+    """The tables of all parts as CSV."""
+    texts: dict[str, str] = {}
+    for part in result.get("parts", []):
+        for place, block in enumerate(part["blocks"]):
+            if block.get("type") != "table":
+                continue
+            out = io.StringIO()
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(block["columns"])
+            writer.writerows(block["rows"])
+            name = block.get("name") or f"{part['letter']}{place}"
+            texts[f"tables/{''.join(c if c.isalnum() or c in '-_' else '-' for c in name)}.csv"] = out.getvalue()
+    return texts
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested JSON under dotted names; lists stay whole, and what is None is left out."""
+    if isinstance(value, Mapping):
+        leaves: dict[str, Any] = {}
+        for name, item in value.items():
+            leaves |= flatten(item, f"{prefix}.{name}" if prefix else str(name))
+        return leaves
+    if value is None:
+        return {}
+    return {prefix: json.dumps(value) if isinstance(value, list | tuple) else value}
+
+
+def curve_rows(columns: Mapping[str, Sequence[float]]) -> list[tuple[str, int, float, float]]:
+    """(name, step, value, seconds since the start) of every curve, thinned evenly, first and last point kept."""
+    steps = columns["step"]
+    seconds = columns.get("seconds") or [0.0] * len(steps)
+    last = len(steps) - 1
+    every = max(1, math.ceil(len(steps) / CURVE_POINTS))
+    kept = [i for i in range(len(steps)) if i % every == 0 or i == last]
+    names = [name for name in columns if name not in ("step", "seconds", "tokens")]
+    return [(name, int(steps[i]), float(columns[name][i]), float(seconds[i])) for name in names for i in kept]
+
+
+def named(files: Files) -> dict[str, str]:
+    """Artifact name → path."""
+    if isinstance(files, Mapping):
+        return {name: str(path) for name, path in files.items()}
+    return {path.name: str(path) for path in files}
+
+
+def texts_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Tags or parameters as MLflow takes them."""
+    return {allowed_name(name): str(value)[:5_000] for name, value in values.items()}
+
+
+def allowed_name(name: str) -> str:
+    """Only the characters that MLflow allows in names."""
+    return re.sub(r"[^\w\-. /:]+", "_", name, flags=re.ASCII)[:250]
+
+
+def is_number(value: Any) -> bool:
+    """Whether MLflow can plot it: finite, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

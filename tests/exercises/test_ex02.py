@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from minigpt.evaluate import token_losses
+from minigpt.masks import causal_mask
+from tasks.catalogue import STUDY
+from tasks.exercises import ex02_causal_mask as ex02
+from tests.exercise_context import assert_sound, make_context
+from tests.exercises.formulas import assert_formulas
+
+
+@pytest.fixture(scope="module")
+def context():
+    return make_context(ex02.EXERCISE)
+
+
+@pytest.fixture(scope="module")
+def answer(context):
+    return ex02.EXERCISE.answer(context)
+
+
+def test_it_is_sound(answer):
+    assert_sound(ex02.EXERCISE, answer)
+    assert_formulas(answer)
+
+
+def test_the_drawing():
+    lines = ex02.drawn(causal_mask(8)).splitlines()
+    cells = [line.split()[1:] for line in lines[1:]]
+    assert [row.count("0") for row in cells] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert all(row == ["0"] * (i + 1) + ["X"] * (7 - i) for i, row in enumerate(cells))
+
+
+def test_causal_losses_are_those_of_the_evaluation(context):
+    trained, tokens = context.model(STUDY), context.tokens(STUDY)
+    T = trained.model.config.context
+    whole = tokens[: (len(tokens) - 1) // T * T + 1]
+    expected = token_losses(trained.model, whole).view(-1, T).double().mean(dim=0)
+    torch.testing.assert_close(ex02.losses_by_position(trained, tokens, full=False), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_full_attention_changes_what_an_early_position_says(context):
+    trained, tokens = context.model(STUDY), context.tokens(STUDY)
+    causal, full = (ex02.losses_by_position(trained, tokens, full=full) for full in (False, True))
+    assert abs(full[0] - causal[0]) > 1e-3

@@ -1,0 +1,48 @@
+from fractions import Fraction
+
+import pytest
+import torch
+from transformers import TopPLogitsWarper
+
+from tasks.exercises import ex07_top_k_top_p as ex07
+from tests.exercise_context import assert_sound, make_context
+from tests.exercises.formulas import assert_formulas
+
+
+@pytest.fixture(scope="module")
+def answer():
+    return ex07.EXERCISE.answer(make_context(ex07.EXERCISE))
+
+
+def test_it_is_sound(answer):
+    assert_sound(ex07.EXERCISE, answer)
+    assert_formulas(answer)
+
+
+def test_the_renormalised_probabilities(answer):
+    expected = [35 / 70, 20 / 70, 15 / 70]
+    assert [answer.metrics[f"top_k_probability_token_{i}"] for i in (1, 2, 3)] == pytest.approx(expected, rel=1e-14)
+    assert answer.metrics["top_p_tokens"] == 6
+    nucleus = [answer.metrics[f"top_p_probability_token_{i}"] for i in range(1, 7)]
+    assert nucleus == pytest.approx([p / 93 for p in (35, 20, 15, 10, 8, 5)], rel=1e-14)
+
+
+@pytest.mark.parametrize(("p", "size"), [("0", 1), ("0.35", 1), ("0.36", 2), ("0.88", 5), ("0.9", 6), ("1", 10)])
+def test_the_exact_nucleus(p, size):
+    assert ex07.nucleus_size(ex07.GIVEN, Fraction(p)) == size
+
+
+def test_the_exact_nucleus_is_the_warpers_away_from_its_boundaries(generator):
+    for weights in torch.randint(1, 1000, (50, 10), generator=generator).tolist():
+        exact = sorted((Fraction(w, sum(weights)) for w in weights), reverse=True)
+        for p in (0.2, 0.5, 0.77, 0.95):
+            kept = TopPLogitsWarper(p)(None, ex07.tensor(exact).log()[None]).isfinite().sum()
+            assert ex07.nucleus_size(exact, Fraction(str(p))) == kept
+
+
+def test_chi_square_notices_another_distribution(answer):
+    fair = next(check for check in answer.checks if "chi-square" in check.claim)
+    counts = torch.tensor([9_700, 200, 60, 20, 20, 0, 0, 0, 0, 0])
+    biased = next(check for check in ex07.checks(counts) if "chi-square" in check.claim)
+    assert fair.passed
+    assert not biased.passed

@@ -1,0 +1,53 @@
+import random
+
+import pytest
+import torch
+
+from tasks.exercises import ex10_causal_bidirectional as ex10
+from tests.exercise_context import assert_sound, make_context
+from tests.exercises.formulas import assert_formulas
+
+
+@pytest.fixture(scope="module")
+def context():
+    return make_context(ex10.EXERCISE)
+
+
+def test_it_is_sound(context):
+    answer = ex10.EXERCISE.answer(context)
+    assert_sound(ex10.EXERCISE, answer)
+    assert_formulas(answer)
+
+
+@pytest.mark.parametrize("text", ["the cat sat on the mat and the dog", "aa aa", "x", "a b", "in the beginning"])
+@pytest.mark.parametrize("name", ex10.TASKS)
+def test_corruption_moves_letters_and_adds_none(name, text):
+    for seed in range(20):
+        assert sorted(ex10.TASKS[name](text, random.Random(seed))) == sorted(text)
+
+
+def test_misspelling_changes_the_text_and_reordering_keeps_the_words():
+    text = "and the spirit of god moved upon the face"
+    assert ex10.misspell(text, random.Random(0)) != text
+    shuffled = ex10.reorder(text, random.Random(0))
+    assert shuffled != text
+    assert sorted(shuffled.split()) == sorted(text.split())
+    assert (shuffled.split()[0], shuffled.split()[-1]) == ("and", "face")
+
+
+def test_letter_counts_are_at_chance_and_labels_are_balanced(context):
+    task = ex10.make_task(context, "spelling", 32)
+    assert task.test_labels.double().mean() == task.train_labels.double().mean() == 0.5
+    vocabulary = context.model(ex10.STUDY_ROPE).model.config.vocab_size
+    assert ex10.probed(task, ex10.letters(vocabulary)) == pytest.approx(0.5, abs=1e-9)
+
+
+def test_the_second_reading_sees_all_of_the_first(context):
+    model = context.model(ex10.STUDY_ROPE).model
+    tokens = torch.arange(1, 17)[None]
+    other = tokens.clone()
+    other[0, -1] = 20
+    once, twice = ex10.hidden(model, tokens, both_ways=False), ex10.hidden(model, other, both_ways=False)
+    assert torch.equal(once[:, :-1], twice[:, :-1])
+    second = [ex10.hidden(model, torch.cat([x, x], dim=1), both_ways=False)[:, 16] for x in (tokens, other)]
+    assert not torch.equal(*second)

@@ -1,0 +1,41 @@
+import pytest
+import torch
+from torch import Tensor
+
+from tasks.exercises import ex11_causal_mask as ex11
+from tests.exercise_context import assert_sound, make_context
+
+
+def test_the_answer_is_sound():
+    answer = ex11.EXERCISE.answer(make_context(ex11.EXERCISE))
+    assert_sound(ex11.EXERCISE, answer)
+    assert all(check.passed for check in answer.checks)
+
+
+def test_the_mask_of_four_tokens():
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    assert ex11.create_causal_mask(4).int().tolist() == expected
+
+
+def one_token_ahead(seq_len: int) -> Tensor:
+    return torch.ones(seq_len, seq_len).tril(1).bool()
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [("create_causal_mask", one_token_ahead), ("masked_softmax", ex11.masked_after)],
+)
+def test_the_checks_notice_a_broken_implementation(monkeypatch, name, broken):
+    monkeypatch.setattr(ex11, name, broken)
+    answer = ex11.EXERCISE.answer(make_context(ex11.EXERCISE))
+    assert [check.claim for check in answer.checks if check.kind == "exact" and not check.passed]
+
+
+def test_which_ways_of_masking_leak(generator):
+    attend = ex11.Attention(8, generator)
+    x = torch.randn(4, 8, generator=generator)
+    altered = torch.cat([x[:-1], torch.randn(1, 8, generator=generator)])
+    _, leak = ex11.mistakes(attend, x, altered, ex11.create_causal_mask(4))
+    right, after, _, multiplied, inverted, minus_1e9 = ex11.WAYS
+    assert leak[right] == leak[minus_1e9] == 0
+    assert min(leak[after], leak[multiplied], leak[inverted]) > 1e-3

@@ -1,0 +1,45 @@
+import lzma
+import math
+
+import pytest
+import torch
+
+from tasks.exercises.ex15_mini_gpt_training import EXERCISE, count_baselines
+from tests.exercise_context import assert_sound, make_context
+
+
+@pytest.fixture(scope="module")
+def answer():
+    return EXERCISE.answer(make_context(EXERCISE))
+
+
+def test_the_answer_is_sound(answer):
+    assert_sound(EXERCISE, answer)
+
+
+def test_training_improves_on_knowing_nothing(answer):
+    assert answer.metrics["final_validation_loss_nats"] < answer.metrics["ln_vocab_nats"] - 1
+
+
+def test_bits_are_nats_over_ln_2(answer):
+    nats = answer.metrics["final_validation_loss_nats"]
+    assert answer.metrics["final_validation_bits_per_character"] == pytest.approx(nats / math.log(2))
+
+
+def test_a_sample_for_the_untrained_model_and_every_snapshot(answer):
+    samples = [block for block in answer.parts[0].blocks if block.type == "sample"]
+    trained = make_context(EXERCISE).model(EXERCISE.recipes[0])
+    assert len(samples) == 1 + len(trained.snapshot_steps)
+    assert len({sample.prompt for sample in samples}) == 1
+    assert samples[0].text != samples[1].text != samples[2].text
+
+
+def test_baselines_on_a_text_made_of_two_letters():
+    # "ab" for ever: a bigram model knows it, a unigram model pays one bit, uniform over two letters too.
+    tokens = torch.tensor([0, 1] * 500)
+    base = count_baselines(tokens, tokens, ("ab" * 500, "ab" * 500), 2)
+    assert base.uniform == pytest.approx(math.log(2))
+    assert base.unigram == pytest.approx(math.log(2), abs=1e-3)
+    assert base.bigram == pytest.approx(0, abs=5e-3)
+    grown = len(lzma.compress(b"ab" * 1000, preset=9)) - len(lzma.compress(b"ab" * 500, preset=9))
+    assert base.xz == pytest.approx(grown * 8 * math.log(2) / 1000)

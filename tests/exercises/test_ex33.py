@@ -1,0 +1,51 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minigpt.config import GPTConfig
+from minigpt.evaluate import evaluate
+from minigpt.heads import score_heads
+from minigpt.model import GPT
+from tasks.exercises import ex33_multi_token_prediction as ex33
+from tests.exercise_context import assert_sound, make_context
+
+
+def test_the_answer_is_sound():
+    answer = ex33.EXERCISE.answer(make_context(ex33.EXERCISE))
+    assert_sound(ex33.EXERCISE, answer)
+    assert answer.metrics["tokens_per_pass_greedy_n_4"] >= 1.0
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_layer=1, n_head=1, d_model=8, context=8, vocab_size=5, n_future=3)).eval()
+    for head in model.future:
+        torch.nn.init.normal_(head.weight)
+    return model
+
+
+@torch.inference_mode()
+def test_heads_are_scored_on_the_right_targets(model):
+    tokens = torch.randint(5, (33,), generator=torch.Generator().manual_seed(1))
+    found = score_heads(model, tokens, batch_size=3)
+    assert found.losses[0] == pytest.approx(evaluate(model, tokens).nats_per_token, abs=1e-5)
+    for step in (2, 3):
+        nll = []
+        for start in range(0, 32, 8):
+            h = model.hidden(tokens[None, start : start + 8])[0]
+            for place in range(8 - step + 1):
+                target = tokens[start + place + step]
+                nll.append(F.cross_entropy(model.unembedding(model.future[step - 2](h[place])), target))
+        assert found.losses[step - 1] == pytest.approx(torch.stack(nll).mean().item(), abs=1e-5)
+
+
+def test_known_words():
+    vocabulary = frozenset({"and", "the", "lord"})
+    assert ex33.known_words("lo. And the lurd and THE lord sa", vocabulary) == 5 / 6
+    assert ex33.known_words("", vocabulary) == 0.0
+
+
+def test_blind_guessing_is_the_entropy_of_the_letters():
+    tokens = torch.tensor([0, 0, 1, 2] * 50_000)
+    assert ex33.unigram_loss(tokens, tokens, 3) == pytest.approx(1.5 * torch.log(torch.tensor(2.0)).item(), abs=1e-4)

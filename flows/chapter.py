@@ -1,0 +1,289 @@
+"""The three flows: the whole chapter, one model, one exercise.
+
+full-chapter   plan → corpora and models, each once, in dependency order → exercises → report
+train-model    one recipe to one tracked model; the unit that a GPU worker takes
+exercise       one exercise with all it needs; the unit a person reruns
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from prefect import flow, task
+from prefect.futures import PrefectFuture
+from prefect.runtime import deployment, flow_run
+from rich.console import Console
+
+from flows.engine import Listener, Outcome, Runner, execute
+from flows.graph import Node, Request, build, cores, load_exercises, recipe_named
+from flows.options import Options, UsageError, outputs_folder, store_url
+from flows.publish import publish as publish_report
+from flows.runners import Deployed, Inline, LocalPool
+from flows.watch import Display, Listeners, LogListener, TrackingListener
+from tasks.exercises import modules
+from tasks.profiles import PROFILES
+from tasks.sources import STAND_IN, Sources, resolve_sources
+from tasks.steps import Place
+from tasks.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run has to say for itself."""
+
+    report: str
+    exercises: int
+    failed: tuple[str, ...]
+    trained: int
+    ran: int
+    cached: int
+    seconds: float
+
+
+def request_of(options: Options, sources: Sources | None = None) -> Request:
+    """The request that validated options mean: sources are looked for unless given, exercises imported.
+
+    Raises:
+        UsageError: a device that is not there.
+        tasks.sources.SourceError: a source that cannot be used.
+    """
+    profile = PROFILES[options.profile].scaled(options.budget)
+    sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained)
+    if profile.stand_in and options.pretrained is None:
+        sources = replace(sources, pretrained=STAND_IN)
+    exercises = load_exercises(options.only or tuple(modules()))
+    return Request(profile, sources, exercises, device_named(options.device, options.profile, options.where))
+
+
+def device_named(device: str, profile: str, where: str) -> str:
+    """Either "cpu" or "cuda". On the pools "auto" is the profile's: the parent cannot see the worker's device.
+
+    Raises:
+        UsageError: CUDA is asked for and not there.
+    """
+    if where == "pool":
+        return {"auto": "cuda" if profile == "gpu" else "cpu"}.get(device, device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: PyTorch finds no CUDA device here; leave the option out or use --device cpu")
+    return {"auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(device, device)
+
+
+def place_of(run: str) -> Place:
+    """The store and the outputs of this machine."""
+    return Place(store_url(), str(outputs_folder()), run, shared=deployment.get_id() is not None)
+
+
+def run_request(
+    request: Request,
+    place: Place,
+    runner: AbstractContextManager[Runner],
+    listener: Listener | None = None,
+    *,
+    publishing: bool = True,
+    command: str = "",
+) -> Summary:
+    """Run a request to its end, track it and publish the report."""
+    started = time.time()
+    graph = build(request)
+    store = place.open_store()
+    tracker = Tracker(Path(place.outputs))
+    run_id = flow_run.get_id()
+    tags = {"profile": request.profile.name, "device": request.device, "prefect_flow_run": run_id or ""}
+    with tracker.chapter(profile=request.profile.name, tags=tags) as chapter_run:
+        tracking = TrackingListener(tracker, chapter_run, store, request)
+        listeners = Listeners([tracking, listener or LogListener()])
+        try:
+            with runner as chosen:
+                outcome = execute(graph, store, chosen, listeners)
+        finally:
+            tracking.close()
+        trained = sum(graph[name].kind == "train" for name in outcome.ran)
+        report = str(publish_task(request, place, outcome.errors, started, command, trained)) if publishing else ""
+    return _summary(request, graph, outcome, report, time.time() - started)
+
+
+def _summary(request: Request, graph: Mapping[str, Node], outcome: Outcome, report: str, seconds: float) -> Summary:
+    failed = tuple(e.id for e in request.exercises if f"exercise/{e.id}" not in outcome.records)
+    failed += tuple(name for name in outcome.errors if graph[name].kind != "exercise")
+    return Summary(
+        report=report,
+        exercises=len(request.exercises),
+        failed=failed,
+        trained=sum(graph[name].kind == "train" for name in outcome.ran),
+        ran=len(outcome.ran),
+        cached=len(outcome.records) - len(outcome.ran),
+        seconds=seconds,
+    )
+
+
+@task(name="report", persist_result=False)
+def publish_task(
+    request: Request, place: Place, errors: dict[str, str], started: float, command: str, trained: int
+) -> Path:
+    """The page, the result files and the link ``latest``."""
+    return publish_report(request, place, errors, started, Tracker(Path(place.outputs)), command, trained)
+
+
+# --- The flows -------------------------------------------------------------------------------------------------
+
+
+class ChapterFailed(RuntimeError):
+    """Some exercises or models failed; the others are done and in the report."""
+
+
+def _check(summary: Summary) -> Summary:
+    if summary.failed:
+        raise ChapterFailed(f"{len(summary.failed)} failed: {', '.join(summary.failed)}; report: {summary.report}")
+    return summary
+
+
+@flow(name="full-chapter", flow_run_name="full-chapter {profile}", persist_result=False, validate_parameters=True)
+def full_chapter(
+    profile: str = "laptop",
+    only: list[str] | None = None,
+    sources: str = "auto",
+    corpus: str | None = None,
+    pretrained: str | None = None,
+    where: Literal["local", "pool"] = "pool",
+    device: str = "auto",
+    budget: float = 1.0,
+    jobs: int | None = None,
+) -> None:
+    """Run the chapter: every model once, every exercise, and the report.
+
+    With ``where="pool"`` models and exercises go to the deployments ``train-model`` and ``exercise``; with
+    ``"local"`` they run in processes of this machine.
+    """
+    options = Options(
+        profile=profile,
+        only=tuple(only or ()),
+        sources=sources,
+        corpus=corpus,
+        pretrained=pretrained,
+        where=where,
+        device=device,
+        budget=budget,
+        jobs=jobs,
+    ).validated()
+    _check(run_options(options))
+
+
+@dataclass
+class Terminal:
+    """What ``chapter run`` has that a worker has not: sources it has looked at, a screen, a command line.
+
+    It reaches the flow through a context variable: a flow's parameters are stored on the server, and its closure
+    would be pickled into every process of the pool.
+    """
+
+    sources: Sources
+    console: Console
+    command: str
+    summary: Summary | None = None
+
+
+TERMINAL: ContextVar[Terminal | None] = ContextVar("terminal", default=None)
+
+
+def run_options(options: Options) -> Summary:
+    """Run what validated options say; inside a flow."""
+    terminal = TERMINAL.get()
+    request = request_of(options, terminal.sources if terminal else None)
+    place = place_of(flow_run.get_id() or f"run-{time.time_ns()}")
+    runner: AbstractContextManager[Runner]
+    if options.where == "pool":
+        runner = nullcontext(Deployed(place, _caller(options, request)))
+    else:
+        runner = LocalPool(place, options.jobs or (1 if request.device == "cuda" else cores()))
+    if terminal is None:
+        return run_request(request, place, runner)
+    if terminal.console.is_terminal:
+        with Display(build(request), place, terminal.console) as display:
+            terminal.summary = run_request(request, place, runner, display, command=terminal.command)
+    else:
+        lines = LogListener(lambda line: terminal.console.print(line, highlight=False, markup=False))
+        terminal.summary = run_request(request, place, runner, lines, command=terminal.command)
+    return terminal.summary
+
+
+def _caller(options: Options, request: Request) -> Callable[[Node], PrefectFuture[Any]]:
+    from flows.pools import run_on_pool
+
+    common = {
+        "profile": options.profile,
+        "sources": request.sources.bundle,
+        "corpus": options.corpus,
+        "pretrained": options.pretrained,
+        "device": request.device,
+        "budget": options.budget,
+    }
+
+    def call(node: Node) -> PrefectFuture[Any]:
+        if node.kind == "train":
+            return run_on_pool("train-model/train-model", {**common, "recipe": node.subject, "seed": node.seed})
+        deployment = f"exercise/21-{int(node.subject.partition('.')[2]):02d}"
+        return run_on_pool(deployment, {**common, "id": node.subject, "publish": False})
+
+    return call
+
+
+@flow(name="train-model", flow_run_name="train {recipe}, seed {seed}, {profile}", persist_result=False)
+def train_model(
+    recipe: str,
+    seed: int = 0,
+    profile: str = "laptop",
+    sources: str = "auto",
+    corpus: str | None = None,
+    pretrained: str | None = None,
+    device: str = "auto",
+    budget: float = 1.0,
+) -> None:
+    """Train one recipe of the catalogue, with all that it needs, in this process."""
+    options = Options(
+        profile=profile, sources=sources, corpus=corpus, pretrained=pretrained, device=device, budget=budget
+    ).validated()
+    try:
+        wanted = recipe_named(recipe)
+    except KeyError:
+        raise UsageError(f"recipe {recipe}: the catalogue has no such recipe; see `chapter models`") from None
+    request = replace(request_of(options), exercises=(), recipes=((wanted, seed),))
+    _check(_inline(request, publishing=False))
+
+
+@flow(name="exercise", flow_run_name="exercise {id}, {profile}", persist_result=False)
+def exercise(
+    id: str,
+    profile: str = "laptop",
+    sources: str = "auto",
+    corpus: str | None = None,
+    pretrained: str | None = None,
+    device: str = "auto",
+    budget: float = 1.0,
+    publish: bool = True,
+) -> None:
+    """Run one exercise with all that it needs, in this process, and renew the report if it is to ``publish``."""
+    options = Options(
+        profile=profile,
+        only=(id,),
+        sources=sources,
+        corpus=corpus,
+        pretrained=pretrained,
+        device=device,
+        budget=budget,
+    ).validated()
+    _check(_inline(request_of(options), publishing=publish))
+
+
+def _inline(request: Request, *, publishing: bool) -> Summary:
+    place = place_of(flow_run.get_id() or f"run-{time.time_ns()}")
+    return run_request(request, place, _inline_runner(place), publishing=publishing)
+
+
+@contextmanager
+def _inline_runner(place: Place) -> Any:
+    yield Inline(place)

@@ -1,0 +1,165 @@
+"""The command line: ``chapter``, or ``python -m flows``.
+
+Bad input is answered before anything heavy is imported, in one sentence and with exit status 2. A run that
+leaves a failed exercise ends with 1, one that was interrupted with 130.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.options import (
+    DEVICE_NAMES,
+    PROFILE_NAMES,
+    SOURCE_NAMES,
+    WHERE_NAMES,
+    Options,
+    UsageError,
+    exercise_id,
+    outputs_folder,
+    store_url,
+)
+
+if TYPE_CHECKING:
+    from tasks.sources import Sources
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parsed = _parser().parse_args(arguments)
+    from tasks.sources import SourceError
+
+    try:
+        return int(parsed.command(parsed))
+    except (UsageError, SourceError) as error:
+        print(f"chapter: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nchapter: stopped; what was computed is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="chapter",
+        description="All exercises of a chapter on decoder-only language models as one cached, tracked pipeline.",
+        epilog="CHAPTER_STORE (any fsspec URL) and CHAPTER_OUTPUTS say where results go; default: ./outputs.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=function)
+        return sub
+
+    _run_options(command("run", _run, "run the chapter, or some of its exercises, and write the report"))
+    _run_options(command("plan", _plan, "say what a run would do, why, and how long it would take"))
+    _run_options(command("report", _report, "render the report again from stored results"))
+    show = command("show", _show, "show one answer in the terminal")
+    show.add_argument("exercise", help="its id, such as 21.08")
+    _run_options(command("models", _models, "list trained models, with paths to load them from"))
+    ui = command("ui", _ui, "serve the Prefect and MLflow pages on 127.0.0.1 until Ctrl-C")
+    ui.add_argument("--prefect-port", type=int, default=4200)
+    ui.add_argument("--mlflow-port", type=int, default=5000)
+    command("doctor", _doctor, "say what this machine has, what is missing, and what would be used")
+    gc = command("gc", _gc, "drop artifacts that no current recipe needs")
+    gc.add_argument("--grace-days", type=float, default=7.0, help="keep what is younger (default: 7)")
+    gc.add_argument("--user-corpora", action="store_true", help="drop results on your own corpora, too")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="laptop", help=f"{', '.join(PROFILE_NAMES)} (default: laptop)")
+    parser.add_argument("--only", default="", metavar="IDS", help="exercises, such as 21.27,21.32 (default: all)")
+    parser.add_argument("--sources", default="auto", help=f"{', '.join(SOURCE_NAMES)} (default: auto)")
+    parser.add_argument("--corpus", metavar="TEXT", help="your own text: a file, hf:NAME, or a URL")
+    parser.add_argument("--pretrained", metavar="MODEL", help="any causal LM: a Hub name or a directory")
+    parser.add_argument("--where", default="local", help=f"{', '.join(WHERE_NAMES)} (default: local)")
+    parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICE_NAMES)} (default: auto)")
+    parser.add_argument("--budget", type=float, default=1.0, metavar="FACTOR", help="multiplies all training steps")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes of a local run (default: one per core)")
+
+
+def _options(parsed: argparse.Namespace) -> Options:
+    return Options(
+        profile=parsed.profile,
+        only=tuple(id for id in parsed.only.split(",") if id.strip()),
+        sources=parsed.sources,
+        corpus=parsed.corpus,
+        pretrained=parsed.pretrained,
+        where=parsed.where,
+        device=parsed.device,
+        budget=parsed.budget,
+        jobs=parsed.jobs,
+    ).validated()
+
+
+def _checked(parsed: argparse.Namespace) -> "tuple[Options, Sources]":
+    """The options, and the sources they mean: the last check before the heavy imports."""
+    from tasks.sources import resolve_sources
+
+    options = _options(parsed)
+    return options, resolve_sources(options.sources, options.corpus, options.pretrained)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    options, sources = _checked(parsed)
+    from flows.local import run_here
+
+    return run_here(options, sources, command=shlex.join(["chapter", *sys.argv[1:]]))
+
+
+def _plan(parsed: argparse.Namespace) -> int:
+    options, sources = _checked(parsed)
+    from flows.inspect import print_plan
+
+    return print_plan(options, sources)
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    options, sources = _checked(parsed)
+    from flows.inspect import render_again
+
+    return render_again(options, sources)
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    id = exercise_id(parsed.exercise)
+    from flows.inspect import show
+
+    return show(id)
+
+
+def _models(parsed: argparse.Namespace) -> int:
+    options, sources = _checked(parsed)
+    from flows.inspect import print_models
+
+    return print_models(options, sources)
+
+
+def _ui(parsed: argparse.Namespace) -> int:
+    from flows.servers import ui
+
+    return ui(outputs_folder(), prefect_port=parsed.prefect_port, mlflow_port=parsed.mlflow_port)
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from flows.doctor import print_findings
+
+    return print_findings(outputs_folder(), store_url())
+
+
+def _gc(parsed: argparse.Namespace) -> int:
+    if parsed.grace_days < 0:
+        raise UsageError(f"--grace-days {parsed.grace_days:g}: a number of days is 0 or more")
+    from flows.garbage import collect
+
+    return collect(Path(outputs_folder()), store_url(), parsed.grace_days, parsed.user_corpora, parsed.dry_run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""What a run consists of: a node per corpus, encoded corpus, trained model and exercise, and what each needs.
+
+Building the graph runs nothing and reads no store. A node turns into a ``Step``, with a key, once the records
+of the nodes before it are known.
+"""
+
+import importlib
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minigpt.config import GPTConfig
+from tasks.catalogue import STAND_IN, recipes
+from tasks.context import text_role, tokens_role, training_role
+from tasks.exercise import Exercise
+from tasks.exercises import modules
+from tasks.keys import Step, canonical, code_digests
+from tasks.profiles import Profile
+from tasks.recipes import Recipe
+from tasks.sources import Sources
+
+Reference = Mapping[str, Any]  # a record's key and artifacts
+TEXT_CODE = ("tasks.corpora",)
+TOKENS_CODE = ("minigpt.tokenizers",)
+TRAIN_CODE = ("tasks.training",)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One piece of work, by name, with the names of what it needs.
+
+    ``seconds`` is the expected duration on one core of a laptop. ``alone`` work measures time and shares the machine
+    with nothing. ``models`` says that it runs models and so belongs on a GPU where there is one.
+    """
+
+    name: str
+    kind: str
+    title: str
+    needs: Mapping[str, str]  # role -> name of the node that fills it
+    inputs: Mapping[str, Any]
+    code: tuple[str, ...]
+    seconds: float
+    local: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+    alone: bool = False
+    models: bool = False
+    subject: str = ""  # the recipe's name or the exercise's id
+    seed: int = 0
+
+    def step(self, records: Mapping[str, Reference]) -> Step:
+        """The step, given the records of all nodes that this one needs, by name."""
+        upstream = {role: _reference(records[name]) for role, name in self.needs.items()}
+        return Step(self.kind, self.title, canonical(self.inputs), upstream, code_digests(self.code), self.version)
+
+
+def _reference(record: Reference) -> dict[str, Any]:
+    return {"key": record["key"], "artifacts": record["artifacts"]}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants to have run."""
+
+    profile: Profile
+    sources: Sources
+    exercises: tuple[Exercise, ...]
+    device: str = "cpu"
+    recipes: tuple[tuple[Recipe, int], ...] = ()  # models wanted for themselves, with their seeds
+
+
+def load_exercises(ids: Sequence[str]) -> tuple[Exercise, ...]:
+    """The exercises with these ids.
+
+    Raises:
+        KeyError: there is no such exercise.
+        ValueError: a file's name and its exercise's id do not agree.
+    """
+    known, found = modules(), []
+    for id in ids:
+        exercise: Exercise = importlib.import_module(known[id]).EXERCISE
+        if exercise.id != id:
+            raise ValueError(f"{known[id]} holds exercise {exercise.id!r}, its name says {id!r}")
+        found.append(exercise)
+    return tuple(found)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What results depend on besides code and inputs."""
+    return {"device": device, "torch": torch.__version__.split("+")[0]}
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """The machine, as far as measured times depend on it."""
+    model = platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        model = found.group(1).strip() if found else model
+    facts = {"cpu": model, "cores": cores()}
+    return facts | {"gpu": torch.cuda.get_device_name()} if device == "cuda" else facts
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build(request: Request) -> dict[str, Node]:
+    """All nodes of a request by name, each after what it needs."""
+    builder = _Builder(request)
+    for recipe, seed in request.recipes:
+        builder.training(recipe, seed)
+    for exercise in request.exercises:
+        builder.exercise(exercise)
+    return builder.nodes
+
+
+class _Builder:
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.nodes: dict[str, Node] = {}
+
+    def _add(self, name: str, make: Callable[[], Node]) -> str:
+        if name not in self.nodes:
+            node = make()
+            self.nodes[name] = node
+        return name
+
+    def text(self, corpus: str) -> str:
+        profile, reference = self.request.profile, self.request.sources.corpus(corpus)
+
+        def make() -> Node:
+            inputs = {
+                "reference": reference.key(),
+                "train_characters": profile.train_characters,
+                "validation_characters": profile.validation_characters,
+            }
+            local = {"reference": reference.to_json()}
+            return Node(text_role(corpus), "text", f"text {corpus}", {}, inputs, TEXT_CODE, 3.0, local)
+
+        return self._add(text_role(corpus), make)
+
+    def tokens(self, corpus: str, tokenizer: str) -> str:
+        name = tokens_role(corpus, tokenizer)
+
+        def make() -> Node:
+            needs = {"text": self.text(corpus)}
+            inputs = {"tokenizer": tokenizer}
+            return Node(name, "tokens", f"tokens {corpus}, {tokenizer}", needs, inputs, TOKENS_CODE, 2.0)
+
+        return self._add(name, make)
+
+    def training(self, recipe: Recipe, seed: int) -> str:
+        name = training_role(recipe, seed)
+
+        def make() -> Node:
+            resolved = self.request.profile.resolve(recipe).with_seed(seed)
+            needs = {"tokens": self.tokens(recipe.corpus, recipe.tokenizer)}
+            if recipe.teacher:
+                needs["teacher"] = self.training(recipe.teacher, 0)
+            # The names are labels: two recipes that say the same train the same model.
+            fields = {k: v for k, v in canonical(resolved).items() if k not in ("name", "group", "teacher")}
+            return Node(
+                name,
+                "train",
+                f"train {recipe.name}, seed {seed}",
+                needs,
+                {"recipe": fields, "environment": environment(self.request.device)},
+                TRAIN_CODE,
+                training_seconds(resolved),
+                models=True,
+                subject=recipe.name,
+                seed=seed,
+            )
+
+        return self._add(name, make)
+
+    def exercise(self, exercise: Exercise) -> str:
+        request, name = self.request, f"exercise/{exercise.id}"
+        profile, sources = request.profile, request.sources
+
+        def make() -> Node:
+            needs: dict[str, str] = {}
+            for recipe in exercise.recipes:
+                for seed in profile.seeds(recipe):
+                    needs[training_role(recipe, seed)] = self.training(recipe, seed)
+                corpus = tokens_role(recipe.corpus, recipe.tokenizer)
+                needs[corpus] = self.tokens(recipe.corpus, recipe.tokenizer)
+                needs[text_role(recipe.corpus)] = self.text(recipe.corpus)
+            for source in exercise.sources:
+                if source in ("main", "domain", "code"):
+                    needs[text_role(source)] = self.text(source)
+            inputs: dict[str, Any] = {
+                "module": modules()[exercise.id],
+                "profile": profile.name,
+                "numbers": exercise.numbers[profile.name],
+                "seeds": {recipe.name: profile.seeds(recipe) for recipe in exercise.recipes},
+                # One thread also where time is measured: on models of this size a second one gains little, and it loses
+                # far more than that where something else wants the core.
+                "environment": {**environment(request.device), "threads": 1},
+            }
+            local: dict[str, Any] = {"sources": sources.summary()}
+            if "pretrained" in exercise.sources and sources.pretrained.kind == "stand-in":
+                needs[training_role(STAND_IN, 0)] = self.training(STAND_IN, 0)
+                needs[tokens_role("main", "char")] = self.tokens("main", "char")
+            if "pretrained" in exercise.sources:
+                inputs["pretrained"] = sources.pretrained.key()
+                local["pretrained"] = sources.pretrained.to_json()
+            if "bpe" in exercise.sources:
+                inputs["bpe"] = sources.bpe.key()
+            if exercise.timed:
+                inputs["hardware"] = hardware(request.device)
+            return Node(
+                name,
+                "exercise",
+                f"exercise {exercise.id}",
+                needs,
+                inputs,
+                (modules()[exercise.id],),
+                exercise.seconds[profile.name],
+                local,
+                exercise.version,
+                alone=exercise.timed,
+                models=bool(exercise.recipes) or "pretrained" in exercise.sources,
+                subject=exercise.id,
+            )
+
+        return self._add(name, make)
+
+
+def training_seconds(recipe: Recipe) -> float:
+    """Expected seconds of a training on one core of a laptop.
+
+    6 FLOPs per weight and token (Kaplan et al., 2020, section 2.1) at a rate measured on such cores, and a fixed
+    cost per step and layer; the vocabulary is taken as a character model's.
+    """
+    model, train = recipe.model, recipe.train
+    tokens = train.batch_size * model.context
+    flops = 6.0 * tokens * (_block_weights(model) + 100 * model.d_model + model.n_layer * model.context * model.d_model)
+    return train.steps * (flops / 45e9 + 0.0012 * model.n_layer + 0.002)
+
+
+def _block_weights(model: GPTConfig) -> int:
+    attention = model.d_model * (2 * model.d_model + 2 * model.kv_heads * model.head_dim)
+    return model.n_layer * (attention + 2 * model.d_model * model.ff_dim)
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of the catalogue with this name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return replace(recipes()[name])

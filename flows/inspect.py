@@ -1,0 +1,82 @@
+"""The commands that look and run nothing: plan, report, show, models."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.chapter import place_of, request_of
+from flows.graph import build, cores
+from flows.options import Options, outputs_folder
+from flows.plan import plan, stored, summary
+from flows.publish import publish
+from reports.terminal import show as show_result
+from reports.types import Result, from_json
+from tasks.catalogue import recipes
+from tasks.sources import Sources
+from tasks.tracking import Tracker
+
+
+def print_plan(options: Options, sources: Sources) -> int:
+    """What a run would do, why, and how long it would take."""
+    request = request_of(options, sources)
+    planned, _ = plan(build(request), place_of("plan").open_store())
+    table = Table("step", "", "why", "seconds", box=None, padding=(0, 2, 0, 0))
+    marks = {"hit": "[green]cached[/]", "miss": "[yellow]run[/]", "unknown": "[dim]?[/]"}
+    for item in planned:
+        table.add_row(item.node.title, marks[item.state], item.why, f"{item.seconds:.0f}" if item.seconds else "")
+    Console().print(table)
+    print(summary(planned, options.jobs or cores()))
+    return 0
+
+
+def render_again(options: Options, sources: Sources) -> int:
+    """Render the report from what is stored."""
+    place = place_of("report")
+    tracker = Tracker(Path(place.outputs))
+    print(publish(request_of(options, sources), place, {}, time.time(), tracker, "chapter report"))
+    return 0
+
+
+def show(id: str) -> int:
+    """One answer of the latest report, in the terminal."""
+    number = int(id.partition(".")[2])
+    file = outputs_folder() / "latest" / "results" / f"21.{number:02d}.json"
+    if not file.exists():
+        print(f"chapter: {id} has no result in {file.parent.parent}; run `chapter run --only {id}`", file=sys.stderr)
+        return 1
+    result: Result = from_json(Result, json.loads(file.read_text()))
+    show_result(result, Console())
+    return 0 if result.status == "ok" else 1
+
+
+def print_models(options: Options, sources: Sources) -> int:
+    """Trained models of a profile with a directory that ``minigpt`` can load, and ``transformers`` too where it can."""
+    from flows.models import exported
+
+    request = request_of(options, sources)
+    wanted = tuple((recipe, seed) for recipe in recipes().values() for seed in request.profile.seeds(recipe))
+    graph = build(type(request)(request.profile, request.sources, (), request.device, wanted))
+    place = place_of("models")
+    records = stored(graph, place.open_store())
+    table = Table("model", "parameters", "validation loss", "loads with", "path", box=None, padding=(0, 2, 0, 0))
+    for name, record in records.items():
+        if graph[name].kind == "train":
+            data = record["data"]
+            path, loaders = exported(record, place)
+            loss = data["evaluations"]["validation_loss"][-1]
+            table.add_row(
+                f"{graph[name].subject}, seed {graph[name].seed}",
+                f"{data['parameters']:,}",
+                f"{loss:.4f} nats",
+                loaders,
+                str(path),
+            )
+    Console().print(table)
+    missing = [node.title for name, node in graph.items() if node.kind == "train" and name not in records]
+    if missing:
+        print(f"{len(missing)} models of the catalogue are not trained yet at profile {options.profile}")
+    return 0

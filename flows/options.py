@@ -1,0 +1,91 @@
+"""What a run can be told, and one clear sentence for what it cannot. Light: imports neither torch nor Prefect."""
+
+import difflib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tasks.exercises import modules
+
+PROFILE_NAMES = ("smoke", "laptop", "gpu")
+SOURCE_NAMES = ("auto", "embedded", "hub")
+DEVICE_NAMES = ("auto", "cpu", "cuda")
+WHERE_NAMES = ("local", "pool")
+
+
+class UsageError(ValueError):
+    """Something that was asked for cannot be done; the text is for the person who asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The parameters of a run, as the command line and the deployments take them.
+
+    ``budget`` multiplies the steps of every training. ``jobs`` is the number of processes of a local run.
+    """
+
+    profile: str = "laptop"
+    only: tuple[str, ...] = ()
+    sources: str = "auto"
+    corpus: str | None = None
+    pretrained: str | None = None
+    where: Literal["local", "pool"] = "local"
+    device: str = "auto"
+    budget: float = 1.0
+    jobs: int | None = None
+
+    def validated(self) -> "Options":
+        """These options with exercise ids in the chapter's spelling.
+
+        Raises:
+            UsageError: a value that cannot be; names the option, the value and the remedy.
+        """
+        for option, value, names in (
+            ("profile", self.profile, PROFILE_NAMES),
+            ("sources", self.sources, SOURCE_NAMES),
+            ("device", self.device, DEVICE_NAMES),
+            ("where", self.where, WHERE_NAMES),
+        ):
+            if value not in names:
+                raise UsageError(f"--{option} {value}: there is no such {option}{_nearest(value, names)}")
+        if not (math.isfinite(self.budget) and self.budget > 0):
+            raise UsageError(f"--budget {self.budget:g}: a budget is a factor above 0, such as 0.5 for half the steps")
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"--jobs {self.jobs}: give at least 1 process, or leave it out for one per core")
+        return Options(**{**vars(self), "only": tuple(dict.fromkeys(exercise_id(text) for text in self.only))})
+
+
+def exercise_id(text: str) -> str:
+    """The id of an exercise as the chapter writes it: "21.8" for "21.08", "21-08" or "8".
+
+    Raises:
+        UsageError: there is no such exercise; names the nearest.
+    """
+    known = modules()
+    chapter, dot, number = text.strip().replace("-", ".").rpartition(".")
+    if (chapter == "21" or not dot) and number.isdigit():
+        id = f"21.{int(number)}"
+        if id in known:
+            return id
+    raise UsageError(f"--only {text}: there is no such exercise{_nearest(text, tuple(known))}")
+
+
+def _nearest(text: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    shown = ", ".join(names) if len(names) <= 6 else f"{names[0]} to {names[-1]}"
+    return f"; choose from {shown}"
+
+
+def outputs_folder() -> Path:
+    """Where runs write: ``CHAPTER_OUTPUTS``, or ``outputs`` in the current folder."""
+    return Path(os.environ.get("CHAPTER_OUTPUTS", "outputs")).resolve()
+
+
+def store_url() -> str:
+    """Where blobs and records are: ``CHAPTER_STORE``, any fsspec URL, or a folder in the outputs."""
+    return os.environ.get("CHAPTER_STORE") or str(outputs_folder() / "store")

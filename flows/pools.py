@@ -1,0 +1,125 @@
+"""Work pools: setting them up, and running steps on them from inside another flow.
+
+``python -m flows.pools`` creates the two pools of type ``process`` and the crash detection. Workers share the Prefect
+API, the MLflow server and the store, nothing else. One worker per GPU:
+
+    CUDA_VISIBLE_DEVICES=0 prefect worker start --pool gpu --limit 1
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import State, Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run, task_run
+from prefect.states import Crashed
+
+from flows.recovery import CHILD_QUEUE, ensure_crash_detection
+
+POOLS = {
+    "cpu": "Runs the chapter itself and exercises that need no model.",
+    "gpu": "Trains models and runs the exercises that use them; one worker per GPU.",
+}
+POLL_SECONDS = 1.0
+
+
+class ChildFailed(RuntimeError):
+    """A flow run on a pool ended in another state than Completed."""
+
+
+class ChildCrashed(ChildFailed):
+    """A flow run on a pool died: of a killed process, a lost machine. Trying again may help."""
+
+
+def run_on_pool(
+    deployment: str, parameters: Mapping[str, Any], *, retries: int = 2, retry_delay_seconds: float = 2
+) -> PrefectFuture[str]:
+    """Run a deployment, such as ``train-model/train-model``, on its pool; call it from a flow.
+
+    The future's ``result()`` is the id of the completed flow run, or raises ``ChildFailed``. A run that crashes is
+    started again, up to ``retries`` times: the flow's own ``retries`` would not do, they live in the process
+    that died. A run that fails is not: a flow retries what is worth it itself.
+    """
+    named = wait_for_child.with_options(
+        task_run_name=f"{deployment} {step_key(deployment, parameters)}",
+        retries=retries,
+        retry_delay_seconds=retry_delay_seconds,
+    )
+    return named.submit(deployment, dict(parameters))
+
+
+def step_key(deployment: str, parameters: Mapping[str, Any]) -> str:
+    """A short name for a deployment with parameters, the same in every process."""
+    return hashlib.sha256(json.dumps([deployment, parameters], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _has_crashed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    return isinstance(state.result(raise_on_failure=False), ChildCrashed)
+
+
+@task(name="run on pool", retry_condition_fn=_has_crashed, cache_policy=NO_CACHE, persist_result=False)
+def wait_for_child(deployment: str, parameters: dict[str, Any]) -> str:
+    """Create a flow run of a deployment and wait for its end; returns its id."""
+    # The key makes a request that is sent twice (an answer was lost) one run. It differs in every attempt, and in
+    # every run of the parent: with the same key Prefect would hand back the run that failed.
+    attempt = f"{flow_run.get_id()}-{flow_run.get_run_count()}-{task_run.get_run_count()}"
+    child = run_deployment(
+        deployment,
+        parameters=parameters,
+        idempotency_key=f"{attempt}-{step_key(deployment, parameters)}",
+        work_queue_name=CHILD_QUEUE,
+        poll_interval=POLL_SECONDS,
+        as_subflow=True,  # shown below its parent, and cancelled with it
+    )
+    assert isinstance(child, FlowRun)  # and not a coroutine: this is not called from an event loop
+    # Whatever the end was, ``run_deployment`` returns; it raises nothing by itself.
+    state = child.state or Crashed(message="it has no state")
+    if not state.is_completed():
+        error = ChildCrashed if state.is_crashed() else ChildFailed
+        raise error(f"{deployment}, run {child.name}: {state.name}. {state.message or ''}")
+    return str(child.id)
+
+
+def ensure_pools() -> list[str]:
+    """Create the pools that do not exist; returns their names. Existing ones are left as they are."""
+    from prefect.workers.process import ProcessWorker
+
+    created = []
+    with get_client(sync_client=True) as client:
+        for name, description in POOLS.items():
+            try:
+                client.read_work_pool(name)
+            except ObjectNotFound:
+                template = ProcessWorker.get_default_base_job_template()
+                client.create_work_pool(
+                    WorkPoolCreate(name=name, type="process", description=description, base_job_template=template)
+                )
+                created.append(name)
+    return created
+
+
+def main() -> int:
+    """Create what workers need on the server that ``PREFECT_API_URL`` names; returns the exit status."""
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url:
+        print("PREFECT_API_URL is not set: start `chapter ui` and export what it prints", file=sys.stderr)
+        return 2
+    created = ensure_pools()
+    ensure_crash_detection()
+    print(f"pools {' and '.join(POOLS)} and crash detection are set up on {url} (new: {', '.join(created) or 'none'})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

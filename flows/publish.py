@@ -1,0 +1,144 @@
+"""The last step of a run: the result files, the tables, the page, and the link ``outputs/latest``."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from flows.engine import Record
+from flows.graph import Node, Request, build, cores, load_exercises
+from flows.plan import stored
+from reports.cache import DirectoryCache
+from reports.run import Machine, ModelRow, RunInfo
+from reports.types import Provenance, Result, from_json
+from reports.write import write_outputs
+from tasks.exercises import modules
+from tasks.steps import Place
+from tasks.store import Artifact, Store
+from tasks.tracking import Tracker
+
+KEPT_RUNS = 10
+
+
+def publish(
+    request: Request,
+    place: Place,
+    errors: Mapping[str, str],
+    started: float,
+    tracker: Tracker,
+    command: str = "",
+    trained: int = 0,
+) -> Path:
+    """Write the report on everything that is stored for this profile and these sources; returns the page's path.
+
+    An exercise that was not asked for, but whose result is in the store, is in the report as well. ``errors``
+    are those of this run, by node.
+    """
+    store = place.open_store()
+    everything = replace(request, exercises=load_exercises(tuple(modules())))
+    graph = build(everything)
+    records = stored(graph, store)
+    results = list(_results(everything, graph, records, errors, store, tracker))
+    info = RunInfo(
+        profile=request.profile.name,
+        sources=request.sources.summary(),
+        machine=_machine(request.device),
+        started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        seconds=time.time() - started,
+        command=command,
+        trainings=trained,
+        models=tuple(_models(graph, records, store, tracker)),
+        links=_links(tracker),
+    )
+    outputs = Path(place.outputs)
+    folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{request.profile.name}-{os.getpid()}"
+    write_outputs(folder, results, info, sections_cache=DirectoryCache(outputs / "sections"))
+    point_latest(outputs, folder)
+    return outputs / "latest" / "report.html"
+
+
+def point_latest(outputs: Path, folder: Path) -> None:
+    """Let ``latest`` be a link to ``folder``, in one step, and drop the oldest runs."""
+    link = outputs / f".latest-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.relative_to(outputs), target_is_directory=True)
+    link.replace(outputs / "latest")
+    runs = sorted(path for path in folder.parent.iterdir() if path.is_dir())
+    for path in runs[:-KEPT_RUNS]:
+        if path != folder:
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _results(
+    request: Request,
+    graph: Mapping[str, Node],
+    records: Mapping[str, Record],
+    errors: Mapping[str, str],
+    store: Store,
+    tracker: Tracker,
+) -> Iterator[Result]:
+    for exercise in request.exercises:
+        name = f"exercise/{exercise.id}"
+        if name in records:
+            yield load_result(store, records[name], tracker)
+        elif name in errors:
+            provenance = Provenance(profile=request.profile.name, device=request.device)
+            yield Result(exercise.id, exercise.title, "failed", provenance, error=errors[name])
+
+
+def load_result(store: Store, record: Record, tracker: Tracker) -> Result:
+    """A stored result with the addresses of its MLflow run."""
+    content = store.fetch_bytes(Artifact(**record["artifacts"]["result"]))
+    result: Result = from_json(Result, json.loads(content))
+    run = tracker.run_of(record["key"])
+    provenance = replace(result.provenance, mlflow_run_id=run, mlflow_url=tracker.url(run) if run else None)
+    return replace(result, provenance=provenance)
+
+
+def _models(
+    graph: Mapping[str, Node], records: Mapping[str, Record], store: Store, tracker: Tracker
+) -> Iterator[ModelRow]:
+    for name, node in graph.items():
+        if node.kind == "train" and name in records:
+            data = records[name]["data"]
+            run = tracker.run_of(records[name]["key"])
+            yield ModelRow(
+                name=f"{node.subject}, seed {node.seed}",
+                parameters=data["parameters"],
+                tokens=int(data["evaluations"]["tokens"][-1]),
+                validation_loss=data["evaluations"]["validation_loss"][-1],
+                seconds=data["training_seconds"],
+                path=records[name]["artifacts"]["model"]["url"],
+                mlflow_url=(tracker.url(run) if run else None) or "",
+            )
+
+
+def _machine(device: str) -> Machine:
+    name = torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else device.upper()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Machine(
+        device=name,
+        cores=cores(),
+        memory_gib=memory,
+        python=sys.version.split()[0],
+        torch=torch.__version__,
+        system=platform.platform(aliased=True, terse=True),
+    )
+
+
+def _links(tracker: Tracker) -> dict[str, str]:
+    prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    return {name: url for name, url in {"Prefect": prefect, "MLflow": tracker.uri}.items() if url.startswith("http")}

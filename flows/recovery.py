@@ -1,0 +1,101 @@
+"""What happens to a flow run whose process dies: it is found crashed, and taken up again.
+
+A worker reports the death of a flow's process, but if both die together nobody does, and Prefect shows the run
+as ``Running`` for ever. So flow runs send heartbeats (every 30 s, the least that Prefect takes), and an automation
+marks a run as crashed when it falls silent: https://docs.prefect.io/v3/advanced/detect-zombie-flows
+
+    worker killed, run with it → 75 s of silence → Crashed → 15 s → AwaitingRetry → any worker of the pool takes it
+
+Automations apply to what happens after they were made, so they have to be there before the first run:
+``python -m flows.pools``, ``prefect deploy`` (a step in prefect.yaml) and ``prefect_server`` see to it.
+"""
+
+from contextlib import nullcontext
+from datetime import timedelta
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+FLOWS = ("full-chapter", "train-model", "exercise")
+RESTARTS = 2
+
+SIGNS_OF_LIFE = {f"prefect.flow-run.{event}" for event in ("Pending", "Running", "heartbeat")}
+ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")}
+
+# One heartbeat may come late or get lost (30 + 30 + 15). The server looks every 5 s: found after 80 s at the latest.
+SILENCE = timedelta(seconds=75)
+
+# Not at once: a worker that is offered a run again before it has put its death on file ends itself with an error
+# ("this borrower is already holding one of this CapacityLimiter's tokens"; a kin of Prefect's issue 10632).
+PAUSE = timedelta(seconds=15)
+
+# Runs that another run waits for stand in this queue of their pool; their parent starts new ones (flows/pools.py),
+# so nobody else does. Prefect makes the queue when it is first named, and workers take runs from all queues.
+CHILD_QUEUE = "children"
+
+
+def automations() -> list[AutomationCore]:
+    """The two automations of this project."""
+    ours: dict[str, str | list[str]] = {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)}
+    silent = AutomationCore(
+        name="chapter: mark silent runs as crashed",
+        description="A run that shows no sign of life after one, and no end, has died together with its worker.",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related=ours,
+            for_each={"prefect.resource.id"},
+            # From Pending on: a worker may die between accepting a run and the run's first heartbeat. What is in
+            # both sets starts the wait anew; any other expected event ends it, so a pattern would be too much.
+            after=SIGNS_OF_LIFE,
+            expect=SIGNS_OF_LIFE | ENDS,
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENCE,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name="Crashed",
+                force=False,
+                message=f"No heartbeat for {SILENCE.total_seconds():.0f} s: the process or its machine has died.",
+            )
+        ],
+    )
+    crashed = AutomationCore(
+        name="chapter: start crashed runs again",
+        description=f"At most {RESTARTS} times; finished steps are cached and trainings go on from their checkpoint.",
+        trigger=EventTrigger(
+            match={
+                "prefect.resource.id": "prefect.flow-run.*",
+                "prefect.run-count": [str(count) for count in range(RESTARTS + 1)],
+            },
+            # Each dictionary must match one related resource. Runs outside deployments have no queue.
+            match_related=[ours, {"prefect.resource.role": "work-queue", "prefect.resource.name": "default"}],
+            for_each={"prefect.resource.id"},
+            after={"prefect.flow-run.Crashed"},
+            expect=SIGNS_OF_LIFE | {"prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=PAUSE,
+        ),
+        actions=[
+            # What the button "Retry" does: the same run, with the same parameters, is scheduled for now.
+            ChangeFlowRunState(
+                state=StateType.SCHEDULED, name="AwaitingRetry", message="Started again after a crash.", force=False
+            )
+        ],
+    )
+    return [silent, crashed]
+
+
+def ensure_crash_detection(client: SyncPrefectClient | None = None) -> None:
+    """Create the automations on the server, or bring them up to date. Doing so again changes nothing."""
+    with nullcontext(client) if client else get_client(sync_client=True) as api:
+        for wanted in automations():
+            found = api.read_automations_by_name(wanted.name)
+            if not found:
+                api.create_automation(wanted)
+            elif AutomationCore(**found[0].model_dump()) != wanted:  # an update would forget whom it waits for
+                api.update_automation(found[0].id, wanted)

@@ -1,0 +1,191 @@
+"""Who listens to a run: the log, the live display of the terminal, and MLflow."""
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from flows.engine import Listener, Record
+from flows.graph import Node, Request
+from tasks.keys import Step
+from tasks.progress import running
+from tasks.steps import Place
+from tasks.store import Artifact, Store
+from tasks.tracking import Tracker
+
+logger = logging.getLogger("chapter")
+
+
+class Listeners:
+    """Passes everything on to several listeners."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+
+    def cached(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.engine.Listener``."""
+        for listener in self._listeners:
+            listener.cached(node, step, record)
+
+    def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.engine.Listener``."""
+        for listener in self._listeners:
+            listener.started(node, step, why)
+
+    def finished(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.engine.Listener``."""
+        for listener in self._listeners:
+            listener.finished(node, step, record)
+
+    def failed(self, node: Node, error: str) -> None:
+        """See ``flows.engine.Listener``."""
+        for listener in self._listeners:
+            listener.failed(node, error)
+
+
+class LogListener:
+    """Plain lines, for workers, files and terminals that cannot redraw."""
+
+    def __init__(self, say: Callable[[str], None] = logger.info) -> None:
+        self._say = say
+
+    def cached(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.engine.Listener``."""
+
+    def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.engine.Listener``."""
+        self._say(f"{node.title}: begins ({why})")
+
+    def finished(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.engine.Listener``."""
+        self._say(f"{node.title}: done in {record['data']['seconds']:.1f} s")
+
+    def failed(self, node: Node, error: str) -> None:
+        """See ``flows.engine.Listener``."""
+        self._say(f"{node.title}: failed: {error.splitlines()[0] if error else ''}")
+
+
+class Display:
+    """One live line per running step under a line for the whole run. A context manager around the run."""
+
+    def __init__(self, graph: Mapping[str, Node], place: Place, console: Console) -> None:
+        self._graph, self._place = graph, place
+        self._running: dict[str, tuple[Node, Step]] = {}
+        self._done = self._cached = self._failed = 0
+        self._left = sum(node.seconds for node in graph.values())
+        self._started = time.monotonic()
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+        self._console = console
+
+    def __enter__(self) -> "Display":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def cached(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.engine.Listener``."""
+        self._running.pop(node.name, None)
+        self._cached += 1
+        self._left -= node.seconds
+
+    def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.engine.Listener``."""
+        self._running[node.name] = (node, step)
+
+    def finished(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.engine.Listener``."""
+        self._running.pop(node.name, None)
+        self._done += 1
+        self._left -= node.seconds
+        self._console.print(f"[green]✓[/] {node.title} [dim]{record['data']['seconds']:.1f} s[/]")
+
+    def failed(self, node: Node, error: str) -> None:
+        """See ``flows.engine.Listener``."""
+        self._running.pop(node.name, None)
+        self._failed += 1
+        self._console.print(Text.assemble(("✗ ", "red"), node.title, ": ", error.splitlines()[0] if error else ""))
+
+    def _render(self) -> Group:
+        table = Table.grid(padding=(0, 1))
+        for node, step in list(self._running.values()):
+            now = running(self._place.progress, step.key)
+            bar = ProgressBar(total=1.0, completed=now.fraction if now else 0.0, width=20)
+            note = f"{now.note}" if now else "waiting for its process or for another run"
+            took = f"{now.seconds:.0f} s" if now else ""
+            table.add_row("  " + node.title, bar, took, Text(note, style="dim"))
+        ended = self._done + self._cached + self._failed
+        minutes = max(0.0, self._left) / max(1, len(self._running)) / 60
+        elapsed = time.monotonic() - self._started
+        line = (
+            f"{ended}/{len(self._graph)} steps, {self._cached} cached, {elapsed / 60:.1f} min, about {minutes:.0f} left"
+        )
+        return Group(table, Text(line, style="bold"))
+
+
+class TrackingListener:
+    """Logs every trained model and every exercise to MLflow, from a thread of its own: logging holds nobody up."""
+
+    def __init__(self, tracker: Tracker, chapter_run: str | None, store: Store, request: Request) -> None:
+        self._tracker, self._parent, self._store, self._request = tracker, chapter_run, store, request
+        self._queue: queue.Queue[Callable[[], Any] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                job()
+            except Exception as error:  # tracking must never cost a run
+                logger.warning("MLflow: %s: %s", type(error).__name__, error)
+
+    def close(self) -> None:
+        """Wait until everything is logged."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def cached(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.engine.Listener``."""
+        if node.kind in ("train", "exercise"):
+            self._queue.put(lambda: self._log(node, step, record))
+
+    def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.engine.Listener``."""
+
+    def finished(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.engine.Listener``."""
+        if node.kind in ("train", "exercise"):
+            self._queue.put(lambda: self._log(node, step, record))
+
+    def failed(self, node: Node, error: str) -> None:
+        """See ``flows.engine.Listener``."""
+
+    def _log(self, node: Node, step: Step, record: Record) -> None:
+        if self._tracker.run_of(step.key) is not None:
+            self._tracker.link(self._parent, step.key, node.title)
+            return
+        tags = {
+            "profile": self._request.profile.name,
+            "fingerprint": step.key,
+            "device": self._request.device,
+            "code_version": step.key[:12],
+        }
+        if node.kind == "train":
+            recipe = {**record["data"]["recipe"], "name": node.subject}
+            tags |= {"recipe": node.subject, "seed": str(node.seed)}
+            files = {name: self._store.fetch(Artifact(**record["artifacts"][name])) for name in ("model", "tokenizer")}
+            self._tracker.log_training(self._parent, step.key, recipe, record["data"], files, tags)
+        else:
+            tags |= {"exercise": node.subject}
+            result = json.loads(self._store.fetch_bytes(Artifact(**record["artifacts"]["result"])))
+            self._tracker.log_exercise(self._parent, step.key, result, tags)

@@ -1,0 +1,251 @@
+"""The chapter as a user runs it, in processes of its own: caching, damage, killing, two at once.
+
+All runs share one Prefect server. Each scenario has a store of its own.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.locks import LeasedLockManager
+from tasks.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(600)]
+EXERCISE = "21.22"  # small, medium and large: the models that most others share
+
+
+class Chapter:
+    """The command line over one folder of outputs."""
+
+    def __init__(self, outputs: Path, api: str) -> None:
+        self.outputs = outputs
+        self.environment = {
+            **os.environ,
+            "CHAPTER_OUTPUTS": str(outputs),
+            "PREFECT_API_URL": api,
+            "PREFECT_HOME": str(outputs / "prefect"),
+            "MLFLOW_TRACKING_URI": "",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "flows", "run", "--profile", "smoke", "--sources", "embedded", *arguments]
+        return subprocess.Popen(
+            command,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str) -> "Output":
+        return self.end(self.start(*arguments))
+
+    @staticmethod
+    def end(process: subprocess.Popen[str]) -> "Output":
+        text, _ = process.communicate(timeout=300)
+        return Output(process.returncode, text)
+
+    def plan(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "flows", "plan", "--profile", "smoke", "--sources", "embedded", *arguments]
+        done = subprocess.run(
+            command, env={**self.environment, "COLUMNS": "200"}, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @property
+    def store(self) -> Store:
+        return Store(str(self.outputs / "store"))
+
+    def weights(self) -> dict[str, str]:
+        """SHA-256 of the weights of each training."""
+        found = {}
+        for key in self.store.record_keys():
+            record = self.store.record(key, verify=True)
+            assert record is not None
+            if record["data"]["lineage"]["kind"] == "train":
+                found[record["data"]["lineage"]["name"]] = record["artifacts"]["model"]["sha256"]
+        return found
+
+    def wait_for_progress(self, name: str, fraction: float) -> dict[str, object]:
+        """The progress of a running step, once it is that far."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            for file in (self.outputs / "progress").glob("*/*.json"):
+                try:
+                    state = json.loads(file.read_text())
+                except (FileNotFoundError, ValueError):
+                    continue
+                if state["name"] == name and state["fraction"] >= fraction:
+                    return dict(state)
+            time.sleep(0.02)
+        raise AssertionError(f"{name} never came to {fraction}")
+
+
+class Output:
+    """What a run said."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.status, self.text = status, text
+        found = re.search(r"(\d+) models trained, (\d+) steps run, (\d+) cached", text)
+        self.trained, self.ran, self.cached = (int(n) for n in found.groups()) if found else (-1, -1, -1)
+        self.begun = re.findall(r"^(.*): begins", text, re.MULTILINE)
+
+    def __repr__(self) -> str:
+        return f"exit status {self.status}\n{self.text}"
+
+
+@pytest.fixture
+def chapter(tmp_path: Path, api: str) -> Chapter:
+    return Chapter(tmp_path / "outputs", api)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, api: str) -> Chapter:
+    """An undisturbed run."""
+    chapter = Chapter(tmp_path_factory.mktemp("finished"), api)
+    output = chapter.run("--only", EXERCISE)
+    assert output.status == 0, output
+    assert output.trained >= 3
+    return chapter
+
+
+@pytest.fixture
+def copy(finished: Chapter, tmp_path: Path, api: str) -> Chapter:
+    """A copy of an undisturbed run, to be damaged."""
+    subprocess.run(["cp", "-r", str(finished.outputs), str(tmp_path / "copy")], check=True)
+    return Chapter(tmp_path / "copy", api)
+
+
+def test_the_contract_of_a_finished_run(finished: Chapter) -> None:
+    latest = finished.outputs / "latest"
+    assert latest.is_symlink()
+    assert "<html" in (latest / "report.html").read_text()
+    result = json.loads((latest / "results" / "21.22.json").read_text())
+    assert result["status"] == "ok"
+    assert {"a", "b", "c", "d"} <= {part["letter"] for part in result["parts"]}
+    assert result["provenance"]["mlflow_run_id"]
+    assert json.loads((latest / "summary.json").read_text())
+    assert list((latest / "tables").glob("*.csv"))
+
+
+def test_a_second_run_trains_nothing(copy: Chapter) -> None:
+    output = copy.run("--only", EXERCISE)
+    assert output.status == 0, output
+    assert (output.trained, output.ran) == (0, 0)
+
+
+def test_plan_says_what_then_happens(copy: Chapter) -> None:
+    assert "0 to run" in copy.plan("--only", EXERCISE)
+    changed = copy.plan("--only", EXERCISE, "--budget", "0.5")
+    assert "input recipe/train/steps" in changed
+
+
+@pytest.mark.parametrize("damage", ["pickle", "json"])
+def test_a_foreign_record_is_a_miss(copy: Chapter, damage: str) -> None:
+    [key] = [k for k in copy.store.record_keys() if _kind(copy.store, k) == "exercise"]
+    file = copy.outputs / "store" / "records" / key
+    record = json.loads(file.read_text())
+    if damage == "pickle":
+        record["metadata"]["serializer"] = {"type": "pickle"}
+        record["result"] = "gASVJgAAAAAAAACMBXBvc2l4lIwGc3lzdGVtlJOUjAt0b3VjaCBvd25lZJSFlFKULg=="  # touch owned
+    else:
+        record["result"] = '{"some": "json"}'
+    file.write_text(json.dumps(record))
+    output = copy.run("--only", EXERCISE)
+    assert output.status == 0, output
+    assert output.begun == ["exercise 21.22"]
+    assert not Path("owned").exists()
+
+
+def _kind(store: Store, key: str) -> str:
+    record = store.record(key)
+    assert record is not None
+    return str(record["data"]["lineage"]["kind"])
+
+
+def test_missing_and_truncated_blobs_are_remade_and_nothing_else(copy: Chapter) -> None:
+    before = copy.weights()
+    for name, damage in (("train small, seed 0", "delete"), ("train medium, seed 0", "truncate")):
+        blob = copy.outputs / "store" / "blobs" / before[name][:2] / before[name]
+        blob.unlink() if damage == "delete" else os.truncate(blob, 100)
+    output = copy.run("--only", EXERCISE)
+    assert output.status == 0, output
+    assert sorted(output.begun) == ["train medium, seed 0", "train small, seed 0"]
+    assert copy.weights() == before
+
+
+def test_two_at_once_share_the_work(chapter: Chapter, finished: Chapter) -> None:
+    both = [chapter.start("--only", EXERCISE) for _ in range(2)]
+    outputs = [Chapter.end(process) for process in both]
+    assert [output.status for output in outputs] == [0, 0], outputs
+    assert chapter.weights() == finished.weights()
+    assert sum(output.trained for output in outputs) == len(finished.weights()), "each model was trained once"
+
+
+def test_after_sigkill_a_training_continues_to_the_same_bits(chapter: Chapter, finished: Chapter) -> None:
+    name = "train large, seed 0"
+    process = chapter.start("--only", EXERCISE)
+    chapter.wait_for_progress(name, 0.5)
+    _kill_session(process)
+    left = list((chapter.outputs / "store" / "checkpoints").glob("*/*.safetensors"))
+    output = chapter.run("--only", EXERCISE)
+    assert output.status == 0, output
+    assert chapter.weights() == finished.weights()
+    assert left, "a checkpoint was there to continue from"
+
+
+def _kill_session(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close() if process.stdout else None
+
+
+def test_a_killed_pool_child_costs_its_step_alone(chapter: Chapter, finished: Chapter) -> None:
+    process = chapter.start("--only", EXERCISE)
+    state = chapter.wait_for_progress("train large, seed 0", 0.1)
+    os.kill(int(str(state["pid"])), signal.SIGKILL)
+    output = Chapter.end(process)
+    assert output.status == 0, output
+    assert output.begun.count("train large, seed 0") == 2
+    assert all(output.begun.count(name) == 1 for name in set(output.begun) - {"train large, seed 0"})
+    assert chapter.weights() == finished.weights()
+
+
+def test_interrupted_by_ctrl_c(chapter: Chapter) -> None:
+    process = chapter.start("--only", EXERCISE)
+    chapter.wait_for_progress("train large, seed 0", 0.2)
+    process.send_signal(signal.SIGINT)
+    output = Chapter.end(process)
+    assert output.status == 130, output
+    assert list((chapter.outputs / "store" / "checkpoints").glob("*/*")), "the training was saved on the way out"
+
+
+def test_an_own_text(chapter: Chapter, tmp_path: Path, make_text: Callable[[], str]) -> None:
+    text = tmp_path / "mine.txt"
+    text.write_text(make_text(), encoding="utf-8")
+    output = chapter.run("--only", "21.11,21.12", "--corpus", str(text))
+    assert output.status == 0, output
+
+
+@pytest.fixture
+def make_text() -> Callable[[], str]:
+    return lambda: "Ein Müller hatte drei Söhne, seine Mühle, einen Esel und einen Kater. " * 400
+
+
+def test_a_leased_lock_excludes_other_machines(api: str, tmp_path: Path) -> None:
+    here, there = LeasedLockManager(tmp_path / "here"), LeasedLockManager(tmp_path / "there")
+    assert here.acquire_lock("key", "a")
+    assert not there.acquire_lock("key", "b", acquire_timeout=1)
+    here.release_lock("key", "a")
+    assert there.acquire_lock("key", "b", acquire_timeout=20)
+    there.release_lock("key", "b")

@@ -1,0 +1,67 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.deployments import FILE, deployment_name, main, pool_of, text
+from flows.graph import load_exercises
+from flows.pools import POOLS
+from tasks.exercises import modules
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, dict[str, Any]]:
+    """The deployments in the file as Prefect reads them, by entrypoint and name."""
+    file = yaml.safe_load(FILE.read_text())
+    assert file["pull"] == []
+    return {f"{entry['entrypoint'].rpartition('.')[2]}/{entry['name']}": entry for entry in file["deployments"]}
+
+
+def test_the_file_is_in_step_with_the_exercises() -> None:
+    assert FILE.read_text() == text(), "run python -m flows.deployments --write"
+
+
+def test_names_sort_like_the_chapter() -> None:
+    assert [deployment_name(id) for id in ("21.1", "21.7", "21.35")] == ["21-01", "21-07", "21-35"]
+
+
+def test_each_exercise_has_a_deployment(declared: dict[str, dict[str, Any]]) -> None:
+    exercises = load_exercises(tuple(modules()))
+    expected = {f"exercise/{deployment_name(exercise.id)}" for exercise in exercises}
+    assert set(declared) == expected | {"full_chapter/full-chapter", "train_model/train-model"}
+    for exercise in exercises:
+        entry = declared[f"exercise/{deployment_name(exercise.id)}"]
+        assert entry["parameters"] == {"id": exercise.id}
+        assert entry["work_pool"]["name"] == pool_of(exercise)
+        assert entry["work_pool"]["name"] in POOLS
+
+
+def test_prefect_accepts_entrypoints_and_parameters(declared: dict[str, dict[str, Any]]) -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    for name, entry in declared.items():
+        flow = load_flow_from_entrypoint(entry["entrypoint"])
+        assert flow.name == name.split("/")[0].replace("_", "-")
+        if "parameters" in entry:
+            assert flow.validate_parameters(entry["parameters"])["id"] == entry["parameters"]["id"]
+
+
+def test_the_schedule_is_weekly_and_sleeps(declared: dict[str, dict[str, Any]]) -> None:
+    (schedule,) = declared["full_chapter/full-chapter"]["schedules"]
+    assert schedule["active"] is False
+    assert schedule["cron"].split()[2:4] == ["*", "*"]
+    assert schedule["cron"].split()[4].isdigit()
+
+
+def test_no_folder_of_a_machine_is_written_down(declared: dict[str, dict[str, Any]]) -> None:
+    assert {entry["work_pool"]["job_variables"]["working_dir"] for entry in declared.values()} == {"."}
+    assert str(FILE.parent) not in FILE.read_text()
+
+
+def test_a_file_that_lags_behind_is_noticed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lagging = tmp_path / "prefect.yaml"
+    lagging.write_text(text().partition('\n  - name: "21-')[0])
+    monkeypatch.setattr("flows.deployments.FILE", lagging)
+    assert main([]) == 1
+    assert main(["--write"]) == 0
+    assert main([]) == 0

@@ -1,0 +1,85 @@
+"""The graph of the whole chapter: in order, within its budgets, and with keys that follow what matters."""
+
+from dataclasses import replace
+
+import pytest
+
+from flows.graph import Node, Request, build, load_exercises, training_seconds
+from flows.plan import plan
+from tasks.catalogue import SMALL, recipes
+from tasks.exercises import modules
+from tasks.profiles import PROFILES, Profile
+from tasks.sources import Sources, resolve_sources
+from tasks.store import Store
+
+CORES = 2
+MINUTES = {"smoke": 4, "laptop": 30}
+OVERHEAD_SECONDS = 60  # server, imports, hand-over of steps, report
+
+
+@pytest.fixture(scope="module")
+def sources() -> Sources:
+    return resolve_sources("embedded")
+
+
+def graph_of(profile: Profile, sources: Sources, *ids: str) -> dict[str, Node]:
+    return build(Request(profile, sources, load_exercises(ids or tuple(modules()))))
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_every_node_stands_after_what_it_needs(profile: Profile, sources: Sources) -> None:
+    seen: set[str] = set()
+    for node in graph_of(profile, sources).values():
+        assert set(node.needs.values()) <= seen
+        seen.add(node.name)
+
+
+@pytest.mark.parametrize("profile", MINUTES)
+def test_the_declared_budgets_fit(profile: str, sources: Sources) -> None:
+    nodes = graph_of(PROFILES[profile], sources).values()
+    alone = sum(node.seconds for node in nodes if node.alone)
+    together = sum(node.seconds for node in nodes if not node.alone)
+    assert OVERHEAD_SECONDS + alone + together / CORES <= MINUTES[profile] * 60
+
+
+def test_every_recipe_is_used_and_can_be_resolved() -> None:
+    used = {recipe.name for exercise in load_exercises(tuple(modules())) for recipe in exercise.recipes}
+    used |= {recipe.teacher.name for recipe in recipes().values() if recipe.teacher}
+    for name, recipe in recipes().items():
+        for profile in PROFILES.values():
+            assert profile.resolve(recipe).train.steps >= 1
+            assert training_seconds(profile.resolve(recipe)) > 0
+        assert name in used or name == "stand-in", f"no exercise uses the recipe {name}"
+
+
+def test_exercises_declare_numbers_and_seconds_for_every_profile() -> None:
+    for exercise in load_exercises(tuple(modules())):
+        assert set(exercise.numbers) == set(exercise.seconds) == set(PROFILES), exercise.id
+
+
+def test_a_seed_and_a_budget_change_only_what_they_must(sources: Sources) -> None:
+    profile = PROFILES["smoke"]
+    one = graph_of(profile, sources, "21.22")
+    half = graph_of(profile.scaled(0.5), sources, "21.22")
+    assert one["tokens/main/char"].inputs == half["tokens/main/char"].inputs
+    assert one["train/small/0"].inputs != half["train/small/0"].inputs
+
+
+def test_names_are_labels(sources: Sources) -> None:
+    profile = PROFILES["smoke"]
+    twin = replace(SMALL, name="twin")
+    graph = build(Request(profile, sources, (), recipes=((SMALL, 0), (twin, 0))))
+    records = {
+        "text/main": {"key": "a", "artifacts": {}},
+        "tokens/main/char": {"key": "b", "artifacts": {}},
+    }
+    assert graph["train/small/0"].step(records).key == graph["train/twin/0"].step(records).key
+
+
+def test_a_cold_plan_runs_the_text_and_does_not_know_the_rest(sources: Sources, tmp_path: object) -> None:
+    planned, records = plan(graph_of(PROFILES["smoke"], sources, "21.22"), Store(str(tmp_path)))
+    assert not records
+    assert {item.node.name for item in planned if item.state == "miss"} == {"text/main"}
+    [training] = [item for item in planned if item.node.name == "train/small/0"]
+    assert training.state == "unknown"
+    assert "tokens main, char" in training.why

@@ -1,0 +1,108 @@
+"""The README's sequence with workers, command by command: server, pools, deployments, workers, runs."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.servers import free_port
+from tests.flows.conftest import ROOT, prefect, worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(1200)]
+
+WITHOUT_MODELS, WITH_MODELS = "21.11", "21.15"  # inline in the parent; on the pool "gpu", with trainings
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def servers(outputs: Path) -> Iterator[None]:
+    """``chapter ui``, and what it says is to be exported."""
+    command = [
+        *(sys.executable, "-m", "flows", "ui"),
+        *("--prefect-port", str(free_port()), "--mlflow-port", str(free_port())),
+    ]
+    before = dict(os.environ)
+    os.environ["CHAPTER_OUTPUTS"] = str(outputs)
+    os.environ["PREFECT_HOME"] = str(outputs / "home")  # a new user has no profiles
+    os.environ.pop("PREFECT_PLUGINS_ENABLED", None)
+    ui = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        # As in a terminal; where the tests run in the background of a shell script, SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert ui.stdout is not None
+        said = "".join(iter(ui.stdout.readline, "Ctrl-C stops both.\n"))
+        pages = re.findall(r"^(?:Prefect|MLflow) +(\S+)$", said, re.MULTILINE)
+        for page in pages:
+            with urllib.request.urlopen(page, timeout=30) as response:
+                assert b"<html" in response.read()
+        exports = re.findall(r"(\w+)=(\S+)", said)
+        assert exports == [("PREFECT_API_URL", f"{pages[0]}/api"), ("MLFLOW_TRACKING_URI", pages[1])]
+        os.environ.update(exports)
+        yield
+        ui.send_signal(signal.SIGINT)
+        assert ui.wait(30) == 0
+        for page in pages:
+            with pytest.raises(OSError, match="refused"):
+                urllib.request.urlopen(page, timeout=2)
+    finally:
+        ui.kill()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_the_sequence(servers: None, outputs: Path) -> None:
+    set_up = subprocess.run([sys.executable, "-m", "flows.pools"], cwd=ROOT, capture_output=True, text=True)
+    assert set_up.returncode == 0, set_up.stderr
+
+    deployed = prefect("--no-prompt", "deploy", "--all")
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert deployed.stdout.count("successfully created") == (ROOT / "prefect.yaml").read_text().count("entrypoint:")
+
+    assert "ensure_crash_detection" in deployed.stdout
+
+    # Not in the repository: a worker needs the package, not the folder.
+    with worker("cpu", outputs), worker("gpu", outputs):
+        only = json.dumps([WITHOUT_MODELS, WITH_MODELS])
+        options = ["--param", "profile=smoke", "--param", "sources=embedded", "--param", f"only={only}", "--watch"]
+        run = prefect("deployment", "run", "full-chapter", *options)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert "finished successfully" in run.stdout
+
+        latest = outputs / "latest"
+        assert (latest / "report.html").stat().st_size > 10_000
+        for id in (WITHOUT_MODELS, WITH_MODELS):
+            result = json.loads((latest / "results" / f"{id}.json").read_text())
+            assert result["status"] == "ok"
+            assert result["provenance"]["mlflow_run_id"]
+
+        again = prefect("deployment", "run", "exercise/21-15", *options[:4], "--watch")
+        assert again.returncode == 0, again.stdout + again.stderr
+    assert_tracked()
+
+
+def assert_tracked() -> None:
+    """Models, exercises and the chapter are on the MLflow server."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    runs = [run for found in client.search_experiments() for run in client.search_runs([found.experiment_id])]
+    kinds = [run.data.tags.get("kind", "") for run in runs]
+    assert {"chapter", "exercise"} <= set(kinds)
+    assert all(run.info.status == "FINISHED" for run in runs)

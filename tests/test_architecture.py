@@ -1,0 +1,60 @@
+"""The house rules that no linter knows: imports go one way, and every file stays within reach of a reader."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "minigpt": {"minigpt"},
+    "reports": {"reports"},
+    "tasks": {"tasks", "minigpt", "reports"},
+    "flows": {"flows", "tasks", "minigpt", "reports"},
+}
+FORBIDDEN = {
+    "minigpt": {"prefect", "mlflow", "requests", "httpx", "huggingface_hub", "datasets", "pandas"},
+    "reports": {"torch", "prefect", "mlflow", "transformers", "datasets"},
+}
+FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imported(path: Path) -> set[str]:
+    tops = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            tops |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            tops.add(node.module.split(".")[0])
+    return tops
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    tops = imported(path)
+    assert tops & set(MAY_IMPORT) <= MAY_IMPORT[package]
+    assert not tops & FORBIDDEN.get(package, set())
+
+
+def test_reports_load_without_torch() -> None:
+    code = "import pkgutil, sys, reports\n" + (
+        "for m in pkgutil.walk_packages(reports.__path__, 'reports.'): __import__(m.name)\n"
+        "sys.exit('torch' in sys.modules or 'prefect' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tasks" / "exercises").glob("ex*.py")), ids=lambda path: path.stem)
+def test_exercises_are_plain_functions(path: Path) -> None:
+    modules = {
+        node.module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+    allowed = {"tasks.exercise", "tasks.catalogue", "tasks.study", "reports.types"}
+    own = {module for module in modules if module.split(".")[0] in ("tasks", "reports", "flows")}
+    assert own <= allowed, f"an exercise imports {own - allowed}"
+    assert not {"prefect", "mlflow"} & {module.split(".")[0] for module in modules}

@@ -13,7 +13,7 @@ from minigpt.model import GPT
 from minigpt.probe import fit
 from minigpt.sampling import generate
 from minigpt.statistics import Comparison, compare, describe, format_mean_std, mean_std
-from reports.types import Answer, Block, Check, Part, Prose, Sample, Table
+from reports.types import Answer, Block, Cell, Check, Part, Prose, Sample, Table
 from tasks.catalogue import MEDIUM, SMALL, STUDY_MASKED, STUDY_ROPE
 from tasks.exercise import Context, Exercise, TrainedModel
 
@@ -104,7 +104,7 @@ def own_loss(model: GPT) -> Callable[[Tensor], Tensor]:
 
     def losses(tokens: Tensor) -> Tensor:
         with torch.inference_mode():
-            logs = model(tokens[:, :-1]).float().log_softmax(dim=-1)
+            logs: Tensor = model(tokens[:, :-1]).float().log_softmax(dim=-1)
             return -logs.gather(-1, tokens[:, 1:, None])[..., 0].mean(dim=1, keepdim=True)
 
     return lambda tokens: torch.cat([losses(chunk) for chunk in tokens.split(256)])
@@ -283,7 +283,7 @@ def written(context: Context, e: Evidence) -> list[Sample]:
     """The same prompts continued in three ways."""
     prompts, n_new = e.windows(context.numbers["samples"])[:, : e.length // 4], e.length - e.length // 4
     causal, masked = e.causal[0], e.masked[0]
-    ways = (
+    ways: tuple[tuple[str, Callable[[torch.Generator], Tensor]], ...] = (
         ("Causal", lambda g: generate(causal.model, prompts, n_new, generator=g)),
         ("Masked, left to right", lambda g: infill.write_left_to_right(masked.model, prompts, n_new, g)),
         ("Masked, surest character first", lambda g: infill.write_in_any_order(masked.model, prompts, n_new, g)),
@@ -414,13 +414,16 @@ def part_d(e: Evidence) -> tuple[Block, ...]:
     few, bert = published.SUPERGLUE["GPT-3 175B, few-shot"], published.SUPERGLUE["fine-tuned BERT-Large"]
     best = published.SUPERGLUE["fine-tuned state of the art"]
     times = published.GPT3[-1].parameters_millions * 1e6 / published.BERT_LARGE_PARAMETERS
-    rows = [(f"masked, {size(e.masked[0])}", *(mean_std(e.accuracy[t, "masked, mean"])[0] for t in TASKS))]
-    rows.append((f"causal, {size(e.causal[0])}", *(mean_std(e.accuracy[t, "causal, mean"])[0] for t in TASKS)))
-    for label, larger in e.larger.items():
-        rows.append((f"causal, {size(larger)}", *(e.accuracy[t, f"causal {label}, mean"][0] for t in TASKS)))
-    reached = [
-        t for i, t in enumerate(TASKS, start=1) if max(float(row[i]) for row in rows[2:]) >= float(rows[0][i])
-    ]  # the causal models that are larger than the masked one
+    masked, causal = ([mean_std(e.accuracy[t, f"{kind}, mean"])[0] for t in TASKS] for kind in ("masked", "causal"))
+    larger: dict[str, list[float]] = {
+        size(m): [e.accuracy[t, f"causal {label}, mean"][0] for t in TASKS] for label, m in e.larger.items()
+    }
+    rows: list[tuple[Cell, ...]] = [
+        (f"masked, {size(e.masked[0])}", *masked),
+        (f"causal, {size(e.causal[0])}", *causal),
+    ]
+    rows += [(f"causal, {label}", *accuracies) for label, accuracies in larger.items()]
+    reached = [t for i, t in enumerate(TASKS) if max(accuracies[i] for accuracies in larger.values()) >= masked[i]]
     sentence = (
         f"On {' and '.join(reached)} a larger causal model reaches the masked one"
         if reached

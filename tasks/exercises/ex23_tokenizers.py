@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -245,10 +246,11 @@ def choose_paragraph(text: str, characters: int) -> str:
 
 def transformers_agrees(tokenizer: Tokenizer, texts: Sequence[str]) -> bool:
     """Whether Transformers' GPT-2 tokenizer, made from the same vocabulary, gives the same ids."""
-    from transformers import GPT2TokenizerFast
+    from transformers import GPT2Tokenizer
 
-    data = tokenizer.to_json()
-    theirs = GPT2TokenizerFast(vocab=data["encoder"], merges=[tuple(pair) for pair in data["merges"]])
+    data: Any = tokenizer.to_json()
+    merges: Any = [tuple(pair) for pair in data["merges"]]
+    theirs = GPT2Tokenizer(vocab=data["encoder"], merges=merges)
     return all(theirs(text)["input_ids"] == tokenizer.encode(text) for text in texts)
 
 
@@ -397,7 +399,8 @@ def part_b(f: Findings) -> Part:
         f"*Context.* {ratio:.1f} times as much text as in characters. *Training.* All {kind.tokenizer.vocab_size:,} "
         f"tokens of GPT-2's vocabulary take part in every softmax: the embedding is {share(kind):.1%} of the "
         f"parameters of this small model, and reading a byte of text costs "
-        f"{kind.flops_per_byte / characters.flops_per_byte:.1f} times the FLOPs of characters in spite of the shorter sequence. "
+        f"{kind.flops_per_byte / characters.flops_per_byte:.1f} times the FLOPs of characters in spite of the shorter "
+        "sequence. "
         f"At GPT-2's width of {GPT2_WIDTH} the table has {kind.tokenizer.vocab_size * GPT2_WIDTH / 1e6:.1f} M numbers. "
         f"*Rare words* fall into pieces and nothing is ever unknown: the vocabulary has all bytes. "
         f"{lost(f, 'byte pairs')}"

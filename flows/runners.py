@@ -4,8 +4,10 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any
 
 from prefect import State
@@ -77,7 +79,7 @@ class LocalPool:
     def __init__(self, place: Place, slots: int) -> None:
         self.place = place
         self.storage = save_storage(place)
-        self._free = list(range(slots))
+        self._slots, self._free = slots, list(range(slots))
         self._runners: dict[int, ProcessPoolTaskRunner] = {}
         self._done: queue.Queue[tuple[int, Finished]] = queue.Queue()
 
@@ -86,12 +88,18 @@ class LocalPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:  # let trainings write their checkpoints
-            self.place.progress.mkdir(parents=True, exist_ok=True)
-            (self.place.progress / STOP).touch()
-        for runner in self._runners.values():
-            _close(runner, STOP_SECONDS if kind is not None else None)
-        (self.place.progress / STOP).unlink(missing_ok=True)
+        try:
+            if kind is not None:  # let trainings write their checkpoints; a second Ctrl-C does not wait for them
+                self.place.progress.mkdir(parents=True, exist_ok=True)
+                (self.place.progress / STOP).touch()
+                end = time.monotonic() + STOP_SECONDS
+                while len(self._free) < self._slots and time.monotonic() < end:
+                    with suppress(queue.Empty):
+                        self._free.append(self._done.get(timeout=0.5)[0])
+        finally:
+            for runner in self._runners.values():
+                _close(runner, kill=kind is not None)
+            (self.place.progress / STOP).unlink(missing_ok=True)
 
     def capacity(self) -> int:
         """Places that are free."""
@@ -134,7 +142,7 @@ class LocalPool:
             except queue.Empty:
                 continue
         if finished.crashed:
-            _close(self._runners.pop(slot), 0)
+            _close(self._runners.pop(slot), kill=True)
         self._free.append(slot)
         return finished
 
@@ -145,15 +153,11 @@ def _ignore_interrupts() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def _close(runner: ProcessPoolTaskRunner, patience: float | None) -> None:
-    """Shut a process pool down; kill its process if it has not ended after ``patience`` seconds (None: wait)."""
-    executor = runner._executor
-    processes = list((getattr(executor, "_processes", None) or {}).values())
-    if patience is not None:
-        for process in processes:
-            process.join(patience)
-            if process.is_alive():
-                process.kill()
+def _close(runner: ProcessPoolTaskRunner, *, kill: bool) -> None:
+    """Shut a process pool down, without waiting for its step if it is to be killed."""
+    if kill:
+        for process in (getattr(runner._executor, "_processes", None) or {}).values():
+            process.kill()
     runner.__exit__(None, None, None)
 
 

@@ -123,10 +123,13 @@ def train(
     device: torch.device | str = "cpu",
     teacher: GPT | None = None,
     checkpoint_dir: Path | None = None,
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a model from scratch, or go on from the checkpoint of the same training in ``checkpoint_dir``.
+
+    ``checkpoint_seconds`` lie between two checkpoints. None: a second, or 30 times as long as the last one took to
+    write, so that little is lost with a killed process and little time goes into writing.
 
     ``progress(fraction, note)`` is called a few times a second. It may raise to stop the training, which is then
     saved first. The directory is left as it is at the end: the caller removes it once the result is safe.
@@ -141,15 +144,17 @@ def train(
         if checkpoints is None or not run.restore(checkpoints):
             run.evaluate()
         saved, told = time.monotonic(), 0.0
+        wait = 1.0 if checkpoint_seconds is None else checkpoint_seconds
         while run.step < tc.steps:
             run.advance()
             if run.snapshot_due():
                 run.snapshots[run.step] = model_state(run.model)
                 if checkpoints:
                     checkpoints.save_snapshot(run.step, run.snapshots[run.step])
-            if checkpoints and time.monotonic() - saved >= checkpoint_seconds:
+            if checkpoints and (begun := time.monotonic()) - saved >= wait:
                 run.save(checkpoints)
                 saved = time.monotonic()
+                wait = max(1.0, 30 * (saved - begun)) if checkpoint_seconds is None else checkpoint_seconds
             if progress and (time.monotonic() - told >= 0.2 or run.step == tc.steps):
                 try:
                     progress(run.step / tc.steps, run.note())

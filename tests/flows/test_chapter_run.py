@@ -17,6 +17,7 @@ import pytest
 
 from tasks.locks import LeasedLockManager
 from tasks.store import Store
+from tests.flows.conftest import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(600)]
 EXERCISE = "21.22"  # small, medium and large: the models that most others share
@@ -86,7 +87,7 @@ class Chapter:
                 except (FileNotFoundError, ValueError):
                     continue
                 if state["name"] == name and state["fraction"] >= fraction:
-                    return dict(state)
+                    return {**state, "key": file.stem}
             time.sleep(0.02)
         raise AssertionError(f"{name} never came to {fraction}")
 
@@ -195,13 +196,14 @@ def test_two_at_once_share_the_work(chapter: Chapter, finished: Chapter) -> None
 def test_after_sigkill_a_training_continues_to_the_same_bits(chapter: Chapter, finished: Chapter) -> None:
     name = "train large, seed 0"
     process = chapter.start("--only", EXERCISE)
-    chapter.wait_for_progress(name, 0.5)
+    state = chapter.wait_for_progress(name, 0.1)
+    left = chapter.outputs / "store" / "checkpoints" / str(state["key"])
+    wait_until(lambda: list(left.glob("step-*.json")), 60, "a checkpoint")
     _kill_session(process)
-    left = list((chapter.outputs / "store" / "checkpoints").glob("*/*.safetensors"))
+    assert list(left.glob("step-*.json")), "a checkpoint is there to continue from"
     output = chapter.run("--only", EXERCISE)
     assert output.status == 0, output
     assert chapter.weights() == finished.weights()
-    assert left, "a checkpoint was there to continue from"
 
 
 def _kill_session(process: subprocess.Popen[str]) -> None:
@@ -225,8 +227,10 @@ def test_interrupted_by_ctrl_c(chapter: Chapter) -> None:
     process = chapter.start("--only", EXERCISE)
     chapter.wait_for_progress("train large, seed 0", 0.2)
     process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
     output = Chapter.end(process)
     assert output.status == 130, output
+    assert time.monotonic() - begun < 15, "it waits for the checkpoint and for nothing else"
     assert list((chapter.outputs / "store" / "checkpoints").glob("*/*")), "the training was saved on the way out"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers import LOOPBACK, ServerError, free_port, prefect_server, shared_server
+from flows.servers import LOOPBACK, ServerError, _environment, free_port, prefect_server, shared_server
 from tests.flows.conftest import ROOT, wait_until
 
 # A server that starts quickly and answers with its process id.
@@ -125,13 +125,19 @@ def test_a_taken_port_makes_way_for_the_next(tmp_path: Path) -> None:
             assert int(two.rpartition(":")[2]) > port
 
 
-def test_a_server_of_somebody_elses_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with fake_server(tmp_path / "theirs") as url:
-        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
-        with prefect_server(tmp_path / "ours") as api:
-            assert api == f"{url}/api"
-            assert not (tmp_path / "ours").exists()
-    with pytest.raises(ServerError, match="nothing answers"), prefect_server(tmp_path / "ours"):
+def test_a_server_of_somebody_elses_is_used(tmp_path: Path) -> None:
+    with (
+        fake_server(tmp_path / "theirs") as url,
+        _environment({"PREFECT_API_URL": f"{url}/api"}),
+        prefect_server(tmp_path / "ours") as api,
+    ):
+        assert api == f"{url}/api"
+        assert not (tmp_path / "ours").exists()
+    with (
+        _environment({"PREFECT_API_URL": f"{url}/api"}),
+        pytest.raises(ServerError, match="nothing answers"),
+        prefect_server(tmp_path / "ours"),
+    ):
         pass
 
 

@@ -4,44 +4,104 @@ Nothing here knows an architecture. A model is called as ``model(input_ids, past
 answers with ``logits`` (B, T, V); what it can hold is read from its configuration.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt.sampling import Processor, sample
 
+UNBOUNDED = 2**31  # tokens; for models without a limit of their own (ALiBi, state spaces)
+
 
 def context_of(model: Any) -> int:
-    """Longest sequence that the model was made for, in tokens.
-
-    Raises:
-        ValueError: its configuration does not say.
-    """
+    """Longest sequence that the model was made for, in tokens; ``UNBOUNDED`` where its configuration names none."""
     for name in ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len"):
         value = getattr(model.config, name, None)
         if isinstance(value, int) and value > 0:
             return value
-    raise ValueError("the model's configuration names no context length")
+    return UNBOUNDED
 
 
 @torch.inference_mode()
 def token_losses(model: Any, ids: Tensor, *, batch_size: int = 4) -> Tensor:
     """-ln p of every token but the first, given those before it in its row, (B, T) → (B, T-1), nats.
 
-    Row b, column t is the loss of token t+1: logits at t predict the next token.
+    Row b, column t is the loss of token t+1: logits at t predict the next token. The last token is not read.
 
     Raises:
-        ValueError: rows of fewer than 2 tokens, or longer than the model's context.
+        ValueError: rows of fewer than 2 tokens, or of more than the model's context and one.
     """
-    if ids.ndim != 2 or not 2 <= ids.shape[1] <= context_of(model):
-        raise ValueError(f"rows must have 2 to {context_of(model)} tokens, got {tuple(ids.shape)}")
+    if ids.ndim != 2 or not 2 <= ids.shape[1] <= context_of(model) + 1:
+        raise ValueError(f"rows must have 2 to {context_of(model) + 1} tokens, got {tuple(ids.shape)}")
     found = []
     for rows in ids.split(batch_size):
-        logits = model(rows, use_cache=False).logits[:, :-1].float()
-        found.append(torch.nn.functional.cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none"))
+        logits = model(rows[:, :-1], use_cache=False).logits.float()
+        losses = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
+        found.append(losses.view(len(rows), -1))
     return torch.cat(found)
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """A text under a model: the loss of each token but the first, which nothing precedes."""
+
+    losses: Tensor  # (N,) nats, on the CPU
+    pieces: tuple[str, ...]  # the N scored tokens, each decoded alone
+    text: str  # what they cover
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return len(self.losses)
+
+    @property
+    def n_bytes(self) -> int:
+        """UTF-8 length of the text."""
+        return len(self.text.encode())
+
+    @property
+    def nats(self) -> float:
+        """Mean loss per token."""
+        return self.losses.double().mean().item()
+
+    @property
+    def perplexity(self) -> float:
+        """Per token."""
+        return math.exp(self.nats)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """How much text a token stands for."""
+        return self.n_bytes / self.tokens
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits to encode the text over its bytes."""
+        return self.losses.double().sum().item() / math.log(2) / self.n_bytes
+
+
+def score_text(model: Any, tokenizer: Any, text: str, *, tokens: int, window: int, batch_size: int = 4) -> ScoredText:
+    """Loss of the first ``tokens`` tokens after the first, in windows that follow each other without overlap.
+
+    The first tokens of a window have little to go by: compare texts and models only at the same window. ``tokenizer``
+    is a fast one of Transformers, which knows what part of the text each token stands for.
+    """
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = torch.tensor(encoded["input_ids"]), encoded["offset_mapping"]
+    tokens = min(tokens, len(ids) - 1)
+    window = min(window, tokens, context_of(model))
+    device, starts = next(model.parameters()).device, torch.arange(0, tokens // window * window, window)
+    losses = [token_losses(model, ids[starts[:, None] + torch.arange(window + 1)].to(device), batch_size=batch_size)]
+    if rest := tokens % window:
+        losses.append(token_losses(model, ids[None, tokens - rest : tokens + 1].to(device)))
+    pieces = tuple(tokenizer.decode([token]) for token in ids[1 : tokens + 1].tolist())
+    covered = text[offsets[0][1] : offsets[tokens][1]]
+    return ScoredText(torch.cat([piece.flatten() for piece in losses]).cpu(), pieces, covered)
 
 
 @torch.inference_mode()

@@ -4,14 +4,13 @@ import functools
 import lzma
 import math
 from collections import Counter
-from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.causal_lm import context_of
+from minigpt.causal_lm import ScoredText, context_of, score_text, token_losses
 from minigpt.entropy import unigram_loss
 from minigpt.statistics import mean_std
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Series, Table
@@ -23,68 +22,6 @@ ENGLISH, PYTHON = 15, 45
 TEXTS: dict[str, Source] = {"English prose": "main", "Python source": "code"}
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A text under the pretrained model."""
-
-    losses: Tensor  # (N,) nats
-    pieces: list[str]  # the N tokens as text
-    text: str  # what they cover
-
-    @property
-    def tokens(self) -> int:
-        """N."""
-        return len(self.losses)
-
-    @property
-    def n_bytes(self) -> int:
-        """UTF-8 length of the text."""
-        return len(self.text.encode())
-
-    @property
-    def nats(self) -> float:
-        """Mean loss per token."""
-        return self.losses.double().mean().item()
-
-    @property
-    def perplexity(self) -> float:
-        """Per token."""
-        return math.exp(self.nats)
-
-    @property
-    def bytes_per_token(self) -> float:
-        """How much text a token stands for."""
-        return self.n_bytes / self.tokens
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits to encode the text over its bytes."""
-        return self.losses.double().sum().item() / math.log(2) / self.n_bytes
-
-
-@torch.inference_mode()
-def score(pretrained: Pretrained, text: str, tokens: int, window: int, batch: int) -> Scored:
-    """Loss of the first ``tokens`` tokens after the first, in windows that follow each other without overlap."""
-    encoded = pretrained.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = torch.tensor(encoded["input_ids"]), encoded["offset_mapping"]
-    tokens = min(tokens, len(ids) - 1)
-    window = min(window, tokens, context_of(pretrained.model))
-    device, losses = pretrained.model.device, []
-    for chunk in torch.arange(0, tokens // window * window, window).split(batch):
-        rows = ids[chunk[:, None] + torch.arange(window + 1)].to(device)
-        losses.append(row_losses(pretrained, rows))
-    if rest := tokens % window:
-        losses.append(row_losses(pretrained, ids[None, tokens - rest : tokens + 1].to(device)))
-    pieces = [pretrained.tokenizer.decode([token]) for token in ids[1 : tokens + 1].tolist()]
-    return Scored(torch.cat(losses), pieces, text[offsets[0][1] : offsets[tokens][1]])
-
-
-def row_losses(pretrained: Pretrained, rows: Tensor) -> Tensor:
-    """Losses of all tokens but the first of each row, one after the other, on the CPU."""
-    logits = pretrained.model(rows[:, :-1]).logits.float()
-    return F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none").cpu()
-
-
 def answer(context: Context) -> Answer:
     """All four parts."""
     pretrained, n = context.pretrained(), context.numbers
@@ -92,7 +29,9 @@ def answer(context: Context) -> Answer:
     for i, (name, corpus) in enumerate(TEXTS.items()):
         context.progress(i / 2, f"scoring {name} with {pretrained.name}")
         text = context.text("validation", corpus)
-        scored[name] = score(pretrained, text, n["tokens"], n["window"], n["batch"])
+        scored[name] = score_text(
+            pretrained.model, pretrained.tokenizer, text, tokens=n["tokens"], window=n["window"], batch_size=n["batch"]
+        )
     prose, code = scored.values()
     metrics: dict[str, float | int] = {
         "cross_entropy_at_perplexity_25_nats": math.log(GIVEN),
@@ -191,7 +130,7 @@ def per_unit(context: Context) -> list[tuple[str, int, float]]:
     return [(name, count, math.exp(nats / count)) for name, count in counts.items()]
 
 
-def part_c(context: Context, units: list[tuple[str, int, float]], prose: Scored) -> tuple[Block, ...]:
+def part_c(context: Context, units: list[tuple[str, int, float]], prose: ScoredText) -> tuple[Block, ...]:
     """The same number means different things."""
     size = context.model(STUDY, context.seeds(STUDY)[0]).model.config.vocab_size
     letters = math.exp(unigram_loss(context.tokens(STUDY, "train"), context.tokens(STUDY), size))
@@ -243,7 +182,7 @@ def references(text: str) -> tuple[float, float]:
     return frequencies, len(packed) * 8 / len(data)
 
 
-def part_d(pretrained: Pretrained, scored: dict[str, Scored]) -> tuple[Block, ...]:
+def part_d(pretrained: Pretrained, scored: dict[str, ScoredText]) -> tuple[Block, ...]:
     """Both texts measured."""
     prose, code = scored.values()
     rows, blanks, known = [], [], {name: references(s.text) for name, s in scored.items()}
@@ -320,7 +259,7 @@ def mean(losses: Tensor) -> float | None:
     return losses.double().mean().item() if len(losses) else None
 
 
-def checks(pretrained: Pretrained, scored: dict[str, Scored]) -> tuple[Check, ...]:
+def checks(pretrained: Pretrained, scored: dict[str, ScoredText]) -> tuple[Check, ...]:
     """High precision, constant logits, the model's own loss, and a round trip of the units."""
     with localcontext() as precise:
         precise.prec = 50
@@ -355,12 +294,12 @@ def checks(pretrained: Pretrained, scored: dict[str, Scored]) -> tuple[Check, ..
 
 
 @torch.inference_mode()
-def own_difference(pretrained: Pretrained, scored: Scored) -> float:
+def own_difference(pretrained: Pretrained, scored: ScoredText) -> float:
     """Our loss on the first tokens of a text against the loss that Transformers computes from labels."""
     ids = pretrained.tokenizer(scored.text, add_special_tokens=False, return_tensors="pt")["input_ids"]
     ids = ids[:, : min(64, context_of(pretrained.model))].to(pretrained.model.device)
     theirs: float = pretrained.model(ids, labels=ids).loss.item()
-    return abs(row_losses(pretrained, ids).mean().item() - theirs)
+    return abs(token_losses(pretrained.model, ids).mean().item() - theirs)
 
 
 EXERCISE = Exercise(

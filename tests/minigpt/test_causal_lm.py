@@ -1,10 +1,28 @@
 """Scoring and continuing with Transformers models, against their own loss and their own generation."""
 
+import math
+
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
-from minigpt.causal_lm import context_of, continuation_losses, continue_text, token_losses
+from minigpt.causal_lm import (
+    UNBOUNDED,
+    ScoredText,
+    context_of,
+    continuation_losses,
+    continue_text,
+    score_text,
+    token_losses,
+)
+from tests.exercise_context import tiny_pretrained
 
 
 @pytest.fixture(params=["gpt2", "llama"])
@@ -52,5 +70,37 @@ def test_greedy_continuation_is_transformers(model: torch.nn.Module, generator: 
 def test_too_long(model: torch.nn.Module) -> None:
     with pytest.raises(ValueError, match="beyond the context"):
         continue_text(model, torch.zeros(1, 40, dtype=torch.long), 9)
-    with pytest.raises(ValueError, match="2 to 48"):
-        token_losses(model, torch.zeros(1, 49, dtype=torch.long))
+    with pytest.raises(ValueError, match="2 to 49"):
+        token_losses(model, torch.zeros(1, 50, dtype=torch.long))
+
+
+@pytest.mark.parametrize("tokens", [20, 33, 40])
+def test_every_token_of_a_text_is_scored_once(tokens: int) -> None:
+    pretrained = tiny_pretrained("gpt2")
+    text = "The cat sat on the mat, and the dog on the log. " * 6
+    ids = torch.tensor(pretrained.tokenizer(text)["input_ids"])
+    scored = score_text(pretrained.model, pretrained.tokenizer, text, tokens=tokens, window=8, batch_size=3)
+    with torch.inference_mode():
+        for i in range(tokens):
+            window = ids[i // 8 * 8 : i + 1]
+            expected = -pretrained.model(window[None]).logits[0, -1].log_softmax(-1)[ids[i + 1]]
+            assert scored.losses[i].item() == pytest.approx(expected.item(), abs=1e-4)
+    assert scored.tokens == tokens
+    assert scored.text == "".join(scored.pieces)
+
+
+def test_a_text_shorter_than_asked_for(model: torch.nn.Module) -> None:
+    pretrained = tiny_pretrained("gpt2")
+    scored = score_text(pretrained.model, pretrained.tokenizer, "One two three.", tokens=100, window=50)
+    assert (scored.text, scored.tokens) == (" two three.", len(pretrained.tokenizer("One two three.")["input_ids"]) - 1)
+
+
+def test_units_agree() -> None:
+    scored = ScoredText(torch.tensor([1.0, 2.0, 3.0]), ("ab", "cd", "é"), "abcdé")
+    assert scored.n_bytes == 6
+    assert scored.bits_per_byte == pytest.approx(6 / math.log(2) / 6)
+    assert scored.perplexity == pytest.approx(math.exp(2))
+
+
+def test_a_model_without_a_limit_has_none() -> None:
+    assert context_of(BloomForCausalLM(BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=31))) == UNBOUNDED

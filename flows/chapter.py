@@ -20,11 +20,12 @@ from prefect.runtime import deployment, flow_run
 from rich.console import Console
 
 from flows.engine import Listener, Outcome, Runner, execute
-from flows.graph import Node, Request, build, cores, load_exercises, recipe_named
+from flows.graph import Node, Request, build, cores, load_exercises
 from flows.options import Options, UsageError, outputs_folder, store_url
 from flows.publish import publish as publish_report
 from flows.runners import Deployed, Inline, LocalPool
 from flows.watch import Display, Listeners, LogListener, TrackingListener
+from tasks.catalogue import recipes, tunings
 from tasks.exercises import modules
 from tasks.profiles import PROFILES
 from tasks.sources import STAND_IN, Sources, resolve_sources
@@ -102,7 +103,7 @@ def run_request(
                 outcome = execute(graph, store, chosen, listeners)
         finally:
             tracking.close()
-        trained = sum(graph[name].kind == "train" for name in outcome.ran)
+        trained = sum(graph[name].makes_model for name in outcome.ran)
         report = str(publish_task(request, place, outcome.errors, started, command, trained)) if publishing else ""
     return _summary(request, graph, outcome, report, time.time() - started)
 
@@ -114,7 +115,7 @@ def _summary(request: Request, graph: Mapping[str, Node], outcome: Outcome, repo
         report=report,
         exercises=len(request.exercises),
         failed=failed,
-        trained=sum(graph[name].kind == "train" for name in outcome.ran),
+        trained=sum(graph[name].makes_model for name in outcome.ran),
         ran=len(outcome.ran),
         cached=len(outcome.records) - len(outcome.ran),
         seconds=seconds,
@@ -224,7 +225,7 @@ def _caller(options: Options, request: Request) -> Callable[[Node], PrefectFutur
     }
 
     def call(node: Node) -> PrefectFuture[Any]:
-        if node.kind == "train":
+        if node.makes_model:
             return run_on_pool("train-model/train-model", {**common, "recipe": node.subject, "seed": node.seed})
         deployment = f"exercise/21-{int(node.subject.partition('.')[2]):02d}"
         return run_on_pool(deployment, {**common, "id": node.subject, "publish": False})
@@ -243,15 +244,17 @@ def train_model(
     device: str = "auto",
     budget: float = 1.0,
 ) -> None:
-    """Train one recipe of the catalogue, with all that it needs, in this process."""
+    """Train one recipe of the catalogue, or do one of its fine-tunings, with all that it needs, in this process."""
     options = Options(
         profile=profile, sources=sources, corpus=corpus, pretrained=pretrained, device=device, budget=budget
     ).validated()
-    try:
-        wanted = recipe_named(recipe)
-    except KeyError:
-        raise UsageError(f"recipe {recipe}: the catalogue has no such recipe; see `chapter models`") from None
-    request = replace(request_of(options), exercises=(), recipes=((wanted, seed),))
+    request = replace(request_of(options), exercises=())
+    if recipe in tunings():
+        request = replace(request, tunings=(tunings()[recipe],))
+    elif recipe in recipes():
+        request = replace(request, recipes=((recipes()[recipe], seed),))
+    else:
+        raise UsageError(f"recipe {recipe}: the catalogue has no such recipe; see `chapter models`")
     _check(_inline(request, publishing=False))
 
 

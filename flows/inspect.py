@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from flows.plan import plan, stored, summary
 from flows.publish import publish
 from reports.terminal import show as show_result
 from reports.types import Result, from_json
-from tasks.catalogue import recipes
+from tasks.catalogue import recipes, tunings
 from tasks.sources import Sources
 from tasks.tracking import Tracker
 
@@ -59,14 +60,14 @@ def print_models(options: Options, sources: Sources) -> int:
 
     request = request_of(options, sources)
     wanted = tuple((recipe, seed) for recipe in recipes().values() for seed in request.profile.seeds(recipe))
-    graph = build(type(request)(request.profile, request.sources, (), request.device, wanted))
+    graph = build(replace(request, exercises=(), recipes=wanted, tunings=tuple(tunings().values())))
     place = place_of("models")
     records = stored(graph, place.open_store())
     table = Table("model", "parameters", "validation loss", "loads with", "path", box=None, padding=(0, 2, 0, 0))
     for name, record in records.items():
-        if graph[name].kind == "train":
+        if graph[name].makes_model:
             data = record["data"]
-            path, loaders = exported(record, place)
+            path, loaders = exported(graph[name], records, place)
             loss = data["evaluations"]["validation_loss"][-1]
             table.add_row(
                 f"{graph[name].subject}, seed {graph[name].seed}",
@@ -76,7 +77,7 @@ def print_models(options: Options, sources: Sources) -> int:
                 str(path),
             )
     Console().print(table)
-    missing = [node.title for name, node in graph.items() if node.kind == "train" and name not in records]
+    missing = [node.title for name, node in graph.items() if node.makes_model and name not in records]
     if missing:
         print(f"{len(missing)} models of the catalogue are not trained yet at profile {options.profile}")
     return 0

@@ -4,20 +4,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from flows.graph import Node
 from minigpt.export import why_not_gpt2
 from minigpt.files import config_from_json, save_model
 from tasks.context import load_tokenizer
-from tasks.stand_in import save_for_transformers
-from tasks.steps import Place
+from tasks.finetuning import load_weights
+from tasks.stand_in import save_for_transformers, save_pretrained
+from tasks.steps import Place, load_pretrained
 from tasks.store import Artifact
 from tasks.training import load_model
 
 
-def exported(record: Mapping[str, Any], place: Place) -> tuple[Path, str]:
-    """A directory with the model that a record names, and what loads it. Written once, under the weights' digest."""
-    store = place.open_store()
+def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path, str]:
+    """A directory with the model of a node, and what loads it. Written once, under the weights' digest."""
+    record, store = records[node.name], place.open_store()
     artifacts = {name: Artifact(**artifact) for name, artifact in record["artifacts"].items()}
     folder = Path(place.outputs) / "models" / artifacts["model"].sha256[:16]
+    if node.kind == "finetune":
+        if not folder.exists():
+            base = load_pretrained(node.step(records), node.local, place, torch.device("cpu"))
+            load_weights(base.model, store.fetch_bytes(artifacts["model"]))
+            save_pretrained(base, folder)
+        return folder, "transformers"
     config = config_from_json(record["data"]["config"])
     tokenizer_json = store.fetch_bytes(artifacts["tokenizer"])
     tokenizer = load_tokenizer(tokenizer_json)

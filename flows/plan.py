@@ -63,7 +63,7 @@ def stored(graph: Mapping[str, Node], store: Store) -> dict[str, Record]:
 def summary(planned: list[Planned], slots: int) -> str:
     """One line: how much would run and for about how long in ``slots`` processes."""
     counts = {state: sum(item.state == state for item in planned) for state in ("hit", "miss", "unknown")}
-    trainings = sum(item.state != "hit" and item.node.kind == "train" for item in planned)
+    trainings = sum(item.state != "hit" and item.node.makes_model for item in planned)
     alone = sum(item.seconds for item in planned if item.node.alone)
     together = sum(item.seconds for item in planned if not item.node.alone)
     longest = max((item.seconds for item in planned), default=0.0)

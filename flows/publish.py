@@ -112,7 +112,7 @@ def _models(
     graph: Mapping[str, Node], records: Mapping[str, Record], store: Store, tracker: Tracker
 ) -> Iterator[ModelRow]:
     for name, node in graph.items():
-        if node.kind == "train" and name in records:
+        if node.makes_model and name in records:
             data = records[name]["data"]
             run = tracker.run_of(records[name]["key"])
             yield ModelRow(

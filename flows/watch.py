@@ -156,7 +156,7 @@ class TrackingListener:
 
     def cached(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.engine.Listener``."""
-        if node.kind in ("train", "exercise"):
+        if node.makes_model or node.kind == "exercise":
             self._queue.put(lambda: self._log(node, step, record))
 
     def started(self, node: Node, step: Step, why: str) -> None:
@@ -164,7 +164,7 @@ class TrackingListener:
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.engine.Listener``."""
-        if node.kind in ("train", "exercise"):
+        if node.makes_model or node.kind == "exercise":
             self._queue.put(lambda: self._log(node, step, record))
 
     def failed(self, node: Node, error: str) -> None:
@@ -180,10 +180,11 @@ class TrackingListener:
             "device": self._request.device,
             "code_version": step.key[:12],
         }
-        if node.kind == "train":
+        if node.makes_model:
             recipe = {**record["data"]["recipe"], "name": node.subject}
             tags |= {"recipe": node.subject, "seed": str(node.seed)}
-            files = {name: self._store.fetch(Artifact(**record["artifacts"][name])) for name in ("model", "tokenizer")}
+            artifacts = {name: record["artifacts"].get(name) for name in ("model", "tokenizer")}
+            files = {name: self._store.fetch(Artifact(**found)) for name, found in artifacts.items() if found}
             self._tracker.log_training(self._parent, step.key, recipe, record["data"], files, tags)
         else:
             tags |= {"exercise": node.subject}

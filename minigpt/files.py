@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
@@ -41,12 +41,12 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def model_state(model: GPT) -> dict[str, Tensor]:
+def model_state(model: nn.Module) -> dict[str, Tensor]:
     """All parameters by name, shared ones once, copied to the CPU."""
     return {name: weight.detach().to("cpu", copy=True).contiguous() for name, weight in model.named_parameters()}
 
 
-def load_state(model: GPT, state: Mapping[str, Tensor]) -> None:
+def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put weights from ``model_state`` into a model of the same configuration.
 
     Raises:

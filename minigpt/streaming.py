@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.causal_lm import context_of
+from minigpt.limits import context_of
 from minigpt.masks import causal_mask
 from minigpt.sampling import sample
 

@@ -1,8 +1,8 @@
 """One recipe, one model: AdamW, warm-up and cosine, gradient clipping, checkpoints.
 
-The weights are a function of (configuration, training configuration, tokens, seed, device type, library version)
-and of nothing else: batches, dropout and the draws of an objective are derived from (seed, step), so a training
-that was killed goes on from its last checkpoint and ends with the very same bits.
+The weights are a function of (configuration, training configuration, tokens, seed, device type, library version, and
+the model to go on from, if there is one) and of nothing else: batches, dropout and the draws of an objective are
+derived from (seed, step), so a training that was killed goes on from its last checkpoint and ends with the same bits.
 """
 
 import dataclasses
@@ -96,6 +96,15 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What training needs to know of a model that it is given: see ``GPTConfig`` for the fields."""
+
+    vocab_size: int
+    context: int
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """A trained model, in evaluation mode, and how it came about.
 
@@ -105,7 +114,7 @@ class TrainResult:
     training alone: neither evaluation nor checkpoints count, compilation does.
     """
 
-    model: GPT
+    model: Any  # a GPT, unless another model was given to go on from
     history: Curves
     evaluations: Curves
     snapshots: dict[int, dict[str, Tensor]]
@@ -114,7 +123,7 @@ class TrainResult:
 
 
 def train(
-    config: GPTConfig,
+    config: GPTConfig | Shape,
     tc: TrainConfig,
     train_tokens: Tensor,
     validation_tokens: Tensor,
@@ -122,11 +131,15 @@ def train(
     seed: int,
     device: torch.device | str = "cpu",
     teacher: GPT | None = None,
+    start: nn.Module | None = None,
     checkpoint_dir: Path | None = None,
     checkpoint_seconds: float | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a model from scratch, or go on from the checkpoint of the same training in ``checkpoint_dir``.
+
+    ``start`` is a model to train further, of whatever architecture: tokens (B, T) → logits (B, T, V) of the vocabulary
+    and context that ``config`` states. It is changed in place.
 
     ``checkpoint_seconds`` lie between two checkpoints. None: a second, or 30 times as long as the last one took to
     write, so that little is lost with a killed process and little time goes into writing.
@@ -139,7 +152,7 @@ def train(
         FloatingPointError: the loss is not a number any more.
     """
     with _settings(torch.device(device), tc.threads):
-        run = _Training(config, tc, train_tokens, validation_tokens, seed, torch.device(device), teacher)
+        run = _Training(config, tc, train_tokens, validation_tokens, seed, torch.device(device), teacher, start)
         checkpoints = Checkpoints(checkpoint_dir, run.identity()) if checkpoint_dir else None
         if checkpoints is None or not run.restore(checkpoints):
             run.evaluate()
@@ -171,18 +184,20 @@ class _Training:
 
     def __init__(
         self,
-        config: GPTConfig,
+        config: GPTConfig | Shape,
         tc: TrainConfig,
         train_tokens: Tensor,
         validation_tokens: Tensor,
         seed: int,
         device: torch.device,
         teacher: GPT | None,
+        start: nn.Module | None,
     ) -> None:
         _check(config, tc, train_tokens, validation_tokens, teacher)
         self.config, self.tc, self.seed, self.device = config, tc, seed, device
         torch.manual_seed(seed)
-        self.model = GPT(config).to(device).train()
+        self.model: Any = (start or _new(config)).to(device).train()
+        self.began = {name: _digest(weight) for name, weight in start.named_parameters()} if start else {}
         self.teacher = teacher.to(device).eval().requires_grad_(False) if teacher else None
         self.optimizer = make_optimizer(self.model, tc, device)
         self.windows = Windows(train_tokens.to(device), config.context, seed)
@@ -277,6 +292,7 @@ class _Training:
             "torch": torch.__version__,
             "tokens": [_digest(self.windows.tokens), _digest(self.validation)],
             "teacher": {name: _digest(weight) for name, weight in teacher.items()},
+            **({"start": self.began} if self.began else {}),
         }
 
     def save(self, checkpoints: Checkpoints) -> None:
@@ -323,7 +339,13 @@ def make_optimizer(model: nn.Module, tc: TrainConfig, device: torch.device) -> t
     return torch.optim.AdamW(groups, lr=tc.learning_rate, betas=(tc.beta1, tc.beta2), fused=True)
 
 
-def _check(config: GPTConfig, tc: TrainConfig, train: Tensor, validation: Tensor, teacher: GPT | None) -> None:
+def _new(config: GPTConfig | Shape) -> GPT:
+    if isinstance(config, Shape):
+        raise ValueError("a shape alone makes no model: give the one to go on from as start")
+    return GPT(config)
+
+
+def _check(config: GPTConfig | Shape, tc: TrainConfig, train: Tensor, validation: Tensor, teacher: GPT | None) -> None:
     for name, tokens in (("training", train), ("validation", validation)):
         if tokens.ndim != 1 or len(tokens) < 2:
             raise ValueError(f"the {name} tokens must be one row of at least 2, got {tuple(tokens.shape)}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from minigpt.config import GPTConfig
 from minigpt.train import TrainConfig
-from tasks.recipes import Recipe
+from tasks.recipes import FineTune, Recipe
 
 # --- The book's three sizes (exercise 21.22): 2, 4 and 6 layers -----------------------------------------------
 
@@ -154,6 +154,16 @@ DISTILLED_SOFT = replace(
 
 # What takes the pretrained model's place where none is used: of GPT-2's architecture, and trained anyway.
 STAND_IN = LARGE
+
+
+# --- The pretrained model, trained further (21.21) ------------------------------------------------------------
+
+VERSE = FineTune(name="fine-tuned", corpus="domain")
+
+
+def tunings() -> dict[str, FineTune]:
+    """All fine-tunings by name."""
+    return {value.name: value for value in list(globals().values()) if isinstance(value, FineTune)}
 
 
 def recipes() -> dict[str, Recipe]:

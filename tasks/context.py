@@ -1,20 +1,26 @@
 """The context of an exercise, backed by the records of the steps before it."""
 
+import contextlib
+import copy
 import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from minigpt.files import write_atomic
 from minigpt.model import GPT
 from minigpt.tokenizers import Tokenizer, from_json
-from tasks.exercise import Exercise, Pretrained, Source, Split, TrainedModel
+from tasks.exercise import Exercise, FineTuned, Pretrained, Source, Split, TrainedModel
+from tasks.keys import canonical
 from tasks.profiles import Profile
-from tasks.recipes import Recipe
+from tasks.recipes import FineTune, Recipe
 from tasks.store import Artifact, Store
 from tasks.training import load_model
 
@@ -22,6 +28,11 @@ from tasks.training import load_model
 def training_role(recipe: Recipe, seed: int) -> str:
     """The role of a trained model among a step's upstream records."""
     return f"train/{recipe.name}/{seed}"
+
+
+def tuning_role(tuning: FineTune) -> str:
+    """The role of a fine-tuned model."""
+    return f"finetune/{tuning.name}"
 
 
 def tokens_role(corpus: str, tokenizer: str) -> str:
@@ -48,9 +59,10 @@ class StoreContext:
         upstream: Mapping[str, Mapping[str, Any]],
         device: torch.device,
         *,
-        load_pretrained: Callable[["StoreContext"], Pretrained],
+        load_pretrained: Callable[[], Pretrained],
         load_bpe: Callable[[], Tokenizer],
         progress: Callable[[float, str], None],
+        parts: Path,
     ) -> None:
         self.exercise = exercise
         self.profile = profile.name
@@ -58,8 +70,8 @@ class StoreContext:
         self.device = device
         self._profile, self._store, self._upstream = profile, store, upstream
         self._load_pretrained, self._load_bpe, self._progress = load_pretrained, load_bpe, progress
+        self._parts = parts
         self.model = functools.lru_cache(maxsize=None)(self._model)
-        self.stand_in = self._model  # the recipe that takes the pretrained model's place; no exercise declares it
         self.pretrained = functools.lru_cache(maxsize=None)(self._pretrained)
         self.bpe = functools.lru_cache(maxsize=None)(self._bpe)
 
@@ -73,6 +85,12 @@ class StoreContext:
             raise KeyError(f"exercise {self.exercise.id} asks for {role}, which it does not declare")
         return self._store.fetch_bytes(Artifact(**self._upstream[role]["artifacts"][name]))
 
+    def _record(self, role: str) -> Mapping[str, Any]:
+        record = self._store.record(self._upstream[role]["key"])
+        if record is None:
+            raise LookupError(f"the record of {role} has vanished from the store")
+        return record
+
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """See ``tasks.exercise.Context``."""
         return self._profile.seeds(recipe)
@@ -80,10 +98,7 @@ class StoreContext:
     def _model(self, recipe: Recipe, seed: int = 0) -> TrainedModel:
         role = training_role(recipe, seed)
         content = self.blob(role, "model")
-        record = self._store.record(self._upstream[role]["key"])
-        if record is None:
-            raise LookupError(f"the record of {role} has vanished from the store")
-        data = record["data"]
+        data = self._record(role)["data"]
 
         def load_snapshot(step: int) -> GPT:
             return load_model(self.blob(role, f"snapshot-{step}"), data["config"], self.device)
@@ -114,7 +129,28 @@ class StoreContext:
     def _pretrained(self) -> Pretrained:
         if "pretrained" not in self.exercise.sources:
             raise KeyError(f"exercise {self.exercise.id} asks for the pretrained model, which it does not declare")
-        return self._load_pretrained(self)
+        return self._load_pretrained()
+
+    def finetuned(self, recipe: FineTune) -> FineTuned:
+        """See ``tasks.exercise.Context``."""
+        from tasks.finetuning import load_weights
+
+        role = tuning_role(recipe)
+        content = self.blob(role, "model")
+        data = self._record(role)["data"]
+        base = self.pretrained()
+        model = load_weights(copy.deepcopy(base.model), content)
+        return FineTuned(
+            recipe=self._profile.resolve_tuning(recipe),
+            pretrained=replace(base, model=model),
+            steps=data["steps"],
+            block=data["block"],
+            tokens=data["tokens"],
+            history=data["history"],
+            evaluations=data["evaluations"],
+            seconds=data["training_seconds"],
+            tokens_per_second=data["tokens_per_second"],
+        )
 
     def _bpe(self) -> Tokenizer:
         if "bpe" not in self.exercise.sources:
@@ -125,6 +161,15 @@ class StoreContext:
         """See ``tasks.exercise.Context``."""
         seed = hashlib.sha256(f"{self.exercise.id}/{salt}".encode()).digest()[:7]
         return torch.Generator().manual_seed(int.from_bytes(seed))
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """See ``tasks.exercise.Context``."""
+        file = self._parts / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return json.loads(file.read_bytes())
+        value = canonical(compute())
+        write_atomic(file, json.dumps(value).encode())
+        return value
 
     def progress(self, fraction: float, note: str = "") -> None:
         """See ``tasks.exercise.Context``."""

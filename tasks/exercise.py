@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # an exercise's cache key follows its imports: this module mu
     from minigpt.model import GPT
     from minigpt.tokenizers import Tokenizer
     from reports.types import Answer
-    from tasks.recipes import Recipe
+    from tasks.recipes import FineTune, Recipe
 
 Source = Literal["main", "domain", "code", "pretrained", "bpe"]
 Split = Literal["train", "validation"]
@@ -56,6 +56,21 @@ class Pretrained:
     note: str  # a sentence for the report: what it is and what it cannot answer; "" for GPT-2 itself
 
 
+@dataclass(frozen=True)
+class FineTuned:
+    """The pretrained model after training further, with its curves; see ``TrainedModel``."""
+
+    recipe: FineTune  # resolved
+    pretrained: Pretrained  # its weights are the new ones
+    steps: int
+    block: int  # tokens in a sequence
+    tokens: Mapping[str, int]  # of the text, per split
+    history: Mapping[str, list[float]]
+    evaluations: Mapping[str, list[float]]
+    seconds: float
+    tokens_per_second: float
+
+
 class Context(Protocol):
     """What an exercise sees of the world."""
 
@@ -78,11 +93,20 @@ class Context(Protocol):
     def pretrained(self) -> Pretrained:
         """The pretrained model; the exercise must list ``"pretrained"`` among its ``sources``."""
 
+    def finetuned(self, recipe: FineTune) -> FineTuned:
+        """The pretrained model after a fine-tuning that is among the exercise's ``finetunes``."""
+
     def bpe(self) -> Tokenizer:
         """GPT-2's byte-pair tokenizer with its 50,257 tokens; the exercise must list ``"bpe"``."""
 
     def generator(self, salt: str = "") -> torch.Generator:
         """A CPU generator seeded from the exercise's id and ``salt``."""
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """A part of a long exercise as plain JSON, kept on disk until the exercise ends.
+
+        An exercise that was killed finds the parts that it had finished. ``name`` is unique within the exercise.
+        """
 
     def progress(self, fraction: float, note: str = "") -> None:
         """Tell the reader how far the step is, from 0 to 1."""
@@ -97,6 +121,7 @@ class Exercise:
     answer: Callable[[Context], Answer]
     recipes: tuple[Recipe, ...] = ()
     sources: tuple[Source, ...] = ()
+    finetunes: tuple[FineTune, ...] = ()
     numbers: Mapping[str, Mapping[str, Any]]
     timed: bool = False  # measures wall-clock: runs alone, and its key holds the hardware
     seconds: Mapping[str, float]  # expected duration per profile on two cores, trainings not included

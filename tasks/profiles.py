@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tasks.recipes import Recipe
+from tasks.recipes import FineTune, Recipe
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Profile:
     train_characters: int
     validation_characters: int
     scales: Mapping[str, Scale]
+    finetune: Mapping[str, Any] = field(default_factory=dict)  # fields of ``FineTune``
     stand_in: bool = False  # a model of this run's own takes the pretrained one's place, unless one is asked for
 
     def resolve(self, recipe: Recipe) -> Recipe:
@@ -43,15 +44,24 @@ class Profile:
             teacher=self.resolve(recipe.teacher) if recipe.teacher else None,
         )
 
+    def resolve_tuning(self, tuning: FineTune) -> FineTune:
+        """The fine-tuning as this profile does it."""
+        return replace(tuning, **self.finetune)
+
     def scaled(self, budget: float) -> "Profile":
-        """The same profile with ``budget`` times the steps of every training, at least one."""
+        """The same profile with ``budget`` times the steps of every training, at least one.
+
+        Fine-tuning keeps its epochs and takes ``budget`` times the text, at least one block.
+        """
         if budget == 1.0:
             return self
         scales = {
             group: replace(scale, train={**scale.train, "steps": max(1, round(scale.train["steps"] * budget))})
             for group, scale in self.scales.items()
         }
-        return replace(self, scales=scales)
+        tuning = self.resolve_tuning(FineTune(name="any"))
+        tokens = max(2 * tuning.block, round(tuning.train_tokens * budget))
+        return replace(self, scales=scales, finetune={**self.finetune, "train_tokens": tokens})
 
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """The seeds with which this profile trains a recipe."""
@@ -61,6 +71,7 @@ class Profile:
 SMOKE = Profile(
     name="smoke",
     stand_in=True,
+    finetune={"block": 32, "batch_size": 8, "train_tokens": 6_000, "validation_tokens": 1_000},
     train_characters=60_000,
     validation_characters=8_000,
     scales={
@@ -95,6 +106,7 @@ SMOKE = Profile(
 
 LAPTOP = Profile(
     name="laptop",
+    finetune={"block": 128, "batch_size": 4, "train_tokens": 20_000, "validation_tokens": 2_048},
     train_characters=300_000,
     validation_characters=32_000,
     scales={
@@ -127,6 +139,10 @@ LAPTOP = Profile(
 
 GPU = Profile(
     name="gpu",
+    finetune={
+        **{"block": 512, "batch_size": 16, "train_tokens": 1_000_000, "validation_tokens": 32_768},
+        "precision": "bf16",
+    },
     train_characters=3_700_000,
     validation_characters=200_000,
     scales={

@@ -33,3 +33,20 @@ class Recipe:
     def with_seed(self, seed: int) -> "Recipe":
         """The same recipe with other random numbers; the teacher stays as it is."""
         return replace(self, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """The run's pretrained model, trained further. Budgets are in tokens of that model, taken from the text's start."""
+
+    name: str  # as of a recipe, and unique among recipes, too
+    corpus: Literal["main", "domain", "code"] = "domain"
+    epochs: int = 3
+    learning_rate: float = 5e-5  # after a warm-up over a tenth of the steps, then a cosine
+    block: int = 128  # tokens in a sequence; fewer if the model's context is shorter
+    batch_size: int = 8  # sequences
+    train_tokens: int = 20_000
+    validation_tokens: int = 2_048
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = 1
+    seed: int = 0

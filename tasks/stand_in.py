@@ -68,12 +68,16 @@ def save_for_transformers(model: GPT, tokenizer: Tokenizer, folder: Path) -> Pat
     Raises:
         ValueError: see ``stand_in``.
     """
-    exported = stand_in(model, tokenizer)
+    return save_pretrained(stand_in(model, tokenizer), folder)
+
+
+def save_pretrained(pretrained: Pretrained, folder: Path) -> Path:
+    """The same for a model that is in Transformers' hands already."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        exported.model.save_pretrained(temporary)
-        exported.tokenizer.save_pretrained(temporary)
+        pretrained.model.save_pretrained(temporary)
+        pretrained.tokenizer.save_pretrained(temporary)
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

@@ -1,4 +1,4 @@
-"""The cached tasks: text → tokens → train → exercise.
+"""The cached tasks: text → tokens → train → exercise, and finetune beside train.
 
 A task gets a ``Step`` (all that its result depends on), ``local`` (where things lie on this machine; not in the
 key) and a ``Place``. It returns a record: references to blobs and plain JSON. Prefect keeps the
@@ -23,7 +23,7 @@ from safetensors.torch import save
 
 from reports.types import Provenance, Result, to_json
 from tasks.catalogue import STAND_IN
-from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
+from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers, training_role
 from tasks.exercise import Exercise, Pretrained
 from tasks.keys import Step, canonical, digest
 from tasks.locks import FlockManager, LeasedLockManager
@@ -160,6 +160,27 @@ def _train(step: Step, local: Mapping[str, Any], place: Place, progress: Progres
     return as_record(step.key, artifacts, data)
 
 
+def _finetune(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
+    from tasks.finetuning import fine_tune
+
+    store = place.open_store()
+    device = torch.device(step.inputs["environment"]["device"])
+    pretrained = load_pretrained(step, local, place, device)
+    checkpoints = checkpoint_folder(place, step.key)
+    files, data = fine_tune(
+        step.inputs["recipe"],
+        pretrained.model,
+        pretrained.tokenizer,
+        {split: _upstream(store, step, "text", split).decode() for split in ("train", "validation")},
+        device=device,
+        checkpoint_dir=checkpoints,
+        progress=progress,
+    )
+    artifacts = {name: store.put(content) for name, content in files.items()}
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return as_record(step.key, artifacts, {**data, "base": pretrained.name})
+
+
 def checkpoint_folder(place: Place, key: str) -> Path:
     """Where a training keeps its checkpoints: in the store if that is a folder, so that other workers find them."""
     local = place.open_store().local
@@ -178,9 +199,10 @@ def _exercise(step: Step, local: Mapping[str, Any], place: Place, progress: Prog
         store,
         step.upstream,
         device,
-        load_pretrained=lambda context: _pretrained(context, local, place),
+        load_pretrained=lambda: load_pretrained(step, local, place, device),
         load_bpe=_bpe,
         progress=progress,
+        parts=checkpoint_folder(place, step.key),
     )
     before = torch.get_num_threads()
     torch.set_num_threads(environment["threads"])
@@ -210,20 +232,29 @@ def _exercise(step: Step, local: Mapping[str, Any], place: Place, progress: Prog
         notes=answer.notes,
     )
     content = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False).encode()
+    shutil.rmtree(checkpoint_folder(place, step.key), ignore_errors=True)
     passed = sum(check.passed for check in answer.checks)
     return as_record(step.key, {"result": store.put(content)}, {"checks": len(answer.checks), "passed": passed})
 
 
-def _pretrained(context: StoreContext, local: Mapping[str, Any], place: Place) -> Pretrained:
+def load_pretrained(step: Step, local: Mapping[str, Any], place: Place, device: torch.device) -> Pretrained:
+    """The pretrained model of a step's run: of its sources, or this project's own in its place."""
     from tasks.pretrained import load
 
     def own() -> Pretrained:
         from tasks.stand_in import stand_in
+        from tasks.training import load_model
 
-        trained = context.stand_in(STAND_IN)
-        return stand_in(trained.model, trained.tokenizer)
+        store, role = place.open_store(), training_role(STAND_IN, 0)
+        record = store.record(step.upstream[role]["key"])
+        if record is None:
+            raise LookupError(f"the record of {role} has vanished from the store")
+        model = load_model(_upstream(store, step, role, "model"), record["data"]["config"])
+        return stand_in(model, load_tokenizer(_upstream(store, step, role, "tokenizer")))
 
-    return load(local["pretrained"], Path(place.outputs) / "pretrained", stand_in=own)
+    loaded = load(local["pretrained"], Path(place.outputs) / "pretrained", stand_in=own)
+    loaded.model.to(device)
+    return loaded
 
 
 def _bpe() -> Any:
@@ -282,6 +313,12 @@ def train_task(step: Step, local: dict[str, Any], place: Place) -> Record:
     return _guarded(_train)(step, local, place)
 
 
+@task(name="finetune")
+def finetune_task(step: Step, local: dict[str, Any], place: Place) -> Record:
+    """The pretrained model, trained further."""
+    return _guarded(_finetune)(step, local, place)
+
+
 @task(name="exercise")
 def exercise_task(step: Step, local: dict[str, Any], place: Place) -> Record:
     """An exercise's result."""
@@ -292,5 +329,6 @@ TASKS: dict[str, Task[..., Record]] = {
     "text": text_task,
     "tokens": tokens_task,
     "train": train_task,
+    "finetune": finetune_task,
     "exercise": exercise_task,
 }

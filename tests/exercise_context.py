@@ -10,7 +10,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +25,11 @@ from minigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordToken
 from minigpt.train import train
 from reports.types import Answer, AttentionMaps, Code, Figure, Heatmap, Sample, Table, TokenScores, from_json, to_json
 from tasks.catalogue import STAND_IN
-from tasks.exercise import Exercise, Pretrained, Source, Split, TrainedModel
+from tasks.exercise import Exercise, FineTuned, Pretrained, Source, Split, TrainedModel
+from tasks.finetuning import fine_tune
+from tasks.keys import canonical
 from tasks.profiles import PROFILES, Profile
-from tasks.recipes import Recipe
+from tasks.recipes import FineTune, Recipe
 from tasks.stand_in import stand_in
 
 EVIDENCE = (Table, Figure, Heatmap, Sample, Code, TokenScores, AttentionMaps)
@@ -166,6 +168,7 @@ class MemoryContext:
         self.device = torch.device("cpu")
         self.told: list[tuple[float, str]] = []
         self._models: dict[tuple[Recipe, int], TrainedModel] = {}
+        self._once: dict[str, Any] = {}
 
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """See ``tasks.exercise.Context``."""
@@ -201,6 +204,29 @@ class MemoryContext:
         if "pretrained" not in self.exercise.sources:
             raise KeyError(f"exercise {self.exercise.id} does not declare the source 'pretrained'")
         return self._pretrained
+
+    def finetuned(self, recipe: FineTune) -> FineTuned:
+        """See ``tasks.exercise.Context``."""
+        if recipe not in self.exercise.finetunes:
+            raise KeyError(f"exercise {self.exercise.id} does not declare the fine-tuning {recipe.name!r}")
+        resolved = self._profile.resolve_tuning(recipe)
+        model = copy.deepcopy(self._pretrained.model)
+        texts = _corpus(recipe.corpus, *self._sizes())
+        _, data = fine_tune(canonical(resolved), model, self._pretrained.tokenizer, texts, device=self.device)
+        return FineTuned(
+            recipe=resolved,
+            pretrained=replace(self._pretrained, model=model.eval()),
+            seconds=data["training_seconds"],
+            **{
+                name: data[name] for name in ("steps", "block", "tokens", "history", "evaluations", "tokens_per_second")
+            },
+        )
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """See ``tasks.exercise.Context``."""
+        assert name not in self._once, f"two parts are called {name!r}"
+        self._once[name] = json.loads(json.dumps(canonical(compute())))
+        return self._once[name]
 
     def bpe(self) -> Tokenizer:
         """See ``tasks.exercise.Context``."""

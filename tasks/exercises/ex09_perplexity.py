@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.causal_lm import ScoredText, context_of, score_text, token_losses
+from minigpt.causal_lm import ScoredText, score_text, token_losses
 from minigpt.entropy import unigram_loss
+from minigpt.limits import context_of
 from minigpt.statistics import mean_std
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Series, Table
 from tasks.catalogue import STUDY

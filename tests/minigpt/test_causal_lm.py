@@ -14,14 +14,13 @@ from transformers import (
 )
 
 from minigpt.causal_lm import (
-    UNBOUNDED,
     ScoredText,
-    context_of,
     continuation_losses,
     continue_text,
     score_text,
     token_losses,
 )
+from minigpt.limits import UNBOUNDED, context_of
 from tests.exercise_context import tiny_pretrained
 
 

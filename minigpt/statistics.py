@@ -73,6 +73,38 @@ def compare(baseline: Sequence[float], other: Sequence[float], *, confidence: fl
     )
 
 
+def compare_paired(baseline: Sequence[float], other: Sequence[float], *, confidence: float = 0.95) -> Comparison:
+    """Student's interval for the mean difference of values that belong together: the same text, prompt or seed.
+
+    What the pairs have in common cancels, so that less is lost in noise than with ``compare``.
+
+    Raises:
+        ValueError: no values, unequal numbers of them, or values that are not finite.
+    """
+    if len(baseline) != len(other) or not all(map(math.isfinite, (*baseline, *other))):
+        raise ValueError(f"need pairs of finite values, got {len(baseline)} and {len(other)}")
+    difference, spread = mean_std([b - a for a, b in zip(baseline, other, strict=True)])
+    n = len(baseline)
+    verdict: Verdict
+    if n < 2:
+        error, interval, verdict = math.inf, (-math.inf, math.inf), "one seed"
+    else:
+        error = spread / math.sqrt(n)
+        half = student_t_quantile(0.5 + confidence / 2, n - 1) * error if error else 0.0
+        interval = (difference - half, difference + half)
+        verdict = "lower" if interval[1] < 0 else "higher" if interval[0] > 0 else "noise"
+    return Comparison(
+        difference=difference,
+        std_error=error,
+        interval=interval,
+        verdict=verdict,
+        baseline=mean_std(baseline),
+        other=mean_std(other),
+        seeds=(n, n),
+        confidence=confidence,
+    )
+
+
 def _welch(a: float, b: float, counts: tuple[int, int]) -> tuple[float, float]:
     """Standard error and Satterthwaite's degrees of freedom from the squared errors of two means."""
     if a + b == 0.0:
@@ -113,8 +145,9 @@ def describe(
     quantity: str = "validation loss",
     unit: str = "nats",
     digits: int = 3,
+    of: str = "seeds",
 ) -> str:
-    """The sentence that the data allow: a difference inside the noise is called noise.
+    """The sentence that the data allow: a difference inside the noise is called noise. ``of`` is what was repeated.
 
     ``describe(compare(learned, rope), "RoPE", "learned positions")`` may give "The validation loss of RoPE is
     0.130 nats lower than that of learned positions (95% interval −0.145 to −0.115, 3 seeds each)."
@@ -124,8 +157,9 @@ def describe(
     direction = "lower" if c.difference < 0 else "higher"
     subject = f"The {quantity} of {other}"
     if c.verdict == "one seed":
-        return f"{subject} is {size} {direction} than that of {baseline}, with one seed: whether that is noise is open."
-    seeds = f"{c.seeds[0]} seeds each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} seeds"
+        one = f"one {of.removesuffix('s')}"
+        return f"{subject} is {size} {direction} than that of {baseline}, with {one}: whether that is noise is open."
+    seeds = f"{c.seeds[0]} {of} each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} {of}"
     low, high = c.interval
     evidence = f"({c.confidence:.0%} interval {low:+.{digits}f} to {high:+.{digits}f}, {seeds})".replace("-", "−")
     if c.verdict == "noise":

@@ -248,9 +248,14 @@ _corpus = corpus  # the name that a method's parameter hides
 
 
 def make_context(
-    exercise: Exercise, profile: str = "smoke", *, pretrained: Architecture = "gpt2", **numbers: Any
+    exercise: Exercise,
+    profile: str = "smoke",
+    *,
+    pretrained: Architecture = "gpt2",
+    budget: float = 1.0,
+    **numbers: Any,
 ) -> MemoryContext:
-    """A context at a profile, with some of the exercise's own numbers replaced.
+    """A context at a profile, with ``budget`` times its trainings and some of the exercise's own numbers replaced.
 
     Raises:
         KeyError: a number that the exercise does not have.
@@ -259,7 +264,7 @@ def make_context(
     if unknown := set(numbers) - set(own):
         raise KeyError(f"exercise {exercise.id} has no numbers {sorted(unknown)}")
     model: Any = tiny_pretrained(pretrained) if "pretrained" in exercise.sources else None
-    return MemoryContext(exercise, PROFILES[profile], own | numbers, model)
+    return MemoryContext(exercise, PROFILES[profile].scaled(budget), own | numbers, model)
 
 
 def assert_sound(exercise: Exercise, answer: Answer) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from minigpt.statistics import compare, describe, format_mean_std, mean_std, student_t_quantile
+from minigpt.statistics import compare, compare_paired, describe, format_mean_std, mean_std, student_t_quantile
 
 
 @pytest.mark.parametrize("freedom", [1.0, 2.0, 2.7, 4.0, 11.3, 200.0])
@@ -23,6 +23,21 @@ def test_welch_interval_equals_scipy() -> None:
         assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-4)
         assert found.std_error == pytest.approx(found.difference / expected.statistic)
         assert (found.verdict == "noise") == (expected.pvalue > 0.05)
+
+
+def test_paired_interval_equals_scipy() -> None:
+    rng = np.random.default_rng(2)
+    for n in (2, 5, 40):
+        a = rng.normal(1.0, 3.0, n)
+        b = a + rng.normal(0.2, 0.1, n)
+        expected = stats.ttest_rel(b, a)
+        interval = expected.confidence_interval(0.95)
+        found = compare_paired(list(a), list(b))
+        assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-4)
+        assert (found.verdict == "noise") == (expected.pvalue > 0.05)
+    assert compare_paired([1.0], [2.0]).verdict == "one seed"
+    with pytest.raises(ValueError, match="pairs"):
+        compare_paired([1.0, 2.0], [1.0])
 
 
 def test_false_alarms_are_as_rare_as_promised() -> None:
@@ -60,4 +75,5 @@ def test_sentences_say_no_more_than_the_data() -> None:
     )
     assert "inside the noise" in describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b")
     assert "one seed" in describe(compare([1.0], [2.0]), "a", "b")
+    assert "3 texts each" in describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b", of="texts")
     assert " bits " in describe(compare([1.0], [2.0]), "a", "b", unit="bits")

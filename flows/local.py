@@ -1,6 +1,7 @@
 """``chapter run``: the flow ``full-chapter`` in this process, with a Prefect server of its own or a joined one."""
 
 import os
+import signal
 import sys
 import warnings
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ def run_here(options: Options, sources: Sources, command: str) -> int:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the display says it all
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", module="pydantic")
+    signal.signal(signal.SIGTERM, _terminate)
     from flows.servers import ServerError, prefect_server
 
     console = Console(stderr=True)
@@ -34,6 +36,11 @@ def run_here(options: Options, sources: Sources, command: str) -> int:
         return 1
     finally:
         status.stop()
+
+
+def _terminate(*_: object) -> None:
+    """A polite request to end is answered as Ctrl-C is."""
+    raise KeyboardInterrupt
 
 
 def _import_heavy() -> None:

@@ -109,7 +109,7 @@ class LocalPool:
         """Hand a step to a free place."""
         slot = self._free.pop(0)
         if slot not in self._runners:
-            self._runners[slot] = ProcessPoolTaskRunner(max_workers=1, initializer=_ignore_interrupts)
+            self._runners[slot] = ProcessPoolTaskRunner(max_workers=1, initializer=_begin)
             self._runners[slot].__enter__()
         task = cached_task(step, self.place, self.storage)
         parameters = {"step": step, "local": dict(node.local), "place": self.place}
@@ -147,10 +147,21 @@ class LocalPool:
         return finished
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C goes to every process of the terminal; the parent decides what to do about it."""
+def _begin() -> None:
+    """What each process of the pool does first.
+
+    Ctrl-C goes to every process of the terminal, and the parent decides what to do about it. A parent that was killed
+    decides nothing any more: without it the process ends, and what it was training goes on from the last checkpoint.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="watch parent").start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _close(runner: ProcessPoolTaskRunner, *, kill: bool) -> None:

@@ -1,12 +1,12 @@
 """Looking into the attention of somebody else's model: the outputs of its heads, and reading without some of them.
 
-A head's output is its attention map times its values; the outputs of all heads, side by side, are what the layer's output
-projection reads. So a head is taken away by zeroing its slice there:
+A head's output is its attention map times its values; the outputs of all heads, side by side, are what the layer's
+output projection reads. So a head is taken away by zeroing its slice there:
 
     projection input (B, T, H·D) = [ A_0 V_0 | A_1 V_1 | … | A_{H-1} V_{H-1} ]        A_h V_h → 0
 
-Transformers gives attention maps (``output_attentions=True``), but neither of these; they are had by hooks on modules that
-GPT-2 calls ``attn.c_proj`` and Llama ``self_attn.o_proj``. Where a model calls its own otherwise, ``LookupError``.
+Transformers gives attention maps (``output_attentions=True``), but neither of these; they are had by hooks on modules
+that GPT-2 calls ``attn.c_proj`` and Llama ``self_attn.o_proj``. Where a model's own have no known name: ``LookupError``.
 
 Shapes: B rows of T tokens, H query heads of D dimensions, G groups of keys and values.
 """
@@ -35,9 +35,9 @@ def output_projections(model: Any) -> list[nn.Module]:
         LookupError: the model has none, or not one per layer, under a name that is known here.
     """
     found = {int(match[1]): module for name, module in model.named_modules() if (match := _PROJECTION.search(name))}
-    layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
-    if sorted(found) != list(range(layers)) or any(_width(module) % heads for module in found.values()):
-        raise LookupError(f"{type(model).__name__}: the output projections of its {layers} attention layers")
+    layers, heads = model.config.num_hidden_layers, getattr(model.config, "num_attention_heads", 0)
+    if not heads or sorted(found) != list(range(layers)) or any(_width(module) % heads for module in found.values()):
+        raise LookupError(f"no output projection is known for each of the {layers} layers of {type(model).__name__}")
     return [found[layer] for layer in range(layers)]
 
 
@@ -101,9 +101,11 @@ def head_outputs(model: Any, ids: Tensor) -> tuple[list[Tensor], list[Tensor]]:
             beside = names[projection].rpartition(".")[0]
             source = modules.get(f"{beside}.v_proj") or modules.get(f"{beside}.c_attn")
             if source is None:
-                raise LookupError(f"{type(model).__name__}: the values of its attention")
+                raise LookupError(f"the values of {type(model).__name__} are not made by a module of their own")
 
-            def keep_values(module: nn.Module, _: Any, made: Tensor, size: int = width // count, last: int = width) -> None:
+            def keep_values(
+                module: nn.Module, _: Any, made: Tensor, size: int = width // count, last: int = width
+            ) -> None:
                 made = made[..., -last:]  # c_attn makes queries, keys and values side by side
                 by_group = made.unflatten(-1, (-1, size)).transpose(1, 2)  # (B, G, T, D)
                 values.append(by_group.repeat_interleave(count // by_group.shape[1], dim=1))

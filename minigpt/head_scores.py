@@ -71,12 +71,17 @@ def keys_of_kind(kind: Tensor) -> Tensor:
     return kind[:, None, :].expand(-1, kind.shape[1], -1).tril(-1)
 
 
+def same_token(tokens: Tensor) -> Tensor:
+    """Earlier occurrences of the query's token, (B, T) → (B, T, T)."""
+    return (tokens[:, :, None] == tokens[:, None, :]).tril(-1)
+
+
 def induction(tokens: Tensor) -> Tensor:
     """Keys that follow an earlier occurrence of the query's token, (B, T) → (B, T, T).
 
     … A B … A → attends to B: what came after it last time. The token itself is not such a key, even after its twin.
     """
-    same = (tokens[:, :, None] == tokens[:, None, :]).tril(-1)  # query i, an earlier j with the same token
+    same = same_token(tokens)
     wanted = torch.zeros_like(same)
     wanted[:, :, 1:] = same[:, :, :-1]  # the key after it
     return wanted.tril(-1)

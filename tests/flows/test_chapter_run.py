@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.locks import LeasedLockManager
@@ -223,15 +224,25 @@ def test_a_killed_pool_child_costs_its_step_alone(chapter: Chapter, finished: Ch
     assert chapter.weights() == finished.weights()
 
 
-def test_interrupted_by_ctrl_c(chapter: Chapter) -> None:
+@pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(chapter: Chapter, request_to_end: int) -> None:
     process = chapter.start("--only", EXERCISE)
-    chapter.wait_for_progress("train large, seed 0", 0.2)
-    process.send_signal(signal.SIGINT)
+    state = chapter.wait_for_progress("train large, seed 0", 0.2)
+    process.send_signal(request_to_end)
     begun = time.monotonic()
     output = Chapter.end(process)
     assert output.status == 130, output
     assert time.monotonic() - begun < 15, "it waits for the checkpoint and for nothing else"
+    assert not psutil.pid_exists(int(str(state["pid"])))
     assert list((chapter.outputs / "store" / "checkpoints").glob("*/*")), "the training was saved on the way out"
+
+
+def test_without_its_parent_a_pool_process_ends(chapter: Chapter) -> None:
+    process = chapter.start("--only", EXERCISE)
+    state = chapter.wait_for_progress("train large, seed 0", 0.1)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not psutil.pid_exists(int(str(state["pid"]))), 5, "the end of the orphan")
 
 
 def test_an_own_text(chapter: Chapter, tmp_path: Path, make_text: Callable[[], str]) -> None:

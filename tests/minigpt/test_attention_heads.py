@@ -14,8 +14,8 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
-    MptConfig,
-    MptForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
 )
 
 from minigpt.attention_heads import head_outputs, output_projections, without_heads
@@ -26,7 +26,9 @@ V = 31
 def build(kind: str) -> torch.nn.Module:
     torch.manual_seed(0)
     if kind == "gpt2":
-        model: torch.nn.Module = GPT2LMHeadModel(GPT2Config(n_layer=3, n_head=4, n_embd=32, n_positions=32, vocab_size=V))
+        model: torch.nn.Module = GPT2LMHeadModel(
+            GPT2Config(n_layer=3, n_head=4, n_embd=32, n_positions=32, vocab_size=V)
+        )
     elif kind == "neox":
         shape = GPTNeoXConfig(
             hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=32, vocab_size=V
@@ -102,8 +104,8 @@ def test_heads_are_back_after_an_error(ids: Tensor) -> None:
 def test_what_is_not_there() -> None:
     with pytest.raises(ValueError, match="no head 4 in layer 0"), without_heads(build("gpt2"), [(0, 4)]):
         pass
-    other = MptForCausalLM(MptConfig(d_model=32, n_layers=2, n_heads=4, vocab_size=V))
-    with pytest.raises(LookupError, match="Mpt"):
-        output_projections(other)
+    headless = MambaForCausalLM(MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=V))
+    with pytest.raises(LookupError, match="Mamba"):
+        output_projections(headless)
     with pytest.raises(LookupError, match="values"):
         head_outputs(build("neox"), torch.zeros(1, 4, dtype=torch.long))

@@ -12,6 +12,7 @@ from minigpt.head_scores import (
     own_token,
     previous_token,
     repeated_tokens,
+    same_token,
     share,
     uniform_share,
 )
@@ -105,6 +106,11 @@ def test_the_keys_of_induction_by_hand() -> None:
     #                       A  B  C  A  B  A
     wanted = induction(torch.tensor([[0, 1, 2, 0, 1, 0]]))[0]
     assert [row.nonzero().flatten().tolist() for row in wanted] == [[], [], [], [1], [2], [1, 4]]
+
+
+def test_earlier_twins_by_hand() -> None:
+    wanted = same_token(torch.tensor([[0, 1, 0, 0, 1]]))[0]
+    assert [row.nonzero().flatten().tolist() for row in wanted] == [[], [], [0], [0, 2], [1]]
 
 
 def test_shares_of_all_keys_sum_to_one(maps: list[Tensor]) -> None:

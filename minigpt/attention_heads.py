@@ -6,13 +6,13 @@ output projection reads. So a head is taken away by zeroing its slice there:
     projection input (B, T, H·D) = [ A_0 V_0 | A_1 V_1 | … | A_{H-1} V_{H-1} ]        A_h V_h → 0
 
 Transformers gives attention maps (``output_attentions=True``), but neither of these; they are had by hooks on modules
-that GPT-2 calls ``attn.c_proj`` and Llama ``self_attn.o_proj``. Where a model's own have no known name: ``LookupError``.
+that GPT-2 calls ``attn.c_proj`` and Llama ``self_attn.o_proj``. ``LookupError`` where a model's have no known name.
 
 Shapes: B rows of T tokens, H query heads of D dimensions, G groups of keys and values.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -117,3 +117,22 @@ def head_outputs(model: Any, ids: Tensor) -> tuple[list[Tensor], list[Tensor]]:
             stack.callback(projection.register_forward_pre_hook(keep_outputs).remove)
         model(ids, use_cache=False)
     return values, outputs
+
+
+def random_heads(chosen: Sequence[Head], every: Collection[Head], generator: torch.Generator) -> list[Head]:
+    """As many heads as were chosen, none of them the same: each from the layer of one chosen, while it has others.
+
+    What to compare an ablation with: heads of some layers matter more than those of others whatever they attend to.
+
+    Raises:
+        ValueError: fewer heads are left than were chosen.
+    """
+    left = sorted(set(every) - set(chosen))
+    if len(left) < len(chosen):
+        raise ValueError(f"{len(left)} heads are left beside {len(chosen)} chosen ones")
+    taken = []
+    for layer, _ in chosen:
+        pool = [head for head in left if head[0] == layer] or left
+        taken.append(pool[int(torch.randint(len(pool), (1,), generator=generator))])
+        left.remove(taken[-1])
+    return taken

@@ -5,6 +5,7 @@ answers with ``logits`` (B, T, V); what it can hold is read from its configurati
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,20 +95,72 @@ def score_text(model: Any, tokenizer: Any, text: str, *, tokens: int, window: in
     return ScoredText(torch.cat([piece.flatten() for piece in losses]).cpu(), pieces, covered)
 
 
+def ordinary_tokens(tokenizer: Any) -> Tensor:
+    """Ids of the tokens that stand for text, (N,): none that is special, was added, or is written like one, ``<…>``."""
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    marked = {i for i, name in enumerate(names) if not name or re.fullmatch("<.+>", name, re.DOTALL)}
+    return torch.tensor([i for i in range(len(names)) if i not in special | marked])
+
+
 @torch.inference_mode()
 def continuation_losses(model: Any, prompt: Sequence[int], continuation: Sequence[int]) -> Tensor:
     """-ln p of the tokens of a continuation, (N,), nats; the prompt is read but not scored.
 
-    Of a text beyond the model's context, the beginning of the prompt is left out.
+    What fits into the model's context is read at once. Of a longer text each token is given at least half a context
+    of those before it, or all of them where there are fewer.
 
     Raises:
-        ValueError: an empty prompt or continuation, or a continuation as long as the context.
+        ValueError: an empty prompt or continuation.
     """
-    if not prompt or not continuation or len(continuation) >= context_of(model):
-        raise ValueError(f"cannot score {len(continuation)} tokens after {len(prompt)}: context {context_of(model)}")
-    ids = [*prompt, *continuation][-context_of(model) :]
-    device = next(model.parameters()).device
-    return token_losses(model, torch.tensor([ids], device=device))[0, -len(continuation) :]
+    if not prompt or not continuation:
+        raise ValueError(f"cannot score {len(continuation)} tokens after {len(prompt)}")
+    ids, room = [*prompt, *continuation], context_of(model) + 1  # the last token of a row is not read
+    step = len(continuation) if len(ids) <= room else room // 2
+    device, losses = next(model.parameters()).device, []
+    for start in range(len(prompt), len(ids), step):
+        end = min(start + step, len(ids))
+        row = torch.tensor([ids[max(0, end - room) : end]], device=device)
+        losses.append(token_losses(model, row)[0, start - end :])
+    return torch.cat(losses)
+
+
+@torch.inference_mode()
+def losses_under(model: Any, ids: Tensor, start: int, processors: Sequence[Processor]) -> Tensor:
+    """-ln p of tokens ``start`` … T - 1 of a text (T,), had each processor changed the logits, (P, T - start), nats.
+
+    One pass over the text serves all processors.
+
+    Raises:
+        ValueError: nothing to score, nothing before it, or a text beyond the model's context.
+    """
+    if not 1 <= start < len(ids) <= context_of(model) + 1:
+        raise ValueError(f"cannot score tokens {start} to {len(ids) - 1}: context {context_of(model)}")
+    logits = model(ids[None, :-1], use_cache=False).logits[0, start - 1 :].float()  # (N, V)
+    losses = [
+        -process(ids[None, :end], logits[None, end - start]).log_softmax(dim=-1)[0, ids[end]]
+        for process in processors
+        for end in range(start, len(ids))
+    ]
+    return torch.stack(losses).view(len(processors), -1)
+
+
+def score_continuation(model: Any, tokenizer: Any, prompt: str, continuation: str) -> ScoredText:
+    """The continuation of a prompt under a model, whatever its tokens; the prompt is read, not scored.
+
+    The two are tokenised as the one text that they are. A token that begins in the prompt and reaches into the
+    continuation belongs to neither: it is read, not scored, and the scored text begins after it. There is none where
+    the prompt ends with a word and the continuation begins with a space.
+
+    Raises:
+        ValueError: no token before the continuation, or none in it.
+    """
+    encoded = tokenizer(prompt + continuation, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    first = sum(start < len(prompt) for start, _ in offsets)
+    losses = continuation_losses(model, ids[:first], ids[first:]).cpu()
+    covered = (prompt + continuation)[max(len(prompt), offsets[first - 1][1]) :]
+    return ScoredText(losses, tuple(tokenizer.decode([token]) for token in ids[first:]), covered)
 
 
 @torch.inference_mode()

@@ -10,6 +10,8 @@ a head that looks nowhere in particular. Induction heads: Olsson et al. (2022), 
 Shapes: B sentences of T tokens, H heads. Positions count from 0.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,20 @@ def uniform_share(wanted: Tensor) -> float:
     queries = _queries(wanted)
     visible = torch.arange(1, wanted.shape[-1] + 1, device=wanted.device)
     return ((wanted.sum(dim=-1) / visible)[queries]).mean().item()
+
+
+def row_shares(maps: Sequence[Tensor], wanted: Tensor) -> list[list[list[float]]]:
+    """The share of each row by itself, per layer (B, H, T, T) and (B, T, T) → [row][layer][head].
+
+    Rows without a query that counts are left out.
+    """
+    rows = (row for row in range(len(wanted)) if wanted[row, 1:].any())
+    return [[share(layer[row : row + 1], wanted[row : row + 1]).tolist() for layer in maps] for row in rows]
+
+
+def row_uniform_shares(wanted: Tensor) -> list[float]:
+    """``uniform_share`` of the rows that ``row_shares`` has."""
+    return [uniform_share(wanted[row : row + 1]) for row in range(len(wanted)) if wanted[row, 1:].any()]
 
 
 def _queries(wanted: Tensor) -> Tensor:

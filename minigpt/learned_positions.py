@@ -15,7 +15,7 @@ def learned_positions(model: Any) -> Tensor | None:
     config = model.config.get_text_config()
     context = int(getattr(config, "max_position_embeddings", 0) or 0)
     words = model.get_input_embeddings()
-    for module in model.modules():
+    for module in model.modules() if context else ():
         if not isinstance(module, nn.Embedding) or module is words:
             continue
         if context <= module.num_embeddings <= context + PADDING_ROWS:

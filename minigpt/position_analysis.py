@@ -55,6 +55,37 @@ class TableAnalysis:
         return half_distance(self.by_distance)
 
     @property
+    def near(self) -> float:
+        """Mean cosine of adjacent positions."""
+        return self.by_distance[1].item()
+
+    @property
+    def far(self) -> float:
+        """Mean cosine of all pairs at least half the table apart."""
+        T = len(self.by_distance)
+        pairs = torch.arange(T - T // 2, 0, -1, dtype=self.by_distance.dtype)  # at each distance T // 2 … T - 1
+        return ((self.by_distance[T // 2 :] * pairs).sum() / pairs.sum()).item()
+
+    @property
+    def stationary(self) -> float:
+        """Share of the variance of the cosines that distance alone explains."""
+        return stationary_share(self.cosine)
+
+    @property
+    def top(self) -> float:
+        """Variance that the first three components hold."""
+        return self.variance[:3].sum().item()
+
+    def dimensions(self, share: float = 0.9) -> int:
+        """Components needed for so much of the variance."""
+        return int((self.variance.cumsum(0) < share).sum()) + 1
+
+    def nearest_within(self, most: int) -> float:
+        """Share of positions whose most similar other one is at most so far away."""
+        places = torch.arange(len(self.nearest))
+        return ((self.nearest - places).abs() <= most).double().mean().item()
+
+    @property
     def rotation(self) -> Rotation:
         """The steadiest one among the first three components."""
         return rotation(self.components[:, :3])

@@ -97,6 +97,11 @@ class SinkCache:
         """Tokens read so far."""
         return self.length
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory for keys and values of all layers, the original keys of the sinks included."""
+        return sum(kept.nbytes for layer in self._layers.values() for kept in layer)
+
 
 class SinkReader:
     """Reads with a ``SinkCache``.
@@ -209,6 +214,28 @@ def stream_losses(reader: Reader, tokens: Tensor, first: int, progress: Progress
             logits = reader.read(tokens[:, t : t + 1])
         if progress and t % 16 == 0:
             progress((t - first) / (T - first))
+    return torch.stack(found, dim=1)
+
+
+@torch.inference_mode()
+def reencoded_losses(
+    model: Any, tokens: Tensor, sinks: Sequence[int], size: int, places: Sequence[int], progress: Progress | None = None
+) -> Tensor:
+    """-ln p of the tokens at some places of each row, by a ``ReencodingReader``, (B, len(places)), nats.
+
+    Each place costs a pass over ``size`` tokens of every row.
+
+    Raises:
+        ValueError: a place that has nothing before it.
+    """
+    found = []
+    for i, t in enumerate(places):
+        if not 1 <= t < tokens.shape[1]:
+            raise ValueError(f"places must be from 1 to {tokens.shape[1] - 1}, got {t}")
+        logits = ReencodingReader(model, sinks, size).read(tokens[:, :t])
+        found.append(F.cross_entropy(logits, tokens[:, t], reduction="none"))
+        if progress:
+            progress((i + 1) / len(places))
     return torch.stack(found, dim=1)
 
 

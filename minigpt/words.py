@@ -1,6 +1,7 @@
 """Simple facts about a generated text that need no other model: are its words real, and is it copied?"""
 
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -9,6 +10,15 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 def words(text: str) -> list[str]:
     """The words of a text in lower case, marks and digits left out."""
     return [word.lower() for word in WORD.findall(text)]
+
+
+def is_punctuation(text: str) -> bool:
+    """Whether a text is marks and symbols only (Unicode categories P and S), white space aside.
+
+    What could not be decoded, U+FFFD, is no mark.
+    """
+    marks = text.strip()
+    return bool(marks) and "\ufffd" not in marks and all(unicodedata.category(mark)[0] in "PS" for mark in marks)
 
 
 def share_of_real_words(texts: Sequence[str], known: Collection[str]) -> float:

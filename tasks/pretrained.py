@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from minigpt.learned_positions import learned_positions
 from tasks import embedded, hub
 from tasks.embedded import sha256_of
 from tasks.exercise import Pretrained
@@ -314,12 +314,9 @@ def facts(model: Any) -> dict[str, Any]:
 
 def positions(model: Any) -> str:
     """How a model knows where a token stands: ``learned``, ``rope``, ``alibi`` or ``none``."""
+    if learned_positions(model) is not None:
+        return "learned"
     config = model.config.get_text_config()
-    context = int(getattr(config, "max_position_embeddings", 0) or 0)
-    words = model.get_input_embeddings()
-    for module in model.modules():  # OPT and BART keep two rows more than positions
-        if isinstance(module, nn.Embedding) and module is not words and context <= module.num_embeddings <= context + 2:
-            return "learned"
     rotary = ("rope_parameters", "rope_theta", "rotary_dim", "rotary_pct")
     if any(getattr(config, name, None) for name in rotary):
         return "rope"

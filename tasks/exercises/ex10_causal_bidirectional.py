@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minigpt import infill, published
-from minigpt.evaluate import token_losses
+from minigpt.evaluate import TOKENS_AT_ONCE, token_losses
 from minigpt.model import GPT
 from minigpt.probe import fit
 from minigpt.sampling import generate
@@ -70,49 +70,59 @@ def make_task(context: Context, name: str, length: int) -> Task:
     return Task(*parts)
 
 
-@torch.inference_mode()
-def hidden(model: GPT, tokens: Tensor, *, both_ways: bool) -> Tensor:
-    """Final hidden states, (N, T) → (N, T, C)."""
-    mask = infill.everything(tokens.shape[1], tokens.device) if both_ways else None
-    return torch.cat([model.hidden(chunk, mask=mask).float() for chunk in tokens.split(256)])
+Features = dict[str, tuple[Tensor, Tensor]]  # of the training and the test windows, (N, F) each
 
 
-def probed(task: Task, features: Callable[[Tensor], Tensor]) -> float:
+def probed(task: Task, train: Tensor, test: Tensor) -> float:
     """Test accuracy of a linear probe on features (N, F) of the windows."""
-    return fit(features(task.train), task.train_labels).accuracy(features(task.test), task.test_labels)
+    return fit(train, task.train_labels).accuracy(test, task.test_labels)
 
 
-def mean_state(model: GPT, *, both_ways: bool) -> Callable[[Tensor], Tensor]:
-    """Features: hidden states averaged over the window."""
-    return lambda tokens: hidden(model, tokens, both_ways=both_ways).mean(dim=1)
+def read(task: Task, model: GPT, *, both_ways: bool) -> Features:
+    """What a model says of the windows: see ``reading``."""
+    train, test = (reading(model, tokens, both_ways=both_ways) for tokens in (task.train, task.test))
+    return {name: (train[name], test[name]) for name in train}
 
 
-def last_state(model: GPT, *, both_ways: bool) -> Callable[[Tensor], Tensor]:
-    """Features: the hidden state of the last position, as GPT-1 classifies."""
-    return lambda tokens: hidden(model, tokens, both_ways=both_ways)[:, -1]
+@torch.inference_mode()
+def reading(model: GPT, tokens: Tensor, *, both_ways: bool) -> dict[str, Tensor]:
+    """Features of windows (N, T), all from one pass.
+
+    ``mean`` and ``last`` are the final hidden states averaged over the window, and of its last position, as GPT-1
+    classifies, (N, C); ``own loss`` is the causal model's mean loss on the window, (N, 1).
+    """
+    T = tokens.shape[1]
+    mask = infill.everything(T, tokens.device) if both_ways else None
+    found: dict[str, list[Tensor]] = {}
+    for chunk in tokens.split(max(1, TOKENS_AT_ONCE.get(tokens.device.type, 2**15) // T)):
+        h = model.hidden(chunk, mask=mask).float()  # (n, T, C)
+        features = {"mean": h.mean(dim=1), "last": h[:, -1]}
+        if not both_ways:
+            logs = model.unembedding(h[:, :-1]).log_softmax(dim=-1)
+            features["own loss"] = -logs.gather(-1, chunk[:, 1:, None])[..., 0].mean(dim=1, keepdim=True)
+        for name, values in features.items():
+            found.setdefault(name, []).append(values)
+    return {name: torch.cat(values) for name, values in found.items()}
 
 
-def read_twice(model: GPT) -> Callable[[Tensor], Tensor]:
+def read_twice(task: Task, model: GPT) -> tuple[Tensor, Tensor]:
     """Features of a causal model that has the window in front of it a second time: the mean over the second reading."""
-    return lambda tokens: hidden(model, torch.cat([tokens, tokens], dim=1), both_ways=False)[:, tokens.shape[1] :].mean(
-        1
-    )
+    T = task.train.shape[1]
+
+    @torch.inference_mode()
+    def second(tokens: Tensor) -> Tensor:
+        doubled = torch.cat([tokens, tokens], dim=1)
+        chunks = doubled.split(max(1, TOKENS_AT_ONCE.get(tokens.device.type, 2**15) // (2 * T)))
+        return torch.cat([model.hidden(chunk).float()[:, T:].mean(dim=1) for chunk in chunks])
+
+    return second(task.train), second(task.test)
 
 
-def own_loss(model: GPT) -> Callable[[Tensor], Tensor]:
-    """One feature: the causal model's mean loss on the window."""
-
-    def losses(tokens: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logs: Tensor = model(tokens[:, :-1]).float().log_softmax(dim=-1)
-            return -logs.gather(-1, tokens[:, 1:, None])[..., 0].mean(dim=1, keepdim=True)
-
-    return lambda tokens: torch.cat([losses(chunk) for chunk in tokens.split(256)])
-
-
-def letters(vocab_size: int) -> Callable[[Tensor], Tensor]:
+def letters(task: Task, vocab_size: int) -> tuple[Tensor, Tensor]:
     """Features: how often each token occurs. Both halves of a task have the same."""
-    return lambda tokens: torch.nn.functional.one_hot(tokens, vocab_size).double().mean(dim=1)
+    one_hot = torch.nn.functional.one_hot
+    train, test = (one_hot(tokens, vocab_size).double().mean(dim=1) for tokens in (task.train, task.test))
+    return train, test
 
 
 def untrained(trained: TrainedModel) -> GPT:
@@ -143,21 +153,27 @@ class Evidence:
         for i, name in enumerate(TASKS):
             context.progress(0.25 * i, f"probes: {name}")
             task, half = (make_task(context, name, length) for length in (self.length, self.length // 2))
-            vocabulary = self.causal[0].model.config.vocab_size
-            found = {"letter counts": [probed(task, letters(vocabulary))]}
-            found["untrained, mean"] = [probed(task, mean_state(untrained(m), both_ways=False)) for m in self.causal]
-            for kind, models, both in (("causal", self.causal, False), ("masked", self.masked, True)):
-                found[f"{kind}, mean"] = [probed(task, mean_state(m.model, both_ways=both)) for m in models]
-                found[f"{kind}, last"] = [probed(task, last_state(m.model, both_ways=both)) for m in models]
-            found["causal, own loss"] = [probed(task, own_loss(m.model)) for m in self.causal]
-            for label, larger in self.larger.items():
-                found[f"causal {label}, mean"] = [probed(task, mean_state(larger.model, both_ways=False))]
-                found[f"causal {label}, own loss"] = [probed(task, own_loss(larger.model))]
-            found["half, read once"] = [probed(half, mean_state(m.model, both_ways=False)) for m in self.causal]
-            found["half, read twice"] = [probed(half, read_twice(m.model)) for m in self.causal]
-            found["half, masked"] = [probed(half, mean_state(m.model, both_ways=True)) for m in self.masked]
+            found = {"letter counts": [probed(task, *letters(task, self.causal[0].model.config.vocab_size))]}
+            for label, models in self._readers().items():
+                for model, both in models:
+                    for kind, pair in read(task, model, both_ways=both).items():
+                        found.setdefault(f"{label}, {kind}", []).append(probed(task, *pair))
+            for m in self.causal:
+                once, twice = read(half, m.model, both_ways=False)["mean"], read_twice(half, m.model)
+                found.setdefault("half, read once", []).append(probed(half, *once))
+                found.setdefault("half, read twice", []).append(probed(half, *twice))
+            found["half, masked"] = [probed(half, *read(half, m.model, both_ways=True)["mean"]) for m in self.masked]
             result |= {(name, features): values for features, values in found.items()}
         return result
+
+    def _readers(self) -> dict[str, list[tuple[GPT, bool]]]:
+        """Label → models, and whether they read both ways."""
+        return {
+            "untrained": [(untrained(m), False) for m in self.causal],
+            "causal": [(m.model, False) for m in self.causal],
+            "masked": [(m.model, True) for m in self.masked],
+            **{f"causal {label}": [(m.model, False)] for label, m in self.larger.items()},
+        }
 
     def windows(self, count: int) -> Tensor:
         """Windows of the validation text, evenly spread, (count, T)."""
@@ -469,8 +485,11 @@ def leaks(e: Evidence) -> list[int]:
     other = tokens.clone()
     other[0, -1] = tokens[0, -1] % (e.causal[0].model.config.vocab_size - 1) + 1
     counts = []
-    for model, both in ((e.causal[0].model, False), (e.masked[0].model, True)):
-        before, after = (hidden(model, x, both_ways=both)[0, :-1] for x in (tokens, other))
+    for model, mask in (
+        (e.causal[0].model, None),
+        (e.masked[0].model, infill.everything(tokens.shape[1], tokens.device)),
+    ):
+        before, after = (model.hidden(x, mask=mask)[0, :-1] for x in (tokens, other))
         counts.append(int((before != after).any(dim=-1).sum()))
     return counts
 
@@ -500,8 +519,8 @@ def checks(context: Context, e: Evidence, writing: Comparison) -> tuple[Check, .
     for name in TASKS:
         task = make_task(context, name, e.length)
         half = len(task.test) // 2
-        counts = letters(e.causal[0].model.config.vocab_size)
-        moved = (counts(task.test[:half]) - counts(task.test[half:])).abs().max().item()
+        _, counts = letters(task, e.causal[0].model.config.vocab_size)
+        moved = (counts[:half] - counts[half:]).abs().max().item()
         result.append(Check.at_most(f"{name}: corruption changes no letter count (largest difference)", moved, 1e-12))
         better = mean_of(e, name, "masked, mean") - mean_of(e, name, "causal, mean")
         claim = f"{name}: probe accuracy of the masked model minus that of the causal one"
@@ -526,7 +545,7 @@ EXERCISE = Exercise(
     recipes=(STUDY_ROPE, STUDY_MASKED, SMALL, MEDIUM),
     numbers={
         "smoke": {"train_windows": 200, "test_windows": 60, "gap_windows": 16, "next_windows": 16, "samples": 1},
-        "laptop": {"train_windows": 2_000, "test_windows": 499, "gap_windows": 160, "next_windows": 160, "samples": 2},
+        "laptop": {"train_windows": 1_000, "test_windows": 499, "gap_windows": 160, "next_windows": 160, "samples": 2},
         "gpu": {
             "train_windows": 8_000,
             "test_windows": 3_000,

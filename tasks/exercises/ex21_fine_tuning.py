@@ -98,7 +98,8 @@ def own_loss(model: Pretrained, text: str, size: int) -> tuple[float, float]:
 def prompts(ctx: Context) -> list[str]:
     """The first words of held-out lines: of the domain, and of the main corpus."""
     found = []
-    for corpus, count in (("domain", ctx.numbers["domain_prompts"]), ("main", ctx.numbers["other_prompts"])):
+    wanted: dict[Source, int] = {"domain": ctx.numbers["domain_prompts"], "main": ctx.numbers["other_prompts"]}
+    for corpus, count in wanted.items():
         lines = [line for line in ctx.text("validation", corpus).splitlines() if len(line.split()) >= 8]
         step = max(1, len(lines) // count)
         found += [" ".join(line.split()[:4]) for line in lines[::step][:count]]

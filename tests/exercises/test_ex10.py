@@ -39,7 +39,7 @@ def test_letter_counts_are_at_chance_and_labels_are_balanced(context):
     task = ex10.make_task(context, "spelling", 32)
     assert task.test_labels.double().mean() == task.train_labels.double().mean() == 0.5
     vocabulary = context.model(ex10.STUDY_ROPE).model.config.vocab_size
-    assert ex10.probed(task, ex10.letters(vocabulary)) == pytest.approx(0.5, abs=1e-9)
+    assert ex10.probed(task, *ex10.letters(task, vocabulary)) == pytest.approx(0.5, abs=1e-9)
 
 
 def test_the_second_reading_sees_all_of_the_first(context):
@@ -47,7 +47,22 @@ def test_the_second_reading_sees_all_of_the_first(context):
     tokens = torch.arange(1, 17)[None]
     other = tokens.clone()
     other[0, -1] = 20
-    once, twice = ex10.hidden(model, tokens, both_ways=False), ex10.hidden(model, other, both_ways=False)
-    assert torch.equal(once[:, :-1], twice[:, :-1])
-    second = [ex10.hidden(model, torch.cat([x, x], dim=1), both_ways=False)[:, 16] for x in (tokens, other)]
-    assert not torch.equal(*second)
+    assert torch.equal(model.hidden(tokens)[:, :-1], model.hidden(other)[:, :-1])
+    assert not torch.equal(*(model.hidden(torch.cat([x, x], dim=1))[:, 16] for x in (tokens, other)))
+
+
+def test_features_are_what_they_say(context):
+    model = context.model(ex10.STUDY_ROPE).model
+    tokens = torch.randint(1, 20, (150, 32), generator=torch.Generator().manual_seed(0))  # more than one chunk
+    found = ex10.reading(model, tokens, both_ways=False)
+    with torch.inference_mode():
+        h = model.hidden(tokens)
+        torch.testing.assert_close(found["mean"], h.mean(dim=1))
+        torch.testing.assert_close(found["last"], h[:, -1])
+        for i in (0, 149):
+            own = torch.nn.functional.cross_entropy(model(tokens[i : i + 1, :-1])[0], tokens[i, 1:])
+            assert found["own loss"][i].item() == pytest.approx(own.item(), abs=1e-5)
+        both = ex10.reading(model, tokens, both_ways=True)
+        everything = torch.ones(32, 32, dtype=torch.bool)
+        torch.testing.assert_close(both["mean"], model.hidden(tokens, mask=everything).mean(dim=1))
+    assert "own loss" not in both

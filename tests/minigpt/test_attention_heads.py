@@ -18,7 +18,7 @@ from transformers import (
     MambaForCausalLM,
 )
 
-from minigpt.attention_heads import head_outputs, output_projections, without_heads
+from minigpt.attention_heads import head_outputs, output_projections, random_heads, without_heads
 
 V = 31
 
@@ -109,3 +109,16 @@ def test_what_is_not_there() -> None:
         output_projections(headless)
     with pytest.raises(LookupError, match="values"):
         head_outputs(build("neox"), torch.zeros(1, 4, dtype=torch.long))
+
+
+def test_random_heads_come_from_the_same_layers() -> None:
+    every = [(layer, head) for layer in range(3) for head in range(4)]
+    chosen = [(0, 1), (2, 0), (2, 3)]
+    for seed in range(20):
+        taken = random_heads(chosen, every, torch.Generator().manual_seed(seed))
+        assert sorted(layer for layer, _ in taken) == [0, 2, 2]
+        assert len(set(taken) - set(chosen)) == 3
+    full = [(1, head) for head in range(4)]
+    assert not set(random_heads(full, every, torch.Generator().manual_seed(0))) & set(full)
+    with pytest.raises(ValueError, match="left"):
+        random_heads(every[:7], every, torch.Generator())

@@ -17,10 +17,15 @@ from minigpt.causal_lm import (
     ScoredText,
     continuation_losses,
     continue_text,
+    losses_under,
+    ordinary_tokens,
+    score_continuation,
     score_text,
     token_losses,
 )
 from minigpt.limits import UNBOUNDED, context_of
+from minigpt.penalties import repetition_penalty
+from minigpt.recording import Recorder
 from tests.exercise_context import tiny_pretrained
 
 
@@ -58,6 +63,63 @@ def test_a_prompt_is_read_and_not_scored(model: torch.nn.Module, generator: torc
     ids = torch.randint(31, (15,), generator=generator).tolist()
     scored = continuation_losses(model, ids[:10], ids[10:])
     torch.testing.assert_close(scored, token_losses(model, torch.tensor([ids]))[0, 9:])
+
+
+@pytest.mark.parametrize(("prompt", "new"), [(10, 80), (60, 70), (48, 1), (1, 48)])
+def test_beyond_the_context(model: torch.nn.Module, generator: torch.Generator, prompt: int, new: int) -> None:
+    """Every token is scored once, given a run of the tokens right before it: half a context at least, or all."""
+    ids = torch.randint(31, (prompt + new,), generator=generator).tolist()
+    scored = continuation_losses(model, ids[:prompt], ids[prompt:])
+    assert len(scored) == new
+    for i in {*range(prompt, prompt + new, 11), prompt + new - 1}:
+        given = [ids[max(0, i - n) : i] for n in range(min(i, 24), 49)]
+        losses = {-model(torch.tensor([g])).logits[0, -1].log_softmax(-1)[ids[i]].item() for g in given}
+        assert any(scored[i - prompt].item() == pytest.approx(loss, abs=1e-4) for loss in losses)
+    if prompt + new <= 49:
+        torch.testing.assert_close(scored, token_losses(model, torch.tensor([ids]))[0, prompt - 1 :])
+
+
+def test_losses_under_the_distribution_that_is_sampled(model: torch.nn.Module, generator: torch.Generator) -> None:
+    """A text of the processed model has the losses that were recorded behind the processor when it was written."""
+    recorder, hold = Recorder(), repetition_penalty(1.4)
+    prompt = torch.randint(31, (1, 6), generator=generator)
+    text = continue_text(model, prompt, 20, generator=generator, processors=(hold, recorder))
+    found = losses_under(model, text[0], 6, (lambda _, logits: logits, hold))
+    torch.testing.assert_close(found[0], token_losses(model, text)[0, 5:])
+    torch.testing.assert_close(found[1], recorder.losses(text)[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], found[1])
+    with pytest.raises(ValueError, match="cannot score tokens 26"):
+        losses_under(model, text[0], 26, (hold,))
+
+
+def test_nothing_to_score(model: torch.nn.Module) -> None:
+    with pytest.raises(ValueError, match="0 tokens after 1"):
+        continuation_losses(model, [1], [])
+    with pytest.raises(ValueError, match="1 tokens after 0"):
+        continuation_losses(model, [], [1])
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "stand-in"])
+@pytest.mark.parametrize(
+    ("prompt", "continuation", "straddles"),
+    [
+        ("And God said", " unto Noah, Behold", False),
+        ("And God", "liness is great gain", False),
+        ("In the begin", "ning was light", True),
+        ("He saw", "\n\nAnd", False),
+    ],
+)
+def test_a_written_continuation(architecture: str, prompt: str, continuation: str, straddles: bool) -> None:
+    pretrained = tiny_pretrained(architecture)  # type: ignore[arg-type]
+    scored = score_continuation(pretrained.model, pretrained.tokenizer, prompt, continuation)
+    ids = pretrained.tokenizer(prompt + continuation, add_special_tokens=False)["input_ids"]
+    if architecture == "stand-in":
+        assert scored.tokens == len(continuation)
+    assert continuation.endswith(scored.text)
+    assert "".join(scored.pieces) == scored.text
+    assert (scored.text != continuation) == (straddles and architecture != "stand-in")
+    expected = token_losses(pretrained.model, torch.tensor([ids]))[0, -scored.tokens :]
+    torch.testing.assert_close(scored.losses, expected)
 
 
 def test_greedy_continuation_is_transformers(model: torch.nn.Module, generator: torch.Generator) -> None:
@@ -103,3 +165,13 @@ def test_units_agree() -> None:
 
 def test_a_model_without_a_limit_has_none() -> None:
     assert context_of(BloomForCausalLM(BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=31))) == UNBOUNDED
+
+
+def test_ordinary_tokens_are_not_special() -> None:
+    tokenizer = tiny_pretrained("gpt2").tokenizer
+    found = ordinary_tokens(tokenizer)
+    assert len(found) == 50_256
+    assert tokenizer.eos_token_id not in found.tolist()
+    assert "<" in tokenizer.convert_ids_to_tokens(found.tolist())
+    stand_in = tiny_pretrained("stand-in").tokenizer
+    assert sorted(ordinary_tokens(stand_in).tolist()) == list(range(1, len(stand_in)))  # all but the unknown one

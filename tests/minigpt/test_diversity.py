@@ -15,6 +15,8 @@ def test_ngrams_by_hand():
 def test_repetition_by_hand():
     assert repetition("abcabc", 3) == 1 / 4  # abc bca cab abc
     assert repetition([1, 1, 1, 1], 1) == 3 / 4
+    assert repetition([1, 2, 1, 2, 1], 2) == 1 / 2  # 12 21 12 21
+    assert repetition([7] * 11, 4) == 1 - 1 / 8
     assert repetition(range(10), 2) == 0.0
     assert repetition("a", 4) == 0.0
 

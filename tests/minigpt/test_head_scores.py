@@ -12,6 +12,8 @@ from minigpt.head_scores import (
     own_token,
     previous_token,
     repeated_tokens,
+    row_shares,
+    row_uniform_shares,
     same_token,
     share,
     uniform_share,
@@ -117,6 +119,17 @@ def test_shares_of_all_keys_sum_to_one(maps: list[Tensor]) -> None:
     everything = torch.ones(4, T, T, dtype=torch.bool).tril()
     torch.testing.assert_close(share(maps[0], everything), torch.ones(2))
     assert uniform_share(everything) == pytest.approx(1.0)
+
+
+def test_rows_by_themselves(maps: list[Tensor], tokens: Tensor) -> None:
+    wanted = induction(tokens)
+    wanted[2] = False  # a row that has no such key
+    found = torch.tensor(row_shares(maps, wanted))
+    assert found.shape == (3, 2, 2)
+    for place, row in enumerate((0, 1, 3)):
+        for layer in range(2):
+            torch.testing.assert_close(found[place, layer], share(maps[layer][row : row + 1], wanted[row : row + 1]))
+    assert row_uniform_shares(wanted) == pytest.approx(found[:, 1, 1].tolist(), abs=1e-6)  # the blind head's
 
 
 def test_repeated_tokens(tokens: Tensor) -> None:

@@ -1,10 +1,10 @@
-"""The repetition penalty against Transformers', and n-gram repetition against counting by hand."""
+"""The repetition penalty against Transformers'."""
 
 import pytest
 import torch
 from transformers import RepetitionPenaltyLogitsProcessor
 
-from minigpt.penalties import repeated_ngrams, repetition_penalty
+from minigpt.penalties import banned, repetition_penalty
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 1.2, 1.5, 2.0])
@@ -35,15 +35,25 @@ def test_once_per_token_however_often_it_occurs() -> None:
     assert torch.equal(once, often)
 
 
-@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan")])
-def test_impossible_penalties(alpha: float) -> None:
+def test_one_penalty_for_each_text(generator: torch.Generator) -> None:
+    logits = torch.randn(4, 40, generator=generator) * 5
+    tokens = torch.randint(40, (4, 30), generator=generator)
+    alphas = (1.0, 1.2, 1.5, 2.0)
+    together = repetition_penalty(torch.tensor(alphas))(tokens, logits)
+    for row, alpha in enumerate(alphas):
+        alone = repetition_penalty(alpha)(tokens[row : row + 1], logits[row : row + 1])
+        assert torch.equal(together[row], alone[0])
+
+
+def test_a_banned_token_never_comes(generator: torch.Generator) -> None:
+    logits = torch.randn(3, 9, generator=generator)
+    held = banned({7, 2})(torch.zeros(3, 1, dtype=torch.long), logits)
+    assert held.isinf().nonzero()[:, 1].tolist() == [2, 7] * 3
+    assert torch.equal(held.softmax(-1) > 0, ~held.isinf())
+    assert torch.equal(banned(())(torch.zeros(3, 1, dtype=torch.long), logits), logits)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), torch.tensor([1.0, 0.0])])
+def test_impossible_penalties(alpha: float | torch.Tensor) -> None:
     with pytest.raises(ValueError, match="positive"):
         repetition_penalty(alpha)
-
-
-def test_repeated_ngrams() -> None:
-    assert repeated_ngrams([1, 2, 1, 2, 1], 2) == 0.5  # 12 21 12 21
-    assert repeated_ngrams([1, 2, 3, 4], 3) == 0.0
-    assert repeated_ngrams([7] * 11, 4) == 1 - 1 / 8
-    with pytest.raises(ValueError, match="no 4-grams"):
-        repeated_ngrams([1, 2, 3], 4)

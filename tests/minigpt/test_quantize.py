@@ -10,7 +10,17 @@ from torch import nn
 from minigpt.config import GPTConfig
 from minigpt.files import model_state
 from minigpt.model import GPT
-from minigpt.quantize import Int8Linear, fake_quantize, int8_bytes, load_int8, quantize, to_int8
+from minigpt.quantize import (
+    Int8Linear,
+    fake_quantize,
+    int8_bytes,
+    int8_matmul,
+    int8_matmul_in_fp32,
+    load_int8,
+    quantize,
+    summed_in_fp32,
+    to_int8,
+)
 from minigpt.sampling import generate
 
 BITS = range(2, 9)
@@ -106,6 +116,24 @@ def test_int8_linear_computes_what_its_numbers_say():
     assert layer(x).shape == (5, 7, 40)
     torch.testing.assert_close(layer(x).double(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(layer(x), linear(x), rtol=0.05, atol=0.02)  # and that is close to fp32
+
+
+@pytest.mark.parametrize("terms", [16, 1_040, 1_041, 3_000])
+def test_int8_sums_in_fp32_are_the_same_integers(terms):
+    generator = torch.Generator().manual_seed(terms)
+    x, weight = (torch.randint(-127, 128, (20, terms), generator=generator).to(torch.int8) for _ in range(2))
+    x[0], weight[0], weight[1] = 127, 127, -127  # the largest sums there are
+    expected = x.long() @ weight.long().t()
+    assert torch.equal(int8_matmul(x, weight).long(), expected)
+    assert torch.equal(int8_matmul_in_fp32(x, weight).long(), expected)
+
+
+def test_scoring_in_fp32_sums_ends(model):
+    small, tokens = to_int8(model), torch.arange(8)[None]
+    expected = small(tokens)
+    with summed_in_fp32(small):
+        assert torch.equal(small(tokens), expected)
+    assert all(m.multiply is int8_matmul for m in small.modules() if isinstance(m, Int8Linear))
 
 
 def test_int8_linear_is_as_close_as_pytorchs_dynamic_quantisation():

@@ -19,6 +19,7 @@ from minigpt.streaming import (
     SinkReader,
     inverse_frequencies,
     reader_for,
+    reencoded_losses,
     rotation_error,
     stream_losses,
     stream_on,
@@ -138,6 +139,30 @@ def test_continuing_is_reading_what_was_written(make: type, tokens: Tensor) -> N
     for t in range(9, 39):
         assert torch.equal(logits.argmax(-1), text[:, t])
         logits = reader.read(text[:, t : t + 1])
+
+
+def test_memory_stays_as_it_is(tokens: Tensor) -> None:
+    model, size = llama(3), 12
+    reader = SinkReader(model, [0, 4], size)
+    found = []
+    for t in range(100):
+        reader.read(tokens[:, t : t + 1].expand(2, -1))
+        found.append(reader.cache.n_bytes)
+    numbers_per_position = 3 * 2 * 8 * 2  # layers, groups, dimensions of a head, rows
+    assert set(found) == {4 * numbers_per_position * (2 * size + 4)}, "keys, values, and the original keys of 4 sinks"
+
+
+def test_reencoding_here_and_there_is_reencoding_everywhere(tokens: Tensor) -> None:
+    model, rows = gpt2(), tokens.expand(2, -1)
+    all_losses = stream_losses(ReencodingReader(model, [0, 3], 16), rows, 16)
+    places = [16, 17, 60, 149]
+    torch.testing.assert_close(
+        reencoded_losses(model, rows, [0, 3], 16, places), all_losses[:, [p - 16 for p in places]]
+    )
+    early = reencoded_losses(model, rows, [0, 3], 16, [1, 9])
+    torch.testing.assert_close(early, token_losses(model, rows[:, :10])[:, [0, 8]])
+    with pytest.raises(ValueError, match="places"):
+        reencoded_losses(model, rows, [0, 3], 16, [150])
 
 
 def test_rotation_is_the_models_own() -> None:

@@ -2,11 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt.words import longest_copy, share_of_real_words, words
+from minigpt.words import is_punctuation, longest_copy, share_of_real_words, words
 
 
 def test_words_keep_their_apostrophes_and_lose_marks_and_digits():
     assert words("God's voice, said: 40 d_ys!") == ["god's", "voice", "said", "d", "ys"]
+
+
+def test_punctuation_is_marks_alone():
+    assert all(map(is_punctuation, (",", ' "', '":', "…", " +=", "—", "”")))
+    assert not any(map(is_punctuation, ("", " ", "\n", "a.", "'s", " 3", "\ufffd", "é")))
 
 
 def test_the_last_word_may_be_cut_and_does_not_count():

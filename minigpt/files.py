@@ -108,14 +108,19 @@ def load_model(directory: Path | str, device: torch.device | str = "cpu") -> GPT
 
 
 def model_from_state(config: GPTConfig, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> GPT:
-    """A model with given weights, in evaluation mode. Draws no random numbers."""
-    with torch.device("meta"):
-        model = GPT(config)
-    model = model.to_empty(device=device)
-    if config.tie_weights:
-        model.unembedding.weight = model.token_embedding.weight
+    """A model with given weights, in evaluation mode. Leaves the random state as it is."""
+    model = blank_model(config).to(device)
     load_state(model, state)
     return model.eval()
+
+
+def blank_model(config: GPTConfig) -> GPT:
+    """A model whose weights are to be overwritten, on the CPU.
+
+    Not built on the device "meta": initialising weights there imports PyTorch's compiler, which takes seconds.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return GPT(config)
 
 
 def reconfigured(model: GPT, **changes: Any) -> GPT:

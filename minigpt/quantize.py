@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from minigpt.files import config_from_json, config_to_json
+from minigpt.files import blank_model, config_from_json, config_to_json
 from minigpt.model import GPT
 
 Scheme = Literal["naive", "absmax"]
@@ -162,11 +162,8 @@ def load_int8(data: bytes, device: torch.device | str = "cpu") -> GPT:
     """
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     config, tensors = config_from_json(json.loads(header["__metadata__"]["config"])), load(data)
-    with torch.device("meta"):
-        model = GPT(config)
-    model = _swap_linears(model, Int8Linear.of).to_empty(device=device)
+    model = _swap_linears(blank_model(config), Int8Linear.of).to(device)
     if config.tie_weights:
-        model.unembedding.weight = model.token_embedding.weight
         tensors["unembedding.weight"] = tensors["token_embedding.weight"]
     try:
         model.load_state_dict(tensors)

@@ -113,27 +113,27 @@ LAPTOP = Profile(
         # 512 characters a step: at these budgets more steps are worth more than larger ones; and learned positions
         # learn what attention is for much sooner with 64 of them than with 128. The two long trainings have the
         # steps that fit into large's time by the step times measured alone on one thread.
-        "small": Scale(model={"context": 64}, train={"steps": 500, "batch_size": 8}),
-        "medium": Scale(model={"context": 64}, train={"steps": 500, "batch_size": 8}),
-        "large": Scale(model={"context": 64}, train={"steps": 500, "batch_size": 8}),
-        "small-long": Scale(model={"context": 64}, train={"steps": 8_500, "batch_size": 8}),
-        "medium-long": Scale(model={"context": 64}, train={"steps": 1_600, "batch_size": 8}),
-        "timing": Scale(train={"steps": 60, "batch_size": 2}),
-        "study": Scale(train={"steps": 300, "batch_size": 32}, seeds=(0, 1, 2)),
-        "study-once": Scale(train={"steps": 300, "batch_size": 32}),  # side questions, one seed
-        "study-mqa-wide": Scale(train={"steps": 300, "batch_size": 32}, seeds=(0, 1, 2)),
+        "small": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
+        "medium": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
+        "large": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
+        "small-long": Scale(model={"context": 64}, train={"steps": 4_250, "batch_size": 8}),
+        "medium-long": Scale(model={"context": 64}, train={"steps": 800, "batch_size": 8, "eval_every": 160}),
+        "timing": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 60}),
+        "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
+        "study-once": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}),  # side questions, one seed
+        "study-mqa-wide": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
         "deep-warm": Scale(
-            train={"steps": 100, "batch_size": 16, "warmup_steps": 20, "eval_every": 20}, seeds=(0, 1, 2)
+            train={"steps": 100, "batch_size": 16, "warmup_steps": 20, "eval_every": 25}, seeds=(0, 1, 2)
         ),
         "deep-cold": Scale(
-            train={"steps": 100, "batch_size": 16, "warmup_steps": 0, "eval_every": 20}, seeds=(0, 1, 2)
+            train={"steps": 100, "batch_size": 16, "warmup_steps": 0, "eval_every": 25}, seeds=(0, 1, 2)
         ),
         # Steps for about the time of a study on characters, by step times measured alone on one thread.
-        "study-word": Scale(train={"steps": 310, "batch_size": 8}, seeds=(0, 1, 2)),
-        "study-bpe": Scale(train={"steps": 84, "batch_size": 2, "eval_every": 42}, seeds=(0, 1, 2)),
-        "teacher": Scale(train={"steps": 600, "batch_size": 16}),
-        "student": Scale(train={"steps": 600, "batch_size": 8}, seeds=(0, 1, 2)),
-        "student-long": Scale(train={"steps": 1_150, "batch_size": 8}, seeds=(0, 1, 2)),
+        "study-word": Scale(train={"steps": 250, "batch_size": 8, "eval_every": 50}, seeds=(0, 1, 2)),
+        "study-bpe": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 30}, seeds=(0, 1, 2)),
+        "teacher": Scale(train={"steps": 500, "batch_size": 16, "eval_every": 100}),
+        "student": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
+        "student-long": Scale(train={"steps": 960, "batch_size": 8, "eval_every": 120}, seeds=(0, 1, 2)),
     },
 )
 

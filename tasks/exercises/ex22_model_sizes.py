@@ -10,7 +10,7 @@ from minigpt.config import GPTConfig
 from minigpt.counting import count_parameters, training_flops
 from minigpt.curves import smoothed
 from minigpt.evaluate import Evaluation, evaluate
-from minigpt.model import GPT
+from minigpt.files import blank_model
 from minigpt.sampling import generate
 from minigpt.statistics import compare, describe, mean_std
 from minigpt.words import longest_copy, share_of_real_words, words
@@ -133,9 +133,8 @@ def book_parameters(config: GPTConfig, vocab_size: int) -> int:
 
 
 def instantiated_parameters(config: GPTConfig, vocab_size: int) -> int:
-    """The same, counted on a model that is really built, without memory for its weights."""
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in GPT(replace(config, vocab_size=vocab_size)).parameters())
+    """The same, counted on a model that is really built."""
+    return sum(weight.numel() for weight in blank_model(replace(config, vocab_size=vocab_size)).parameters())
 
 
 def evaluate_run(ctx: Context, name: str, prompt: str, known: set[str]) -> Run:

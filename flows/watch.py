@@ -16,7 +16,9 @@ from rich.text import Text
 
 from flows.engine import Listener, Record
 from flows.graph import Node, Request
-from tasks.keys import Step
+from reports.figures import standalone
+from reports.types import Figure, from_json
+from tasks.keys import Step, digest
 from tasks.progress import running
 from tasks.steps import Place
 from tasks.store import Artifact, Store
@@ -178,7 +180,7 @@ class TrackingListener:
             "profile": self._request.profile.name,
             "fingerprint": step.key,
             "device": self._request.device,
-            "code_version": step.key[:12],
+            "code_version": digest(step.code)[:12],
         }
         if node.makes_model:
             recipe = {**record["data"]["recipe"], "name": node.subject}
@@ -189,4 +191,14 @@ class TrackingListener:
         else:
             tags |= {"exercise": node.subject}
             result = json.loads(self._store.fetch_bytes(Artifact(**record["artifacts"]["result"])))
-            self._tracker.log_exercise(self._parent, step.key, result, tags)
+            self._tracker.log_exercise(self._parent, step.key, result, tags, texts=_figures(result))
+
+
+def _figures(result: Record) -> dict[str, str]:
+    """The charts of an exercise as SVG files, by name."""
+    found = {}
+    for part in result["parts"]:
+        charts = [block for block in part["blocks"] if block["type"] == Figure.type]
+        for i, block in enumerate(charts, start=1):
+            found[f"figures/{part['letter'] or 'answer'}-{i}.svg"] = standalone(from_json(Figure, block))
+    return found

@@ -71,7 +71,7 @@ def _final_metrics(record: Mapping[str, Any], seconds: float) -> dict[str, float
 
 
 def exercise_document(
-    key: str, result: Mapping[str, Any], files: Mapping[str, str], tags: Mapping[str, str]
+    key: str, result: Mapping[str, Any], texts: Mapping[str, str], tags: Mapping[str, str]
 ) -> Document:
     """An exercise's result."""
     end = time.time()
@@ -100,8 +100,7 @@ def exercise_document(
         "params": {"exercise": result["id"], **{f"source.{k}": v for k, v in provenance.get("sources", {}).items()}},
         "curves": [],
         "metrics": metrics,
-        "files": dict(files),
-        "texts": {"result.json": json.dumps(result), **_tables(result)},
+        "texts": {"result.json": json.dumps(result), **_tables(result), **texts},
         "start": end - metrics["seconds"],
         "end": end,
     }

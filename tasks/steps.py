@@ -142,9 +142,10 @@ def _train(step: Step, local: Mapping[str, Any], place: Place, progress: Progres
         teacher = load_model(_upstream(store, step, "teacher", "model"), record["data"]["config"], device)
     tokenizer = load_tokenizer(_upstream(store, step, "tokens", "tokenizer"))
     checkpoints = checkpoint_folder(place, step.key)
+    tokens = load_tokens(_upstream(store, step, "tokens", "tokens"))
     files, data = train_recipe(
         step.inputs["recipe"],
-        load_tokens(_upstream(store, step, "tokens", "tokens")),
+        tokens,
         tokenizer.vocab_size,
         device=device,
         teacher=teacher,
@@ -153,11 +154,27 @@ def _train(step: Step, local: Mapping[str, Any], place: Place, progress: Progres
     )
     artifacts = {name: store.put(content) for name, content in files.items()}
     artifacts["tokenizer"] = Artifact(**step.upstream["tokens"]["artifacts"]["tokenizer"])
+    data["samples"] = _samples(files["model"], data["config"], tokenizer, tokens["validation"])
     corpus = store.record(step.upstream["tokens"]["key"])
     if corpus is not None:  # what bits per byte need
         data |= {f"validation_{unit}": corpus["data"][unit]["validation"] for unit in ("tokens", "bytes")}
     shutil.rmtree(checkpoints, ignore_errors=True)
     return as_record(step.key, artifacts, data)
+
+
+def _samples(model: bytes, config: Mapping[str, Any], tokenizer: Any, tokens: torch.Tensor) -> list[str]:
+    """Two short texts, for those who look at the model in MLflow: nothing is computed from them.
+
+    They are made here and not in the training, whose key would otherwise change with the code that samples.
+    """
+    from minigpt.sampling import generate
+    from tasks.training import load_model
+
+    prompt = tokens[None, : min(8, config["context"] // 2)].repeat(2, 1)
+    n_new = min(120, config["context"] - prompt.shape[1])
+    generator = torch.Generator().manual_seed(0)
+    rows = generate(load_model(model, config), prompt, n_new, temperature=0.8, generator=generator)
+    return [tokenizer.decode(row) for row in rows.tolist()]
 
 
 def _finetune(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:

@@ -134,10 +134,13 @@ class Tracker:
         key: str,
         result: Mapping[str, Any],
         tags: Mapping[str, str] | None = None,
-        files: Files = (),
+        texts: Mapping[str, str] | None = None,
     ) -> str | None:
-        """One exercise's result (``reports.types.Result`` as JSON): metrics, checks, tables as CSV, the JSON itself."""
-        return self._log(parent, exercise_document(key, result, named(files), tags or {}))
+        """One exercise's result (``reports.types.Result`` as JSON): metrics, checks, tables as CSV, the JSON itself.
+
+        ``texts`` are kept as artifacts, too: name to content, such as its figures as SVG.
+        """
+        return self._log(parent, exercise_document(key, result, texts or {}, tags or {}))
 
     def link(self, parent: str | None, key: str, title: str) -> None:
         """Note on the open chapter's run that a step was taken from the store, and which run made it."""

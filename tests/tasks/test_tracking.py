@@ -133,7 +133,7 @@ def test_a_trained_model_is_in_the_models_tab(tracker: Tracker, files: dict[str,
 
 def test_an_exercise_run_holds_metrics_and_tables(tracker: Tracker) -> None:
     with tracker.chapter(profile="smoke") as chapter:
-        tracker.log_exercise(chapter, "k-exercise", RESULT, {"profile": "smoke"})
+        tracker.log_exercise(chapter, "k-exercise", RESULT, {"profile": "smoke"}, {"figures/a-1.svg": "<svg/>"})
     run = run_of(tracker, "k-exercise")
     assert run.data.tags["mlflow.parentRunId"] == tracker.run_of(chapter)
     assert run.data.metrics["perplexity _small_"] == 5.5
@@ -141,6 +141,7 @@ def test_an_exercise_run_holds_metrics_and_tables(tracker: Tracker) -> None:
     assert (run.data.metrics["checks_passed"], run.data.metrics["checks_failed"]) == (1, 1)
     assert run.data.metrics["exact_checks_failed"] == 0
     assert artifact(tracker, run, "tables/b0.csv").decode() == 'size,note\nsmall,"a, ""b"""\n'
+    assert artifact(tracker, run, "figures/a-1.svg") == b"<svg/>"
     assert json.loads(artifact(tracker, run, "result.json")) == RESULT
 
 

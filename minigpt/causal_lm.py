@@ -4,6 +4,7 @@ Nothing here knows an architecture. A model is called as ``model(input_ids, past
 answers with ``logits`` (B, T, V); what it can hold is read from its configuration.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ class ScoredText:
     losses: Tensor  # (N,) nats, on the CPU
     pieces: tuple[str, ...]  # the N scored tokens, each decoded alone
     text: str  # what they cover
+    ends: tuple[int, ...] = ()  # where each piece ends in the text
 
     @property
     def tokens(self) -> int:
@@ -85,14 +87,31 @@ def score_text(model: Any, tokenizer: Any, text: str, *, tokens: int, window: in
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = torch.tensor(encoded["input_ids"]), encoded["offset_mapping"]
     tokens = min(tokens, len(ids) - 1)
-    window = min(window, tokens, context_of(model))
-    device, starts = next(model.parameters()).device, torch.arange(0, tokens // window * window, window)
-    losses = [token_losses(model, ids[starts[:, None] + torch.arange(window + 1)].to(device), batch_size=batch_size)]
-    if rest := tokens % window:
-        losses.append(token_losses(model, ids[None, tokens - rest : tokens + 1].to(device)))
+    device = next(model.parameters()).device
+    rows = target_windows(ids[: tokens + 1].to(device), min(window, context_of(model)))
+    losses = [token_losses(model, batch, batch_size=batch_size).flatten() for batch in rows]
     pieces = tuple(tokenizer.decode([token]) for token in ids[1 : tokens + 1].tolist())
-    covered = text[offsets[0][1] : offsets[tokens][1]]
-    return ScoredText(torch.cat([piece.flatten() for piece in losses]).cpu(), pieces, covered)
+    start = offsets[0][1]
+    ends = tuple(itertools.accumulate((end - start for _, end in offsets[1 : tokens + 1]), max))
+    return ScoredText(torch.cat(losses).cpu(), pieces, text[start : offsets[tokens][1]], ends)
+
+
+def target_windows(ids: Tensor, window: int) -> list[Tensor]:
+    """Rows with each token but the first as a target once, (N + 1,) → (B, window + 1), and what is left, (1, T + 1).
+
+    Each window begins with the last token of the one before it, which it reads and does not score.
+    """
+    count, rest = divmod(len(ids) - 1, window)
+    starts = torch.arange(count, device=ids.device) * window
+    full = ids[starts[:, None] + torch.arange(window + 1, device=ids.device)]
+    return [rows for rows in (full, ids[None, len(ids) - 1 - rest :]) if rows.numel() > 1]
+
+
+@torch.inference_mode()
+def first_choices(model: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token in the place of every token but the first, and its probability, (B, T) → (B, T-1) twice."""
+    probability, choice = model(ids[:, :-1], use_cache=False).logits.float().softmax(dim=-1).max(dim=-1)
+    return choice, probability
 
 
 def ordinary_tokens(tokenizer: Any) -> Tensor:

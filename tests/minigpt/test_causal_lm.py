@@ -17,10 +17,12 @@ from minigpt.causal_lm import (
     ScoredText,
     continuation_losses,
     continue_text,
+    first_choices,
     losses_under,
     ordinary_tokens,
     score_continuation,
     score_text,
+    target_windows,
     token_losses,
 )
 from minigpt.limits import UNBOUNDED, context_of
@@ -148,12 +150,31 @@ def test_every_token_of_a_text_is_scored_once(tokens: int) -> None:
             assert scored.losses[i].item() == pytest.approx(expected.item(), abs=1e-4)
     assert scored.tokens == tokens
     assert scored.text == "".join(scored.pieces)
+    assert [scored.text[a:b] for a, b in zip((0, *scored.ends), scored.ends, strict=False)] == list(scored.pieces)
 
 
 def test_a_text_shorter_than_asked_for(model: torch.nn.Module) -> None:
     pretrained = tiny_pretrained("gpt2")
     scored = score_text(pretrained.model, pretrained.tokenizer, "One two three.", tokens=100, window=50)
     assert (scored.text, scored.tokens) == (" two three.", len(pretrained.tokenizer("One two three.")["input_ids"]) - 1)
+
+
+@pytest.mark.parametrize(("count", "shapes"), [(2, [(1, 2)]), (9, [(2, 5)]), (11, [(2, 5), (1, 3)]), (4, [(1, 4)])])
+def test_windows_have_every_target_once(count: int, shapes: list[tuple[int, int]]) -> None:
+    ids = torch.arange(100, 100 + count)
+    rows = target_windows(ids, 4)
+    assert [tuple(row.shape) for row in rows] == shapes
+    assert torch.equal(torch.cat([row[:, 1:].flatten() for row in rows]), ids[1:])
+    assert all(torch.equal(row[:, 1:], row[:, :-1] + 1) for row in rows)
+
+
+def test_first_choices_are_those_for_the_next_token(model: torch.nn.Module, generator: torch.Generator) -> None:
+    ids = torch.randint(31, (2, 9), generator=generator)
+    choices, probabilities = first_choices(model, ids)
+    for t in range(1, 9):  # in the place of token t, given what comes before it
+        p = model(ids[:, :t]).logits[:, -1].softmax(dim=-1)
+        assert torch.equal(choices[:, t - 1], p.argmax(dim=-1))
+        torch.testing.assert_close(probabilities[:, t - 1], p.amax(dim=-1), rtol=1e-4, atol=1e-6)
 
 
 def test_units_agree() -> None:

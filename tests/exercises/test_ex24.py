@@ -1,0 +1,133 @@
+import itertools
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from reports.types import Table, TokenScores
+from tasks.exercises import ex24_loss_decomposition as ex24
+from tests.exercise_context import assert_sound, make_context, tiny_pretrained
+from tests.exercises.formulas import assert_formulas
+
+SMALL = {"tokens": 512, "passage": 120, "draws": 100}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "stand-in"])
+def test_it_is_sound(architecture):
+    answer = ex24.EXERCISE.answer(make_context(ex24.EXERCISE, pretrained=architecture, **SMALL))
+    assert_sound(ex24.EXERCISE, answer)
+    assert_formulas(answer)
+    passage = next(block for block in answer.parts[0].blocks if isinstance(block, TokenScores))
+    assert passage.scores[0] is None
+    assert len(passage.tokens) == len(passage.scores) == 121
+    for part, order in ((1, -1), (2, 1)):
+        table = next(b for b in answer.parts[part].blocks if isinstance(b, Table) and b.name in ("highest", "lowest"))
+        scored = sorted(passage.scores[1:], key=lambda loss: order * loss)[:10]
+        assert [row[4] for row in table.rows] == scored
+        for row in table.rows:
+            assert row[5] == pytest.approx(math.exp(-row[4]))
+            assert row[4] == passage.scores[row[3]]  # the position is that of the coloured passage
+            assert row[1].replace("↵", "\n") == passage.tokens[row[3]]
+
+
+class Knowing(torch.nn.Module):
+    """A model that knows a text and gives its next token the logit 10, or a decoy in the places where it errs."""
+
+    def __init__(self, ids, errs, decoy, size):
+        super().__init__()
+        self.config = SimpleNamespace(n_positions=512)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.ids, self.errs, self.decoy, self.size = ids.tolist(), errs, decoy, size
+
+    def forward(self, ids, labels=None, use_cache=False):
+        logits = torch.zeros(*ids.shape, self.size)
+        for b, row in enumerate(ids.tolist()):
+            start = next(i for i in range(len(self.ids)) if self.ids[i : i + len(row)] == row)
+            for t in range(len(row)):
+                place = start + t + 1
+                if place < len(self.ids):
+                    logits[b, t, self.decoy if place in self.errs else self.ids[place]] = 10.0
+        loss = None
+        if labels is not None:
+            loss = torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:])
+        return SimpleNamespace(logits=logits, loss=loss)
+
+
+def knowing(errs_of):
+    """A context with such a model; ``errs_of`` chooses the places among the ids from the tokens' texts."""
+    context = make_context(ex24.EXERCISE, **SMALL | {"tokens": 480})
+    tokenizer = tiny_pretrained("gpt2").tokenizer
+    text = context.text()
+    start = next(iter(ex24.sentence_starts(text[:5_000])))
+    ids = torch.tensor(tokenizer(text[start:])["input_ids"][:500])
+    errs = errs_of([tokenizer.decode([token]) for token in ids.tolist()])
+    decoy = tokenizer(" zebra")["input_ids"][0]
+    model = Knowing(ids, errs, decoy, len(tokenizer))
+    context._pretrained = replace(tiny_pretrained("gpt2"), model=model)
+    return context, ids, errs, tokenizer.decode([decoy])
+
+
+def test_surprises_are_found_where_they_are():
+    """Off by one, and the neighbours of the planted tokens would be found."""
+    context, ids, errs, decoy = knowing(lambda pieces: set(range(5, 100, 9)))
+    f = ex24.measure(context)
+    top = ex24.extremes(f, highest=True)
+    assert {token.index + 1 for token in top} < errs  # index counts scored tokens, the first of which is ids[1]
+    assert {token.index + 1 for token in f.tokens if token.loss > 5} == {place for place in errs if place <= 480}
+    size = len(context.pretrained().tokenizer)
+    assert top[0].loss == pytest.approx(10 + math.log(1 + (size - 1) * math.exp(-10)), abs=1e-3)
+    for token in top:
+        assert f.choices[token.index] == (decoy, pytest.approx(1 / (1 + (size - 1) * math.exp(-10)), abs=1e-4))
+        assert token.piece == context.pretrained().tokenizer.decode([ids[token.index + 1]])
+    rows = ex24.token_table(f, top, "", "").rows
+    for token, row in zip(top, rows, strict=True):
+        before = context.pretrained().tokenizer.decode(ids[: token.index + 1].tolist())
+        assert row[2].replace("↵", "\n") == "…" + before[-32:]
+        assert row[6] == decoy
+    assert all(check.passed for check in ex24.exact_checks(context, f))
+
+
+def test_sentence_starts_that_surprise_are_said_to():
+    """All that surprises is the word after a full stop: that must come out, and with the right sign."""
+
+    def after_stops(pieces):
+        texts = list(itertools.accumulate(pieces))
+        return {
+            i + 1
+            for i, text in enumerate(texts[:-1])
+            if text.rstrip()[-1:] in (".", "?", "!") and pieces[i + 1].strip()[:1].isupper()
+        }
+
+    context, *_ = knowing(after_stops)
+    f = ex24.measure(context)
+    effect = ex24.controlled(f, "sentence start")
+    assert effect is not None
+    assert effect.verdict == "higher"
+    assert effect.difference == pytest.approx(10, abs=0.5)
+    part, checks = ex24.part_d(f)
+    assert "At equal position, yes, it is higher" in part.blocks[0].text
+    assert next(c for c in checks if "sentences begin" in c.claim).passed
+    assert all(ex24.FLAGS["begins a sentence"](token) for token in f.tokens if token.loss > 5)
+
+
+def test_content_words_that_surprise_are_said_to():
+    """All that surprises is tokens such as " waters", whole words of an open class."""
+    open_class = {"land", "father", "money", "house", "god", "man", "years", "people", "days", "sons", "brought"}
+    context, *_ = knowing(lambda pieces: {i for i, piece in enumerate(pieces) if piece.strip().lower() in open_class})
+    f = ex24.measure(context)
+    effect = ex24.controlled(f, "word class")
+    assert effect is not None
+    assert effect.verdict == "higher"
+    surprising = [token for token in f.tokens if token.loss > 5]
+    assert len(surprising) >= 5
+    assert ex24.share(surprising, ex24.CONTENT) == 1.0
+
+
+def test_a_text_without_sentences_can_be_answered():
+    context = make_context(ex24.EXERCISE, **SMALL)
+    context.text = lambda split="validation": "one two of three the four " * 200
+    answer = ex24.EXERCISE.answer(context)
+    assert "No sentence begins" in answer.parts[3].blocks[0].text
+    assert not any("sentences begin" in check.claim for check in answer.checks)

@@ -1,0 +1,79 @@
+import pytest
+import torch
+from transformers import RepetitionPenaltyLogitsProcessor
+
+from minigpt.causal_lm import token_losses
+from tasks.exercises import ex19_repetition_penalty as ex19
+from tests.exercise_context import assert_sound, make_context
+from tests.exercises.formulas import assert_formulas
+
+KINDS = ["gpt2", "llama", "stand-in"]
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_it_is_sound(architecture):
+    answer = ex19.EXERCISE.answer(make_context(ex19.EXERCISE, pretrained=architecture))
+    assert_sound(ex19.EXERCISE, answer)
+    assert_formulas(answer)
+    assert answer.metrics["new_tokens"] == 32
+    letters = {part.letter: part for part in answer.parts}
+    assert [table.name for table in letters["c"].blocks if table.type == "table"] == ["alpha_1.5"]
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_every_alpha_has_the_texts_of_transformers(architecture):
+    """Greedy text of each α and prompt against ``generate``, one text at a time: rows, prompts, banned tokens."""
+    context = make_context(ex19.EXERCISE, pretrained=architecture, samples=2, tokens=12)
+    f = ex19.measure(context)
+    for (key, alpha), written in f.written.items():
+        if key != ex19.GREEDY:
+            continue
+        for i, row in enumerate(f.lab.rows):
+            theirs = f.lab.model.generate(
+                row[None, : f.lab.length],
+                attention_mask=torch.ones(1, f.lab.length, dtype=torch.long),
+                max_new_tokens=f.lab.n_new,
+                do_sample=False,
+                repetition_penalty=alpha,
+                suppress_tokens=ex19.special(f.lab) or None,
+                eos_token_id=None,
+                pad_token_id=0,
+            )[0]
+            assert written.texts[i] == f.lab.tokenizer.decode(theirs[f.lab.length :])
+            expected = token_losses(f.lab.model, theirs[None])[0, f.lab.length - 1 :].mean().item()
+            assert written.nats[i] == pytest.approx(expected, abs=1e-4)
+
+
+def test_human_text_goes_on_after_its_prompt():
+    context = make_context(ex19.EXERCISE, samples=4)
+    lab = ex19.prepare(context)
+    assert len({tuple(row) for row in lab.rows.tolist()}) == 4
+    for row in lab.rows:
+        assert lab.tokenizer.decode(row) in context.text()
+
+
+def test_human_text_under_the_penalty():
+    """Against one forward pass per token and Transformers' processor."""
+    lab = ex19.prepare(make_context(ex19.EXERCISE, samples=2, tokens=10))
+    found = ex19.read(lab)
+    place = 0
+    for row in lab.rows:
+        for end in range(lab.length, len(row)):
+            with torch.inference_mode():
+                logits = lab.model(row[None, :end]).logits[:, -1]
+            assert found["logits"][place] == pytest.approx(logits[0, row[end]].item(), abs=1e-4)
+            assert found["seen"][place] == (row[end].item() in row[:end].tolist())
+            for alpha, losses in zip(ex19.STRENGTHS, found["losses"], strict=True):
+                held = RepetitionPenaltyLogitsProcessor(alpha)(row[None, :end], logits.clone())
+                assert losses[place] == pytest.approx(-held.log_softmax(-1)[0, row[end]].item(), abs=1e-4)
+            place += 1
+    assert place == len(found["seen"]) == 2 * lab.n_new
+
+
+def test_the_prompt_is_not_measured():
+    lab = ex19.prepare(make_context(ex19.EXERCISE, samples=1, tokens=8))
+    row = [7] * lab.length + [1, 2, 1, 2, 1, 2, 3, 7]
+    found = ex19.measured(lab, ex19.SAMPLED, 1.0, [row], [[0.5] * 8])
+    assert found.repeated[2] == (1 - 4 / 7,)  # 12 21 23 37 of 7
+    assert found.repeated[4] == (1 - 4 / 5,)  # 1212 2121 1212 2123 1237
+    assert found.seen == (5 / 8,)  # 1 2 1 2 and the 7 of the prompt

@@ -45,7 +45,9 @@ def publish(
     everything = replace(request, exercises=load_exercises(tuple(modules())))
     graph = build(everything)
     records = stored(graph, store)
-    results = list(_results(everything, graph, records, errors, store, tracker))
+    outputs = Path(place.outputs)
+    prefect = prefect_page(outputs)
+    results = list(_results(everything, graph, records, errors, store, tracker, prefect))
     info = RunInfo(
         profile=request.profile.name,
         sources=request.sources.summary(),
@@ -55,9 +57,9 @@ def publish(
         command=command,
         trainings=trained,
         models=tuple(_models(graph, records, store, tracker)),
-        links=_links(tracker),
+        links={"Prefect": prefect, "MLflow": tracker.ui},
+        served_by="" if tracker.uri.startswith("http") else "chapter ui",
     )
-    outputs = Path(place.outputs)
     folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{request.profile.name}-{os.getpid()}"
     write_outputs(folder, results, info, sections_cache=DirectoryCache(outputs / "sections"))
     point_latest(outputs, folder)
@@ -89,22 +91,28 @@ def _results(
     errors: Mapping[str, str],
     store: Store,
     tracker: Tracker,
+    prefect: str,
 ) -> Iterator[Result]:
     for exercise in request.exercises:
         name = f"exercise/{exercise.id}"
         if name in records:
-            yield load_result(store, records[name], tracker)
+            yield load_result(store, records[name], tracker, prefect)
         elif name in errors:
             provenance = Provenance(profile=request.profile.name, device=request.device)
             yield Result(exercise.id, exercise.title, "failed", provenance, error=errors[name])
 
 
-def load_result(store: Store, record: Record, tracker: Tracker) -> Result:
-    """A stored result with the addresses of its MLflow run."""
+def load_result(store: Store, record: Record, tracker: Tracker, prefect: str) -> Result:
+    """A stored result with the addresses of its runs on MLflow's page and on Prefect's, which is at ``prefect``."""
     content = store.fetch_bytes(Artifact(**record["artifacts"]["result"]))
     result: Result = from_json(Result, json.loads(content))
     run = tracker.run_of(record["key"])
-    provenance = replace(result.provenance, mlflow_run_id=run, mlflow_url=tracker.url(run) if run else None)
+    provenance = replace(
+        result.provenance,
+        mlflow_run_id=run,
+        mlflow_url=tracker.url(run) if run else None,
+        prefect_url=f"{prefect}/runs/task-run/{task}" if (task := result.provenance.prefect_run_id) else None,
+    )
     return replace(result, provenance=provenance)
 
 
@@ -139,6 +147,11 @@ def _machine(device: str) -> Machine:
     )
 
 
-def _links(tracker: Tracker) -> dict[str, str]:
-    prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    return {name: url for name, url in {"Prefect": prefect, "MLflow": tracker.uri}.items() if url.startswith("http")}
+def prefect_page(outputs: Path, ui: str = "http://127.0.0.1:4200") -> str:
+    """Where Prefect's page is: at the server in use, or, if that lives only as long as a run, at ``ui``.
+
+    That is where ``chapter ui`` shows the same database.
+    """
+    page = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    own = outputs / "prefect" / "server" / "url"
+    return page if page and not (own.exists() and own.read_text() == page) else ui

@@ -45,6 +45,7 @@ class RunInfo:
     trainings: int = 0  # models trained in this run; the others came from the store
     models: tuple[ModelRow, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)  # name → URL
+    served_by: str = ""  # the command that shows these pages, where no server runs all the time
 
 
 @dataclass(frozen=True)

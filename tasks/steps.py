@@ -236,6 +236,7 @@ def _exercise(step: Step, local: Mapping[str, Any], place: Place, progress: Prog
         code_version=digest(step.code)[:12],
         device=environment["device"],
         seconds=time.perf_counter() - started,
+        prefect_run_id=_task_run_id(),
     )
     result = Result(
         id=exercise.id,
@@ -252,6 +253,11 @@ def _exercise(step: Step, local: Mapping[str, Any], place: Place, progress: Prog
     shutil.rmtree(checkpoint_folder(place, step.key), ignore_errors=True)
     passed = sum(check.passed for check in answer.checks)
     return as_record(step.key, {"result": store.put(content)}, {"checks": len(answer.checks), "passed": passed})
+
+
+def _task_run_id() -> str | None:
+    run = TaskRunContext.get()
+    return str(run.task_run.id) if run else None
 
 
 def load_pretrained(step: Step, local: Mapping[str, Any], place: Place, device: torch.device) -> Pretrained:

@@ -1,0 +1,184 @@
+"""How well a model reads and goes on with long texts, by the number of sinks that its bounded cache keeps.
+
+All settings and texts are rows of one batch, so that a step of all costs little more than a step of one. Beside them
+stands the same model with everything in view, as far as its context reaches; it also judges what each setting wrote.
+
+Shapes: S settings, N texts of T tokens, P places that were scored; n ≤ N texts that are continued.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minigpt.full_context import FullReader
+from minigpt.limits import context_of
+from minigpt.sampling import sample
+from minigpt.streaming import ReencodingReader, SinkReader, reencoded_losses, stream_losses, stream_on
+
+Tell = Callable[[float, str], None]  # fraction done, what
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """What settings of sinks read and wrote."""
+
+    places: list[int]  # tokens that were scored
+    losses: Tensor  # (S, N, P) nats
+    written: Tensor  # (S, n, new) int64
+
+
+@dataclass(frozen=True)
+class Unbounded:
+    """The same model with everything in view."""
+
+    losses: Tensor  # (N, T - 1 or less) nats of tokens 1 …, up to the context
+    written: Tensor  # (n, new) int64
+    judged: Tensor  # (S + 1, n) nats per token of every setting's continuation, its own last
+
+
+def read_cached(
+    model: Any,
+    texts: Tensor,  # (N, T) int64
+    sinks: Sequence[int],
+    size: int,
+    new: int,
+    *,
+    temperature: float,
+    generator: torch.Generator,
+    tell: Tell,
+) -> Bounded:
+    """Stream the texts through a ``SinkCache``: every token after the first ``size`` is scored, then all go on."""
+    rows, per_row = texts.repeat(len(sinks), 1), [k for k in sinks for _ in texts]
+    reader = SinkReader(model, per_row, size)
+    told = f"streaming {len(rows)} texts"
+    losses = stream_losses(reader, rows, size, lambda done: tell(0.9 * done, told))
+    written = stream_on(reader, rows[:, -1:], new, temperature=temperature, generator=generator)[:, 1:]
+    return Bounded(
+        list(range(size, texts.shape[1])),
+        losses.view(len(sinks), len(texts), -1).cpu(),
+        written.view(len(sinks), len(texts), -1).cpu(),
+    )
+
+
+def read_anew(
+    model: Any,
+    texts: Tensor,  # (N, T) int64
+    sinks: Sequence[int],
+    size: int,
+    new: int,
+    *,
+    places: Sequence[int],
+    continued: int,
+    temperature: float,
+    generator: torch.Generator,
+    tell: Tell,
+) -> Bounded:
+    """The same by re-encoding, which is dear: some places are scored, and ``continued`` texts go on."""
+    rows, per_row = texts.repeat(len(sinks), 1), [k for k in sinks for _ in texts]
+    losses = reencoded_losses(model, rows, per_row, size, places, lambda done: tell(done / 2, "re-encoding"))
+    few = texts[:continued]
+    reader = ReencodingReader(model, [k for k in sinks for _ in few], size)
+    written = stream_on(
+        reader,
+        few.repeat(len(sinks), 1),
+        new,
+        temperature=temperature,
+        generator=generator,
+        progress=lambda done: tell(0.5 + done / 2, "continuing"),
+    )[:, texts.shape[1] :]
+    return Bounded(
+        list(places),
+        losses.view(len(sinks), len(texts), -1).cpu(),
+        written.view(len(sinks), len(few), -1).cpu(),
+    )
+
+
+def read_in_full(
+    model: Any,
+    texts: Tensor,  # (N, T) int64
+    written: Tensor,  # (S, n, new) int64: continuations of the first n texts
+    *,
+    temperature: float,
+    generator: torch.Generator,
+    tell: Tell,
+) -> Unbounded:
+    """Score the texts with everything in view, continue them, and score all continuations.
+
+    Where a text and its continuation are longer than the context, the end of the text is read that leaves room.
+    """
+    _, few, new = written.shape
+    T, context = texts.shape[1], context_of(model)
+    whole = T + new <= context
+    tell(0.0, "the full context")
+    reader = FullReader(model)
+    reader.read(texts[:, :1])
+    losses = reader.score(texts[:, 1 : T if whole else min(T, context)])
+    if not whole:
+        reader = FullReader(model)
+        reader.read(texts[:, -min(T, context - new) :])
+    tell(0.4, "continuing with the full context")
+    own = reader.branch(range(few))
+    assert own.logits is not None
+    first = sample(own.logits, generator, temperature)[:, None]
+    text = stream_on(own, first, new - 1, temperature=temperature, generator=generator) if new > 1 else first
+    tell(0.7, "judging what was written")
+    everything = torch.cat([written.to(text.device), text[None]])
+    judged = [reader.branch(range(few)).score(rows).mean(dim=1) for rows in everything]
+    return Unbounded(losses.cpu(), text.cpu(), torch.stack(judged).cpu())
+
+
+@dataclass(frozen=True)
+class StreamStudy:
+    """Both, with what is asked of them."""
+
+    sinks: tuple[int, ...]
+    size: int  # positions kept
+    texts: Tensor  # (N, T)
+    bounded: Bounded
+    full: Unbounded
+
+    @property
+    def length(self) -> int:
+        """T."""
+        return self.texts.shape[1]
+
+    @property
+    def places(self) -> list[int]:
+        """Scored places that were read after the first token had gone."""
+        return [place for place in self.bounded.places if place > self.size]
+
+    def loss(self, sinks: int, places: Sequence[int] | None = None) -> list[float]:
+        """Mean loss per text at some of the scored places, by default all after eviction, nats."""
+        inside = [self.bounded.places.index(place) for place in (self.places if places is None else places)]
+        values: list[float] = self.bounded.losses[self.sinks.index(sinks)][:, inside].mean(dim=-1).tolist()
+        return values
+
+    def full_loss(self, places: Sequence[int] | None = None) -> list[float] | None:
+        """The same with everything in view; None where the context does not reach them all."""
+        inside = list(self.places if places is None else places)
+        if max(inside) > self.full.losses.shape[1]:
+            return None
+        values: list[float] = self.full.losses[:, [place - 1 for place in inside]].mean(dim=-1).tolist()
+        return values
+
+    def buckets(self) -> list[list[int]]:
+        """The places after eviction in stretches of one cache size each."""
+        starts = range(self.size + 1, self.length, self.size)
+        found = [[place for place in self.places if start <= place < start + self.size] for start in starts]
+        return [bucket for bucket in found if bucket]
+
+    def curve(self, sinks: int | None, width: int) -> list[tuple[float, list[float]]]:
+        """Loss in stretches of ``width`` positions: their middles and means per text. None: everything in view."""
+        if sinks is None:
+            losses, places = self.full.losses, list(range(1, self.full.losses.shape[1] + 1))
+        else:
+            losses, places = self.bounded.losses[self.sinks.index(sinks)], self.bounded.places
+        found = []
+        for start in range(0, self.length, width):
+            inside = [i for i, place in enumerate(places) if start <= place < start + width]
+            if inside:
+                found.append((start + (width - 1) / 2, losses[:, inside].mean(dim=-1).tolist()))
+        return found

@@ -1,0 +1,100 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from reports.types import Figure, Heatmap, Prose
+from tasks.exercise import Pretrained
+from tasks.exercises import ex20_position_embeddings as ex20
+from tests.exercise_context import MemoryContext, assert_sound, make_context
+from tests.exercises.formulas import assert_formulas
+
+
+def with_table(table: torch.Tensor) -> MemoryContext:
+    """A context whose pretrained model has these positions."""
+    length, width = table.shape
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=width, n_positions=length, vocab_size=31)).eval()
+    model.transformer.wpe.weight.data = table.float()
+    context = make_context(ex20.EXERCISE)
+    context._pretrained = Pretrained("planted", model, None, False, "")
+    return context
+
+
+def prose(answer, letter):
+    part = next(part for part in answer.parts if part.letter == letter)
+    return " ".join(block.text for block in part.blocks if isinstance(block, Prose))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "stand-in"])
+def test_it_is_sound(architecture):
+    context = make_context(ex20.EXERCISE, pretrained=architecture)
+    answer = ex20.EXERCISE.answer(context)
+    assert_sound(ex20.EXERCISE, answer)
+    assert_formulas(answer)
+    learned = architecture != "llama"
+    assert ("learned_positions" in answer.metrics) == learned
+    assert answer.metrics["learned_positions" if learned else "own_positions"] == (
+        512 if architecture == "gpt2" else 64
+    )
+    assert any("has no learned positions" in note for note in answer.notes) != learned
+
+
+def test_an_untrained_table_has_no_pattern():
+    answer = ex20.EXERCISE.answer(make_context(ex20.EXERCISE, pretrained="gpt2"))
+    assert answer.metrics["learned_nearest_is_adjacent_share"] < 0.05
+    assert "No similarity of nearby positions beyond chance" in prose(answer, "c")
+    assert "no clear rotation" in prose(answer, "c")
+    assert not any(check.passed for check in answer.checks if check.kind == "empirical")
+
+
+def test_a_planted_pattern_is_described():
+    """A helix of 4 turns, its first row three times as long."""
+    t = torch.arange(200).double()
+    angle = 2 * torch.pi * 4 * t / 200
+    table = torch.zeros(200, 32, dtype=torch.float64)
+    table[:, 3], table[:, 9], table[:, 20] = 6 * angle.cos(), 6 * angle.sin(), t / 50 - 2
+    table[0] *= 3
+    answer = ex20.EXERCISE.answer(with_table(table))
+    assert_sound(ex20.EXERCISE, answer)
+    told = prose(answer, "c")
+    assert "Yes, nearby positions are similar" in told
+    assert "a helix" in told
+    assert "The first position is special" in told
+    assert "The last position is not special" in told
+    assert answer.metrics["learned_rotation_turns"] == pytest.approx(4, abs=0.2)
+    assert answer.metrics["learned_variance_three_components"] == pytest.approx(1)
+
+
+def test_long_tables_are_thinned_for_display_only():
+    context = make_context(ex20.EXERCISE, pretrained="gpt2")
+    table = context.pretrained().model.transformer.wpe.weight.detach()
+    part = ex20.EXERCISE.answer(context).parts[0]
+    shown = next(block for block in part.blocks if isinstance(block, Heatmap))
+    assert len(shown.values) == 128
+    assert "Every 4th position of 512" in shown.caption
+    expected = torch.cosine_similarity(table[4:5], table[8:9]).item()
+    assert shown.values[1][2] == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_position_is_in_the_cloud_once():
+    context = make_context(ex20.EXERCISE, pretrained="llama")
+    part = ex20.EXERCISE.answer(context).parts[1]
+    cloud = next(block for block in part.blocks if isinstance(block, Figure) and block.kind == "scatter")
+    assert sum(len(series.x) for series in cloud.series) == 64
+    assert cloud.series[0].name == "positions 0–7"
+
+
+def test_gpt2s_own_table():
+    """What the exercise says where GPT-2 can be had."""
+    if not (file := os.environ.get("CHAPTER_GPT2_WPE")):
+        pytest.skip("CHAPTER_GPT2_WPE names no file")
+    answer = ex20.EXERCISE.answer(with_table(torch.from_numpy(np.load(file, allow_pickle=False))))
+    assert_sound(ex20.EXERCISE, answer)
+    assert all(check.passed for check in answer.checks)
+    told = prose(answer, "c")
+    assert "Yes, nearby positions are similar" in told
+    assert "a helix" in told
+    assert "The first position is special" in told
+    assert "The last position is special" in told

@@ -1,0 +1,120 @@
+import pytest
+import torch
+
+from minigpt.limits import context_of
+from minigpt.stream_study import Bounded, StreamStudy, Unbounded
+from reports.types import Prose, Table
+from tasks.exercises import ex29_attention_sinks as ex29
+from tests.exercise_context import assert_sound, make_context, tiny_pretrained
+from tests.exercises.formulas import assert_formulas
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "stand-in"])
+def test_it_is_sound(architecture):
+    context = make_context(ex29.EXERCISE, pretrained=architecture)
+    answer = ex29.EXERCISE.answer(context)
+    assert_sound(ex29.EXERCISE, answer)
+    assert_formulas(answer)
+    told = [fraction for fraction, _ in context.told]
+    assert told == sorted(told)
+    text = " ".join(block.text for block in answer.parts[2].blocks if isinstance(block, Prose))
+    assert ("`ReencodingReader` is used" in text) == (architecture != "llama")
+    assert ("`SinkReader` is used" in text) == (architecture == "llama")
+    assert ("loss_full_context_nats" in answer.metrics) == (architecture != "stand-in"), "its context is too short"
+    assert "**No sink.**" in answer.parts[1].blocks[1].text, "random weights have none"
+    assert any("No effect beyond noise" in b.text for b in answer.parts[3].blocks if isinstance(b, Prose))
+
+
+def test_parts_are_kept_as_json_and_taken_up_again():
+    small = {"rows": 1, "planted_length": 16, "stream": 96, "new": 4, "places": 3}
+    context = make_context(ex29.EXERCISE, pretrained="llama", **small)
+    first = ex29.EXERCISE.answer(context)
+    kept = context._once
+    again = make_context(ex29.EXERCISE, pretrained="llama", **small)
+    again.once = lambda name, compute: kept[name]
+    assert ex29.EXERCISE.answer(again) == first
+    half = make_context(ex29.EXERCISE, pretrained="llama", **small)
+    half.once = lambda name, compute: kept[name] if name == "streams" else type(half).once(half, name, compute)
+    assert ex29.EXERCISE.answer(half) == first, "what is drawn does not depend on what was drawn before"
+
+
+def test_what_is_read():
+    context = make_context(ex29.EXERCISE, pretrained="gpt2", rows=3, length=64)
+    real, random, repeated = ex29.materials(context).values()
+    ids = ex29.encoded(context)
+    assert real.shape == random.shape == repeated.shape == (3, 64)
+    assert torch.equal(real[0], ids[:64])
+    assert torch.equal(real[2], ids[-64:])
+    for row, period in zip(repeated, (4, 5, 6), strict=True):
+        assert torch.equal(row[period:], row[:-period])
+        assert len(set(row[:period].tolist())) > 1
+    assert not torch.equal(random[0], random[1])
+
+
+def test_planted_tokens_are_what_they_seem():
+    context = make_context(ex29.EXERCISE, pretrained="stand-in")
+    tokenizer = context.pretrained().tokenizer
+    pieces = [tokenizer.decode([token]) for token in ex29.candidates(context)]
+    assert {"\n", ",", ".", "e"} <= set(pieces)
+    assert " the" not in pieces, "several tokens in characters"
+    assert tokenizer.unk_token not in pieces
+    assert len(set(pieces)) == len(pieces)
+
+
+def study(none: list[float], four: list[float], full: list[float]) -> StreamStudy:
+    """Losses per text for 0, 1 and 4 sinks (1 as good as 4), and with everything in view; 8 positions kept of 32."""
+    places = list(range(8, 32))
+    losses = torch.tensor([none, four, four]).double()[..., None].expand(-1, -1, len(places))
+    texts = torch.zeros(len(none), 32, dtype=torch.long)
+    written = torch.zeros(3, len(none), 5, dtype=torch.long)
+    everything = torch.tensor(full).double()[:, None].expand(-1, 31)
+    unbounded = Unbounded(everything, written[0], torch.ones(4, len(none)))
+    return StreamStudy((0, 1, 4), 8, texts, Bounded(places, losses, written), unbounded)
+
+
+def findings(s: StreamStudy) -> ex29.Findings:
+    """The rest is of no account here."""
+    return ex29.Findings(tiny_pretrained("llama"), {}, [], 64, s, True, s.bounded.losses[0], s.bounded.places)
+
+
+@pytest.mark.parametrize(
+    ("none", "four", "full", "expected"),
+    [
+        ([4.0, 4.1, 4.3], [3.0, 3.1, 3.2], [2.9, 3.1, 3.2], ["Sinks help", "−1.033", "A single sink brings 100%"]),
+        ([3.0, 3.1, 3.2], [4.0, 4.1, 4.3], [2.0, 2.1, 2.2], ["Sinks harm", "+1.033", "is higher, +2.033"]),
+        ([3.0, 4.0, 5.0], [3.5, 3.9, 4.9], [1.0, 6.0, 5.0], ["No effect beyond noise", "no more than noise"]),
+    ],
+)
+def test_the_sentence_follows_the_data(none, four, full, expected):
+    told = ex29.loss_sentence(findings(study(none, four, full)))
+    assert all(piece in told for piece in expected), told
+
+
+def test_the_loss_table_compares_texts_in_pairs():
+    """Texts differ by 10 nats, settings by 1: only pairs can show it."""
+    table = ex29.loss_table(study([1.0, 11.0, 21.0], [0.0, 10.01, 20.0], [0.0, 10.0, 20.0]))
+    rows = {(row[0], row[1]): row for row in table.rows}
+    last = rows["all after eviction", "4"]
+    assert last[2] == pytest.approx(10.00333, abs=1e-4)
+    assert last[3] == pytest.approx(0.00333, abs=1e-4)
+    assert last[4] == pytest.approx(-0.99667, abs=1e-4)
+    assert last[5] < last[4] < last[6] < 0
+    assert last[7] == "lower"
+    assert [row[0] for row in table.rows if row[1] == "0"] == ["9–16", "17–24", "25–31", "all after eviction"]
+
+
+def test_memory_is_what_the_cache_takes():
+    part = ex29.part_c(findings(study([1.0], [1.0], [1.0])))
+    table = next(block for block in part.blocks if isinstance(block, Table))
+    config = tiny_pretrained("llama").model.config
+    per_token = 2 * config.num_hidden_layers * 2 * 8 * 4 / 2**20  # 2 groups of 8 dimensions
+    assert [row[1] for row in table.rows] == [4, 8, 8, 8, 8]
+    assert table.rows[-1][2] == pytest.approx(8 * per_token)
+    assert table.rows[-1][3] == pytest.approx(1_000_000 * per_token)
+
+
+def test_a_text_that_is_too_short_is_refused():
+    context = make_context(ex29.EXERCISE, pretrained="gpt2", stream=40, cache=32)
+    assert context_of(context.pretrained().model) == 512
+    with pytest.raises(ValueError, match="too few to stream"):
+        ex29.stream(context)

@@ -1,11 +1,12 @@
 # make report [PROFILE=smoke|laptop|gpu]   set up, then run the chapter and write outputs/latest/report.html
-# make test                                set up, then run the tests
+# make test                                set up, then run the tests, but for the slow ones
+# make test-all                            the slow ones, too: real servers and workers, killed processes
 PYTHON ?= python3
 PROFILE ?= laptop
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup report test check bench clean
+.PHONY: setup report test test-all check bench clean
 .DEFAULT_GOAL := report
 
 setup: $(VENV)/.ready
@@ -21,6 +22,9 @@ report: setup
 	$(BIN)/chapter run --profile $(PROFILE)
 
 test: setup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+
+test-all: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: setup

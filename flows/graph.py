@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from minigpt.config import GPTConfig
 from tasks.catalogue import STAND_IN
 from tasks.context import text_role, tokens_role, training_role, tuning_role
 from tasks.exercise import Exercise
@@ -181,7 +180,7 @@ class _Builder:
                 needs,
                 {"recipe": fields, "environment": environment(self.request.device)},
                 TRAIN_CODE,
-                training_seconds(resolved),
+                training_seconds(resolved, self.request.profile.validation_characters),
                 models=True,
                 subject=recipe.name,
                 seed=seed,
@@ -269,24 +268,37 @@ class _Builder:
         return self._add(name, make)
 
 
-def training_seconds(recipe: Recipe) -> float:
-    """Expected seconds of a training on one core of a laptop.
+# What is known of a vocabulary and of a token's length in characters before there is a tokenizer.
+VOCABULARY = {"char": 100, "word": 5_000, "bpe": 50_257}
+CHARACTERS = {"char": 1.0, "word": 4.0, "bpe": 3.5}
+CORE_FLOPS = 45e9  # per second of one core of a laptop, measured
 
-    6 FLOPs per weight and token (Kaplan et al., 2020, section 2.1) at a rate measured on such cores, and a fixed
-    cost per step and layer; the vocabulary is taken as a character model's.
+
+def training_seconds(recipe: Recipe, validation_characters: int) -> float:
+    """Expected seconds of a training on one core of a laptop, evaluations included.
+
+    6 FLOPs per weight and token, 2 where nothing is learned (Kaplan et al., 2020, section 2.1), at a rate measured on
+    such cores, and a fixed cost per step and layer.
     """
     model, train = recipe.model, recipe.train
-    tokens = train.batch_size * model.context
-    flops = 6.0 * tokens * (_block_weights(model) + 100 * model.d_model + model.n_layer * model.context * model.d_model)
-    return train.steps * (flops / 45e9 + 0.0012 * model.n_layer + 0.002)
+    weights = _weights(recipe)
+    each = 6.0 * weights + (2.0 * _weights(recipe.teacher) if recipe.teacher else 0.0)
+    layers = model.n_layer + (recipe.teacher.model.n_layer / 3 if recipe.teacher else 0)
+    step = each * train.batch_size * model.context / CORE_FLOPS + 0.0012 * layers + 0.002
+    evaluations = 1 + train.steps // (train.eval_every or max(1, -(-train.steps // 8)))
+    read = validation_characters / CHARACTERS[recipe.tokenizer]
+    return train.steps * step + evaluations * 2.0 * weights * read / CORE_FLOPS
+
+
+def _weights(recipe: Recipe) -> float:
+    """Multiplications of one token's forward pass, attention included."""
+    model = recipe.model
+    attention = model.d_model * (2 * model.d_model + 2 * model.kv_heads * model.head_dim)
+    blocks = model.n_layer * (attention + 2 * model.d_model * model.ff_dim + model.context * model.d_model)
+    return float(blocks + model.n_future * VOCABULARY[recipe.tokenizer] * model.d_model)
 
 
 def tuning_seconds(tuning: FineTune, *, stand_in: bool) -> float:
     """Expected seconds of a fine-tuning on one core of a laptop, by rates measured there with 135 M parameters."""
     trained, evaluated = tuning.epochs * tuning.train_tokens, (tuning.epochs + 1) * tuning.validation_tokens
     return trained / (3_000 if stand_in else 110) + evaluated / (10_000 if stand_in else 130)
-
-
-def _block_weights(model: GPTConfig) -> int:
-    attention = model.d_model * (2 * model.d_model + 2 * model.kv_heads * model.head_dim)
-    return model.n_layer * (attention + 2 * model.d_model * model.ff_dim)

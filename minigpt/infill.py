@@ -12,6 +12,7 @@ from minigpt.evaluate import LOGITS_AT_ONCE, evaluating
 from minigpt.model import GPT
 from minigpt.sampling import sample
 
+RATE = 0.15  # of the tokens that ``minigpt.objectives.masked`` scores where a recipe names no other
 HIDDEN = 0  # the unknown token of the project's tokenizers stands for "hidden", in training as here
 
 

@@ -86,7 +86,7 @@ CORPORA = (
     Corpus(family="GPT-2", description="WebText: 40 GB, 8 M documents", n_bytes=40e9),
     Corpus(
         family="GPT-3",
-        description="Common Crawl, WebText2, books, Wikipedia: 499 B tokens, 300 B of them seen",
+        description="Common Crawl, WebText2, books, Wikipedia: 499 B tokens, 300 B read",
         tokens_seen=300e9,
     ),
 )
@@ -101,7 +101,7 @@ GPT3_MIX = (
 
 # What each column of the table rests on, per family: GPT-1, GPT-2, GPT-3.
 SOURCES: dict[str, tuple[str, str, str]] = {
-    "parameters": ("GPT-2 paper, section 2.3 and table 2", "GPT-2 paper, table 2", "GPT-3 paper, table 2.1"),
+    "parameters": ("GPT-2 paper, section 3 and table 2", "GPT-2 paper, table 2", "GPT-3 paper, table 2.1"),
     "layers": ("GPT-1 paper, section 4.1", "GPT-2 paper, table 2", "GPT-3 paper, table 2.1"),
     "hidden dimension": ("GPT-1 paper, section 4.1", "GPT-2 paper, table 2", "GPT-3 paper, table 2.1"),
     "heads": ("GPT-1 paper, section 4.1", "released hparams.json", "GPT-3 paper, table 2.1"),

@@ -47,6 +47,17 @@ def test_reports_load_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_what_is_slow_to_import_is_imported_when_it_is_used() -> None:
+    """Every command loads all exercises; Transformers' models alone take as long as all the rest."""
+    code = "import sys; from flows.graph import load_exercises; from tasks.exercises import modules\n" + (
+        "load_exercises(tuple(modules()))\n"
+        "slow = [m for m in ('transformers', 'datasets', 'mlflow', 'pandas', 'matplotlib') if m in sys.modules]\n"
+        "sys.exit(', '.join(slow))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "tasks" / "exercises").glob("ex*.py")), ids=lambda path: path.stem)
 def test_exercises_are_plain_functions(path: Path) -> None:
     modules = {

@@ -130,15 +130,19 @@ def answer(context: Context) -> Answer:
         "pretrained_tokens": len(found),
         "pretrained_probability": math.prod(f.probability for f in found),
         "pretrained_nll_nats": sum(f.nats for f in found),
+        "pretrained_perplexity": math.exp(sum(f.nats for f in found) / len(found)),
+        **{f"pretrained_conditional_probability_{i + 1}": f.probability for i, f in enumerate(found)},
         "character_tokens": len(spelled),
         "character_probability": math.prod(f.probability for f in spelled),
         "character_nll_nats": sum(f.nats for f in spelled),
+        **{f"tiny_vocabulary_total_probability_length_{n}": total for n, _, total in sums},
         "tiny_vocabulary_largest_sum_error": max(abs(total - 1) for _, _, total in sums),
     }
     total = metrics["pretrained_nll_nats"]
+    read_as = "" if len(found) == len(WORDS) else f", read as {len(found)} tokens,"
     return Answer(
-        summary=f"{len(WORDS)} conditional distributions, one forward pass; under {pretrained.name} the sentence has "
-        f"probability {metrics['pretrained_probability']:.2e} = exp(-{total:.2f}).",
+        summary=f"{len(WORDS)} conditional distributions, one forward pass; under {pretrained.name} the "
+        f"sentence{read_as} has probability {metrics['pretrained_probability']:.2e} = exp(-{total:.2f}).",
         parts=(
             Part(
                 "",
@@ -158,22 +162,28 @@ def answer(context: Context) -> Answer:
     )
 
 
-def written_out() -> tuple[Block, ...]:
-    """The six terms."""
-    terms = []
+def terms() -> list[str]:
+    """The six terms as formulas."""
+    found = []
     for i, word in enumerate(WORDS):
         given = rf" \mid \text{{{' '.join(WORDS[:i])}}}" if i else ""
-        terms.append(rf"P(\text{{{word}}}{given})")
-    lines = r" \\ &\times ".join(terms)
+        found.append(rf"P(\text{{{word}}}{given})")
+    return found
+
+
+def written_out() -> tuple[Block, ...]:
+    """The product, written out."""
+    lines = r" \\ &\times ".join(terms())
     return (
         Prose(
             "The chain rule of probability, with each word a token:\n\n"
             rf"$$\begin{{aligned}} P(\text{{{SENTENCE}}}) = {{}} & {lines} \end{{aligned}}$$"
-            f"\n\nThat is {len(WORDS)} terms, so the model evaluates **{len(WORDS)} conditional distributions**, one "
+            f"\n\nThat is {len(terms())} terms, so the model evaluates **{len(WORDS)} conditional distributions**, one "
             r"per position, each over the whole vocabulary: $P(x_1, \dots, x_T) = \prod_{t=1}^{T} P(x_t \mid "
             r"x_{<t})$ holds "
-            "for every distribution and every order, without any independence assumed; reading from left to right is a "
-            "choice. The first term has nothing to its left. A model needs something to read, a start token, so in "
+            "for every joint distribution, without any independence assumed, and would hold for any other order of the "
+            "words: reading from left to right is a choice. The first term has nothing to its left. A model needs "
+            "something to read, a start token, so in "
             r"practice it is $P(\text{The} \mid \text{start})$. And “The” and “the” are two different tokens."
         ),
         Table(
@@ -191,7 +201,7 @@ def written_out() -> tuple[Block, ...]:
 def evaluated(scorer: Scorer, found: list[Factor]) -> tuple[Block, ...]:
     """The product with the pretrained model."""
     total, product = sum(f.nats for f in found), math.prod(f.probability for f in found)
-    fits = len(found) == len(WORDS)
+    fits = [len(word) for word in by_word(found)] == [1] * len(WORDS)
     tokens = (
         f"It splits the sentence into {len(found)} tokens, one for each word"
         if fits
@@ -331,7 +341,7 @@ def checks(
     pretrained: Pretrained, trained: TrainedModel, real: Scorer, characters: Scorer, sums: list[tuple[int, int, float]]
 ) -> tuple[Check, ...]:
     """Products against sums, one pass against many, each model's own loss, total probability."""
-    result = [Check.equal("terms of the product, one per word", len(WORDS), 6)]
+    result = [Check.equal("terms of the product, one per word", len(terms()), len(WORDS))]
     for scorer in (real, characters):
         found, ids = scorer.factors(), scorer.encode(SENTENCE)
         total = sum(f.nats for f in found)

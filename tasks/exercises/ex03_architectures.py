@@ -83,11 +83,24 @@ def instantiated(config: GPTConfig) -> int:
 
 
 def tokens_of(family: str) -> float:
-    """Unique training tokens of a family, estimated where only words or bytes are known."""
+    """Training tokens of a family: of its corpus, estimated from words or bytes; of GPT-3 those that it read."""
     corpus = next(corpus for corpus in published.CORPORA if corpus.family == family)
     if corpus.words is not None:
         return corpus.words * TOKENS_PER_WORD
     return corpus.n_bytes / BYTES_PER_TOKEN if corpus.n_bytes is not None else corpus.tokens_seen or math.nan
+
+
+def mix_tokens() -> tuple[float, float]:
+    """Tokens in GPT-3's corpora, and how many different ones its training read: at most one epoch of each."""
+    parts = published.GPT3_MIX
+    billions = sum(p.tokens_billions for p in parts), sum(min(1.0, p.epochs) * p.tokens_billions for p in parts)
+    return billions[0] * 1e9, billions[1] * 1e9
+
+
+def training_flops(model: PublishedModel) -> float:
+    """6 · parameters · tokens read (Kaplan et al., 2020, section 2.1), of GPT-1 and GPT-3."""
+    epochs = GPT1_EPOCHS if model.family == "GPT-1" else 1
+    return 6 * count(model.consistent_config()) * tokens_of(model.family) * epochs
 
 
 def scale_for(law: Law, model: PublishedModel, factor: float = 1.0) -> Scale:
@@ -116,7 +129,19 @@ def slug(model: PublishedModel) -> str:
 def answer(context: Context) -> Answer:
     """The comparison; the exercise has no lettered parts."""
     computed = {model.name: count(model.consistent_config()) for model in MODELS}
-    metrics: dict[str, float | int] = {f"parameters_{slug(model)}": computed[model.name] for model in MODELS}
+    first, last = GPT1, GPT3[-1]
+    metrics: dict[str, float | int] = {
+        **{f"parameters_{slug(model)}": computed[model.name] for model in MODELS},
+        **{f"published_parameters_millions_{slug(model)}": model.parameters_millions for model in MODELS},
+        **{f"as_printed_parameters_{slug(m)}": count_as_printed(m) for m in MODELS if not m.heads_fit},
+        **{f"old_vocabulary_parameters_{slug(model)}": count_in_old_vocabulary(model) for model in GPT2},
+        "size_factor_gpt_1_to_gpt_3_175b": computed[last.name] / computed[first.name],
+        "training_tokens_factor_gpt_1_to_gpt_3_175b": tokens_of(last.family) / tokens_of(first.family),
+        "training_flops_factor_gpt_1_to_gpt_3_175b": training_flops(last) / training_flops(first),
+    }
+    for what, before, after, factor, drop in pairs():
+        key = f"{what.split()[0].rstrip(',')}_{slug(before)}_to_{slug(after)}"
+        metrics[f"lambada_drop_per_factor_of_ten_nats_{key}"] = drop / math.log10(factor)
     for law, function in LAWS.items():
         for (before, after), (by_size, by_data) in zip(STEPS, shares(function), strict=True):
             key = f"{law.split()[0].lower()}_{slug(before)}_to_{slug(after)}"
@@ -148,7 +173,7 @@ def comparison(computed: dict[str, int]) -> tuple[Block, ...]:
     sources = tuple((column, *families) for column, families in published.SOURCES.items())
     return (
         Prose(
-            "All attributes stand as printed in the papers. The computed count is that of the architecture, with tied "
+            "All attributes stand as published. The computed count is that of the architecture, with tied "
             "embeddings and biases everywhere:"
             r"$$N = L\,(12C^2 + 13C) + (V + T)\,C + 2C,$$"
             "with $12C^2$ for attention ($4C^2$) and feed-forward ($8C^2$), $13C$ for biases and norms, and the last "
@@ -208,8 +233,8 @@ def inconsistencies(computed: dict[str, int]) -> tuple[Block, ...]:
     return (
         Prose(
             f"**GPT-2.** The paper's counts ({printed} M) are too small; OpenAI's repository later called them wrong "
-            "“due to an error” and renamed the models 124M, 355M, 774M and 1558M. The last column shows what would "
-            f"explain them: with GPT-1's vocabulary of {published.GPT1_VOCABULARY:,} in place of "
+            "“due to an error” and renamed the models 124M, 355M, 774M and 1558M. The last column of the next table "
+            f"shows what would explain them: with GPT-1's vocabulary of {published.GPT1_VOCABULARY:,} in place of "
             f"{published.GPT2_VOCABULARY:,}, the formula gives {reproduced} of the {len(GPT2)} published numbers to "
             "the million."
         ),
@@ -228,9 +253,8 @@ def inconsistencies(computed: dict[str, int]) -> tuple[Block, ...]:
         Prose(
             "**GPT-3's training mix** (table 2.2) does not add up either: the weights sum to "
             f"{sum(part.weight for part in published.GPT3_MIX):.0%}, which rounding explains, but the epochs printed "
-            f"are not weight × 300 B tokens / size. {worst[0]} is furthest off, {worst[3]:g} printed against "
-            f"{worst[4]:.2f} "
-            "computed."
+            f"are not everywhere weight × 300 B tokens / size. {worst[0]} is furthest off, {worst[3]:g} printed "
+            f"against {worst[4]:.2f} computed."
         ),
         Table(
             ("data set", "tokens (billions)", "weight", "epochs, published", "epochs, computed"),
@@ -255,15 +279,17 @@ def scaling() -> tuple[Block, ...]:
     else:
         verdict = f"size comes first in {wins} of {len(varied)} combinations and data in the others"
     first, last = (count(m.consistent_config()) for m in (GPT1, GPT3[-1]))
-    compute = last * tokens_of("GPT-3") / (first * tokens_of("GPT-1") * GPT1_EPOCHS)
+    compute = training_flops(GPT3[-1]) / training_flops(GPT1)
+    whole, different = mix_tokens()
     return (
         Prose(
-            "**Which changes mattered most.** Between GPT-1 and GPT-3 the block hardly changed, while the parameters "
-            f"grew {last / first:,.0f}-fold, the unique text about "
+            "**Which changes mattered most.** Between GPT-1 and GPT-3 the block hardly changed but for the place of "
+            f"its norms, while the parameters grew {last / first:,.0f}-fold, the text about "
             f"{tokens_of('GPT-3') / tokens_of('GPT-1'):,.0f}-fold and the training compute, $6ND$ for $N$ parameters "
             f"and $D$ tokens read, about {compute:,.0f}-fold. Scaling laws put numbers to it. They want tokens, of "
             f"which GPT-1's and GPT-2's papers give words and bytes: assumed are {TOKENS_PER_WORD:.2f} tokens a word "
-            f"and {BYTES_PER_TOKEN:g} bytes a token."
+            f"and {BYTES_PER_TOKEN:g} bytes a token. For GPT-3 the {tokens_of('GPT-3') / 1e9:.0f} B tokens count that "
+            f"it read, about {different / 1e9:.0f} B different ones out of {whole / 1e9:.0f} B."
         ),
         Table(
             ("law", "step", "saved by size (nats/token)", "saved by data (nats/token)", "share of size"),
@@ -274,27 +300,37 @@ def scaling() -> tuple[Block, ...]:
         Prose(
             f"With half, the same and double the assumed tokens, {verdict}; the share of size lies between "
             f"{min(parts):.0%} and {max(parts):.0%}. Each law was fitted to models of one family, so it says what "
-            "scale alone would do, with the architecture as it was."
+            "scale alone would do, with the architecture as it was; and GPT-3 175B lies far beyond the sizes that any "
+            "of them was fitted to."
         ),
     )
 
 
-def experiments() -> tuple[Block, ...]:
-    """What published results say where two models differ in one thing."""
-    rows = []
+def pairs() -> list[tuple[str, PublishedModel, PublishedModel, float, float]]:
+    """(what differs, model, model, its factor, drop of ln perplexity in nats) of each natural experiment."""
+    found = []
     for what, before, after in PAIRS:
         sizes = [count(m.consistent_config()) for m in (before, after)]
         factor = sizes[1] / sizes[0] if what.startswith("size") else tokens_of(after.family) / tokens_of(before.family)
         drop = math.log((before.lambada_perplexity or math.nan) / (after.lambada_perplexity or math.nan))
-        rows.append((what, f"{before.name} to {after.name}", factor, drop, drop / math.log10(factor)))
+        found.append((what, before, after, factor, drop))
+    return found
+
+
+def experiments() -> tuple[Block, ...]:
+    """What published results say where two models differ in one thing."""
+    rows = [
+        (what, f"{before.name} to {after.name}", factor, drop, drop / math.log10(factor))
+        for what, before, after, factor, drop in pairs()
+    ]
     best = max(rows, key=lambda row: row[3])
     by_size, by_data = ([row[4] for row in rows if row[0].startswith(word)] for word in ("size", "data"))
     clear = "more in every pair than" if min(by_size) > max(by_data) else "not in every pair more than"
     return (
         Prose(
             "The papers' results hold natural experiments beside the laws, models that differ in size or in data: "
-            "zero-shot perplexity on LAMBADA. The two papers prepared that text differently, so comparisons across "
-            "families are rough."
+            "zero-shot perplexity on LAMBADA. The two papers may not have prepared that text alike, so comparisons "
+            "across families are rough."
         ),
         Table(
             ("what differs", "models", "factor", "drop of ln perplexity (nats)", "per factor of ten (nats)"),
@@ -359,7 +395,7 @@ def checks(context: Context, computed: dict[str, int]) -> tuple[Check, ...]:
         claim = f"{model.name}: the formula equals the parameters of Transformers' model"
         result.append(Check.equal(claim, computed[model.name], transformers_count(model)))
     differences = [computed[m.name] / 1e6 / (m.detailed_parameters_millions or math.nan) - 1 for m in GPT3]
-    compute = 6 * computed["GPT-3 175B"] * tokens_of("GPT-3")
+    compute = training_flops(GPT3[-1])
     return (
         *result,
         Check.at_most(

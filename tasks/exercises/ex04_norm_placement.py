@@ -107,10 +107,12 @@ def answer(context: Context) -> Answer:
     for norm in PLACEMENTS:
         for init in INITS:
             key, setting = f"{norm}_{init.lower().replace('-', '')}", (init, norm, deepest)
+            first, last = across(start.blocks[setting], 0)[0], across(start.blocks[setting], -1)[0]
             numbers |= {
                 f"gradient_depth_exponent_{key}": start.slope(init, norm),
-                f"gradient_first_block_{key}_{deepest}_layers": across(start.blocks[setting], 0)[0],
-                f"gradient_last_block_{key}_{deepest}_layers": across(start.blocks[setting], -1)[0],
+                f"gradient_first_block_{key}_{deepest}_layers": first,
+                f"gradient_last_block_{key}_{deepest}_layers": last,
+                f"gradient_first_over_last_block_{key}_{deepest}_layers": first / last,
                 f"residual_path_share_{key}_{deepest}_layers": mean_std(start.survives[setting])[0],
             }
         numbers[f"mean_cost_of_removing_a_block_{norm}_nats"] = mean_std([c for run in costs[norm] for c in run])[0]
@@ -118,6 +120,7 @@ def answer(context: Context) -> Answer:
         numbers[f"mean_cost_of_removing_an_inner_block_{norm}_nats"] = mean_std(inner)[0]
     vocabulary = best["pre"].models[0].model.config.vocab_size
     unigram = unigram_loss(context.tokens(DEEP_PRE, "train"), context.tokens(DEEP_PRE), vocabulary)
+    numbers["unigram_loss_nats"] = unigram
     return Answer(
         summary="With Xavier weights the last layer's gradient goes with depth L as "
         f"L^{start.slope('Xavier', 'pre'):.2f} in pre-norm and L^{start.slope('Xavier', 'post'):.2f} in post-norm. "
@@ -134,7 +137,7 @@ def answer(context: Context) -> Answer:
                 ),
                 "why pre-norm is more stable",
             ),
-            Part("c", part_c(start, best, costs, deepest), "what pre-norm may cost"),
+            Part("c", part_c(start, best, costs, tokens, deepest), "what pre-norm may cost"),
         ),
         checks=checks(start, runs),
         metrics=numbers,
@@ -206,6 +209,7 @@ def gradients(start: AtStart, context: Context) -> tuple[Piece, ...]:
             name="gradients",
         ),
         Prose(
+            f"{by_block_prose(start, deepest)} "
             "Xiong et al. (2020, theorem 1) derive for Xavier weights that the gradient of the last feed-forward "
             r"matrix is $O(1)$ in depth for post-norm and $O(1/\sqrt{L})$ for pre-norm: large steps near the output, "
             "with everything below them untrained, are what warm-up protects post-norm from. Fitted over the depths "
@@ -229,6 +233,23 @@ def survival_prose(deepest: int, share: dict[str, float]) -> str:
         f"share falls exponentially with depth. Measured in {deepest} layers it is {share['Xavier']:.2g} with Xavier "
         f"weights and {share['GPT-2']:.2g} with GPT-2's, whose residual layers are small on purpose; in pre-norm it "
         "is 1."
+    )
+
+
+def by_block_prose(start: AtStart, deepest: int) -> str:
+    """How the gradient changes on its way down, in the deepest models with Xavier weights."""
+    norms = {norm: [across(start.blocks["Xavier", norm, deepest], i)[0] for i in (0, -1)] for norm in PLACEMENTS}
+    pre, post = (norms[norm][0] / norms[norm][1] for norm in PLACEMENTS)
+    reading = (
+        "So before training the gradient does not die out on its way down in post-norm either: what the norms take "
+        "from the straight path, the paths through the sub-blocks make up for. The placements differ in where it is "
+        "large."
+        if post >= 0.5
+        else "In post-norm it fades on its way down."
+    )
+    return (
+        f"In {deepest} layers with Xavier weights the gradient of the first block is {pre:.1f} times that of the last "
+        f"in pre-norm and {post:.1f} times in post-norm. {reading}"
     )
 
 
@@ -258,8 +279,12 @@ def training(runs: Runs, own: dict[str, float], unigram: float) -> tuple[Piece, 
     conclusion = (
         "That is the textbook's picture: post-norm needs the warm-up and pre-norm does not."
         if expected
+        else "One seed cannot confirm or refute the textbook's picture, in which post-norm needs the warm-up and "
+        "pre-norm does not."
+        if effect["post"].verdict == "one seed"
         else "The textbook's picture, in which post-norm needs the warm-up and pre-norm does not, is not what these "
-        "models show. They are shallow and trained for few steps with clipped gradients"
+        f"models show{', whose post-norm even trains worse with it' if effect['post'].verdict == 'higher' else ''}. "
+        "They are shallow and trained for few steps with clipped gradients"
         + (", and they start from GPT-2's weights, with which the cause named above is absent." if scaled else ".")
     )
     stuck = {row.label: sum(loss > unigram - 0.1 for loss in row.losses) for row in runs.values()}
@@ -293,7 +318,7 @@ def mean_curve(row: Variant) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def part_c(
-    start: AtStart, best: dict[Norm, Variant], costs: dict[Norm, list[list[float]]], deepest: int
+    start: AtStart, best: dict[Norm, Variant], costs: dict[Norm, list[list[float]]], tokens: Tensor, deepest: int
 ) -> tuple[Piece, ...]:
     """Effective depth: how much each block changes, and what it is worth."""
     change = {
@@ -322,12 +347,12 @@ def part_c(
             y_log=True,
             caption=f"Relative change of the residual stream by each block before training, {deepest} layers, Xavier",
         ),
-        *removal(best, costs),
+        *removal(best, costs, tokens),
         *final_norm(start),
     )
 
 
-def removal(best: dict[Norm, Variant], costs: dict[Norm, list[list[float]]]) -> tuple[Piece, ...]:
+def removal(best: dict[Norm, Variant], costs: dict[Norm, list[list[float]]], tokens: Tensor) -> tuple[Piece, ...]:
     """Trained models with one block left out."""
     whole = {norm: mean_std([cost for run in costs[norm] for cost in run])[0] for norm in PLACEMENTS}
     inner = {norm: [mean_std(run[1:-1])[0] for run in costs[norm]] for norm in PLACEMENTS}
@@ -343,11 +368,11 @@ def removal(best: dict[Norm, Variant], costs: dict[Norm, list[list[float]]]) -> 
             f"each placement, the schedule that trained better is taken. On average over all blocks that costs "
             f"{whole['pre']:.3f} nats in {best['pre'].label} and {whole['post']:.3f} in {best['post'].label}. An "
             "inner block, next to neither the embeddings nor the output, costs "
-            f"{mean_std(inner['pre'])[0]:.4f} and {mean_std(inner['post'])[0]:.4f}. {finding} What these models "
-            "cannot show is the other side of the argument, that a post-norm model which is brought to train ends up "
-            "better than a pre-norm one (Liu et al., 2020, on translation)."
+            f"{mean_std(inner['pre'])[0]:.4f} and {mean_std(inner['post'])[0]:.4f}, in the same order. {finding} "
+            "What these models cannot show is the other side of the argument, that a post-norm model which is brought "
+            "to train ends up better than a pre-norm one (Liu et al., 2020, on translation)."
         ),
-        worth_table(best, costs),
+        worth_table(best, costs, tokens),
     )
 
 
@@ -379,23 +404,23 @@ def final_norm(start: AtStart) -> tuple[Piece, ...]:
     )
 
 
-def worth_table(best: dict[Norm, Variant], costs: dict[Norm, list[list[float]]]) -> Table:
+def worth_table(best: dict[Norm, Variant], costs: dict[Norm, list[list[float]]], tokens: Tensor) -> Table:
     """Per block of the trained models: change, angle, cost of leaving it out."""
     rows = []
     for norm in PLACEMENTS:
         models = best[norm].models
-        config, device = models[0].model.config, models[0].model.unembedding.weight.device
-        shape = (BATCH, config.context)
-        tokens = torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0)).to(device)
-        measured = [depth.steps(m.model, tokens) for m in models]
+        T = models[0].model.config.context
+        windows = tokens[: len(tokens) // T * T].view(-1, T)[:BATCH]
+        measured = [depth.steps(m.model, windows) for m in models]
         for i, column in enumerate(zip(*costs[norm], strict=True)):
             change = mean_std([run[i].change for run in measured])[0]
             cosine = mean_std([run[i].cosine for run in measured])[0]
-            rows.append((f"{norm}-norm", i, change, cosine, *mean_std(column)))
+            cost, spread = mean_std(column)
+            rows.append((f"{norm}-norm", i, change, cosine, cost, spread if len(column) > 1 else None))
     return Table(
         columns=("placement", "block", "relative change", "cosine before/after", "cost of removal (nats)", "± std"),
         rows=tuple(rows),
-        caption="Blocks of the trained models, mean over seeds; change and cosine on random tokens",
+        caption="Blocks of the trained models on held-out text, mean over seeds",
         name="blocks",
     )
 

@@ -78,6 +78,10 @@ def answer(context: Context) -> Answer:
         **metrics(rows),
         "validation_loss_untied_minus_tied_nats": comparisons(rows)[0].difference,
         **{f"similarity_{name.replace(' ', '_')}": mean_std(values)[0] for name, values in likeness.items()},
+        **{
+            f"direct_path_correlation_with_bigrams_{name}": mean_std(bigram_correlations(row, bigrams))[0]
+            for name, row in zip(("tied", "untied"), rows, strict=True)
+        },
         "direct_path_asymmetry_tied": mean_std([asymmetry(direct_path(m.model)) for m in tied])[0],
         "direct_path_asymmetry_untied": mean_std([asymmetry(direct_path(m.model)) for m in untied])[0],
         "bigram_asymmetry": asymmetry(bigrams),
@@ -112,6 +116,7 @@ def similarities(tied: Sequence[TrainedModel], untied: Sequence[TrainedModel]) -
 def part_a(likeness: dict[str, list[float]]) -> tuple[Block, ...]:
     """The intuition, and whether models that are free to choose agree with it."""
     own, to_input, to_output = (mean_std(values)[0] for values in likeness.values())
+    verdict = "Hardly" if own < 0.25 else "Only in part" if own < 0.6 else "Largely"
     nearer = "output" if to_output > to_input else "input"
     comment = {
         "output": "as Press & Wolf (2017) found for words: the output, which trains every row at every step, prevails",
@@ -128,10 +133,10 @@ def part_a(likeness: dict[str, list[float]]) -> tuple[Block, ...]:
             "both (Press & Wolf, 2017; Inan et al., 2017)."
         ),
         Prose(
-            "Would a model choose that by itself? In the models trained here with two matrices, the cosines between "
-            f"pairs of tokens in the input matrix and in the output matrix correlate at {own:.2f}. The shared matrix "
-            f"of the tied models resembles the untied {nearer} matrix ({max(to_input, to_output):.2f}) more than the "
-            f"other ({min(to_input, to_output):.2f}), {comment}."
+            f"Would a model choose that by itself? {verdict}. In the models trained here with two matrices, the "
+            f"cosines between pairs of tokens in the input matrix and in the output matrix correlate at {own:.2f}. The "
+            f"shared matrix of the tied models resembles the untied {nearer} matrix ({max(to_input, to_output):.2f}) "
+            f"more than the other ({min(to_input, to_output):.2f}), {comment}."
         ),
         Table(
             columns=("matrices", "correlation of token geometries"),
@@ -186,8 +191,8 @@ def part_c(rows: list[Variant], bigrams: Tensor) -> tuple[Block, ...]:
     itself = [(path.argmax(dim=1) == diagonal).double().mean().item() for path in direct_paths(rows[0])]
     return (
         Prose(
-            f"{outcome} {sentences(rows)} The products computed are the same; the untied model has more parameters, "
-            "although few, the vocabulary being characters."
+            f"{outcome} {sentences(rows)} The products computed are the same; the untied model has "
+            f"{rows[1].parameters - rows[0].parameters:,} parameters more, few because its tokens are characters."
         ),
         table(rows, name="tied_untied", caption="The same model with one matrix and with two."),
         curves(rows, caption="Tied and untied embeddings"),
@@ -217,13 +222,17 @@ def direct_paths(row: Variant) -> list[Tensor]:
     return [direct_path(m.model).cpu() for m in row.models]
 
 
+def bigram_correlations(row: Variant, bigrams: Tensor) -> list[float]:
+    """Correlation of every seed's direct path, each row's mean removed, with the log-bigrams."""
+    return [correlation(path - path.mean(dim=1, keepdim=True), bigrams) for path in direct_paths(row)]
+
+
 def direct_path_table(rows: list[Variant], bigrams: Tensor) -> Table:
     """How far the direct path is that of bigrams."""
     cells: list[tuple[str, str, str]] = []
     for row in rows:
-        paths = direct_paths(row)
-        like = [correlation(path - path.mean(dim=1, keepdim=True), bigrams) for path in paths]
-        cells.append((row.label, format_mean_std([asymmetry(path) for path in paths]), format_mean_std(like)))
+        asymmetries = [asymmetry(path) for path in direct_paths(row)]
+        cells.append((row.label, format_mean_std(asymmetries), format_mean_std(bigram_correlations(row, bigrams))))
     return Table(
         columns=("", "asymmetry ‖A - Aᵀ‖ / ‖A + Aᵀ‖", "correlation with the bigrams"),
         rows=(*cells, ("ln P(next | current) in the training text", f"{asymmetry(bigrams):.3f}", "1")),

@@ -16,6 +16,7 @@ LOGITS = (2.0, 1.0, 0.5, -1.0)
 TEMPERATURES = (0.5, 1.0, 2.0)
 THRESHOLD = 0.99  # of the largest possible entropy: what "approximately uniform" means here
 RATIO = 1.1  # another reading: no token more than so many times as likely as another
+LIMITS = (0.01, 0.05, 0.1, 0.2, 5.0, 10.0, 100.0, 10_000.0)  # towards both
 THRESHOLDS = (0.9, 0.95, THRESHOLD, 0.999, 0.9999)
 DIGITS = 50
 
@@ -76,6 +77,14 @@ def answer(context: Context) -> Answer:
         }
     metrics |= {f"tau_at_normalised_entropy_{t}": threshold_temperature(t) for t in THRESHOLDS}
     metrics[f"tau_at_probability_ratio_{RATIO}"] = ratio_temperature()
+    for tau in (LIMITS[0], LIMITS[-1]):
+        exact = exact_probabilities(tau)
+        metrics |= {
+            f"largest_probability_tau_{tau:g}": float(max(exact)),
+            f"smallest_probability_tau_{tau:g}": float(min(exact)),
+            f"entropy_nats_tau_{tau:g}": float(exact_entropy(tau)),
+        }
+    metrics["entropy_nats_uniform"] = math.log(len(LOGITS))
     entropies = ", ".join(f"{metrics[f'entropy_nats_tau_{tau}']:.4f}" for tau in TEMPERATURES)
     return Answer(
         summary=f"Entropy at τ = 0.5, 1, 2 is {entropies} nats; {THRESHOLD:.0%} of the maximum is passed at "
@@ -156,7 +165,7 @@ def part_c(crossing: float) -> tuple[Block, ...]:
             "a threshold close to 1 leaves visible differences. For high temperatures"
             r"$$H \approx \ln n - \frac{\operatorname{Var}(z)}{2\tau^2}, \qquad "
             r"\tau \approx \sqrt{\frac{\operatorname{Var}(z)}{2\,(1-\theta)\ln n}}$$"
-            r"with the plain variance of the logits and a threshold $\theta$: ten times closer to uniform "
+            r"with the plain variance of the logits and a threshold $\theta$: a tenth of the gap $1 - \theta$ "
             r"costs a temperature about $\sqrt{10}$ times as high. Asking instead that no token be more than "
             f"{RATIO:g} times as likely as another gives $\\tau = (z_1 - z_4) / \\ln {RATIO:g} = "
             f"{ratio_temperature():.4f}$."
@@ -191,7 +200,7 @@ def entropy_figure() -> Figure:
 def part_d() -> tuple[Block, ...]:
     """The two limits, approached from the definition in decimal arithmetic."""
     rows = []
-    for tau in (0.01, 0.05, 0.1, 0.2, 5.0, 10.0, 100.0, 10_000.0):
+    for tau in LIMITS:
         exact = exact_probabilities(tau)
         rows.append((tau, float(max(exact)), float(1 - max(exact)), float(min(exact)), float(exact_entropy(tau))))
     tied = (torch.tensor([2.0, 2.0, 0.5, -1.0], dtype=torch.float64) / 0.01).softmax(dim=-1)
@@ -202,8 +211,8 @@ def part_d() -> tuple[Block, ...]:
             "tends to certainty of the argmax, greedy decoding, and entropy to 0. The rest vanishes like "
             f"$e^{{-{gap:g}/\\tau}}$, faster than any power of $\\tau$: {gap:g} is the gap between the two largest "
             "logits. With ties the mass is shared: the logits 2, 2, 0.5, -1 give "
-            f"{tied[0]:.3f} and {tied[1]:.3f} at $\\tau = 0.01$. At $\\tau = 0$ itself the formula divides by zero, "
-            "so implementations define it as the argmax."
+            f"{tied[0]:.3f} and {tied[1]:.3f} at $\\tau = 0.01$. At $\\tau = 0$ itself the formula divides by zero: "
+            "implementations refuse it, as Transformers does, or define it as the argmax, as this project does."
         ),
         Prose(
             r"As $\tau \to \infty$ all scaled logits tend to 0 and every token to "

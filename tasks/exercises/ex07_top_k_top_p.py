@@ -67,6 +67,11 @@ def answer(context: Context) -> Answer:
         "top_p_total_variation": total_variation(tensor(top_p), tensor(GIVEN)).item(),
         "top_k_kl_nats": kl_divergence(tensor(top_k), tensor(GIVEN)).item(),
         "top_p_kl_nats": kl_divergence(tensor(top_p), tensor(GIVEN)).item(),
+        **{
+            f"peaked_top_k_probability_token_{i + 1}": float(p)
+            for i, p in enumerate(renormalised(PEAKED, PEAKED_K)[:PEAKED_K])
+        },
+        f"peaked_unlikely_draws_in_{LENGTH}_tokens": LENGTH * float(unlikely_mass()),
         "peaked_top_k_unlikely_tokens": sum(p < UNLIKELY for p in PEAKED[:PEAKED_K]),
         "peaked_top_k_unlikely_mass": float(unlikely_mass()),
         "peaked_top_p_tokens": peaked_size,
@@ -189,7 +194,9 @@ def part_c(metrics: dict[str, float | int]) -> tuple[Block, ...]:
             f"nucleus sampling {1 - metrics['top_p_mass_kept']:.0%}, and that share is exactly the total variation "
             r"distance to the model's distribution; $\mathrm{KL}(p' \,\|\, p) = -\ln \sum_{j \in S} p_j$ says the same "
             f"in nats. The first token that $k = {K}$ removes is {float(GIVEN[K] / GIVEN[K - 1]):.2f} times as likely "
-            "as the last it keeps: nothing in the distribution marks that place as an end."
+            "as the last it keeps: nothing in the distribution marks that place as an end. At the end of the nucleus "
+            f"that ratio is {float(GIVEN[size] / GIVEN[size - 1]):.2f}, hardly an edge either; what speaks for it is "
+            "the mass."
         ),
         Table(
             columns=(

@@ -81,6 +81,7 @@ def answer(context: Context) -> Answer:
         metrics |= {
             f"kv_cache_{short}_bytes": cache_bytes(1, CONFIG.context, size),
             f"kv_cache_{short}_mib": cache_bytes(1, CONFIG.context, size) / MIB,
+            f"kv_cache_batch_{BATCH}_{short}_bytes": cache_bytes(BATCH, CONFIG.context, size),
             f"kv_cache_batch_{BATCH}_{short}_mib": cache_bytes(BATCH, CONFIG.context, size) / MIB,
             f"kv_cache_per_token_{short}_bytes": cache_bytes(1, 1, size),
         }

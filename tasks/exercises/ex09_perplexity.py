@@ -49,8 +49,17 @@ def answer(context: Context) -> Answer:
             f"bytes_per_token_{key}": s.bytes_per_token,
             f"scored_tokens_{key}": s.tokens,
         }
+        known = references(s.text)
+        metrics |= {
+            f"byte_frequencies_bits_per_byte_{key}": known[0],
+            f"lzma_bits_per_byte_{key}": known[1],
+            f"fewer_bits_than_lzma_share_{key}": 1 - s.bits_per_byte / known[1],
+        }
     units = per_unit(context)
     metrics |= {f"study_perplexity_per_{name}": value for name, _, value in units}
+    meanings = fifty(context, pretrained, units, prose)
+    for key, (*_, bits) in zip(("character", "pretrained_token", "word"), meanings, strict=True):
+        metrics[f"bits_per_byte_at_perplexity_{QUESTIONED}_per_{key}"] = bits
     return Answer(
         summary=f"Perplexity {GIVEN} is {math.log(GIVEN):.4f} nats; uniform over {UNIFORM:,} gives {UNIFORM:,}. "
         f"{pretrained.name}: {prose.perplexity:.1f} per token on prose and {code.perplexity:.1f} on Python, but "
@@ -58,7 +67,7 @@ def answer(context: Context) -> Answer:
         parts=(
             Part("a", part_a(), f"loss at perplexity {GIVEN}"),
             Part("b", part_b(), f"a uniform model over {UNIFORM:,} tokens"),
-            Part("c", part_c(context, units, prose), f"is {QUESTIONED} good or bad"),
+            Part("c", part_c(context, units, meanings), f"is {QUESTIONED} good or bad"),
             Part("d", part_d(pretrained, scored), "English against Python"),
         ),
         checks=checks(pretrained, scored),
@@ -131,25 +140,43 @@ def per_unit(context: Context) -> list[tuple[str, int, float]]:
     return [(name, count, math.exp(nats / count)) for name, count in counts.items()]
 
 
-def part_c(context: Context, units: list[tuple[str, int, float]], prose: ScoredText) -> tuple[Block, ...]:
+Meaning = tuple[str, int | None, float | None, float, float]  # tokens, V, perplexity / V, bytes a token, bits a byte
+
+
+def fifty(
+    context: Context, pretrained: Pretrained, units: list[tuple[str, int, float]], prose: ScoredText
+) -> tuple[Meaning, ...]:
+    """What one perplexity comes to if the tokens are characters, those of the pretrained model, or words."""
+    size = context.model(STUDY, context.seeds(STUDY)[0]).model.config.vocab_size
+    vocabulary = int(pretrained.model.config.vocab_size)
+    (_, characters, _), (_, n_bytes, _), (_, words, _) = units
+    bits = math.log2(QUESTIONED)
+    return (
+        ("characters", size, QUESTIONED / size, n_bytes / characters, bits * characters / n_bytes),
+        (
+            f"those of {pretrained.name}",
+            vocabulary,
+            QUESTIONED / vocabulary,
+            prose.bytes_per_token,
+            bits / prose.bytes_per_token,
+        ),
+        ("words", None, None, n_bytes / words, bits * words / n_bytes),
+    )
+
+
+def part_c(context: Context, units: list[tuple[str, int, float]], meanings: tuple[Meaning, ...]) -> tuple[Block, ...]:
     """The same number means different things."""
     size = context.model(STUDY, context.seeds(STUDY)[0]).model.config.vocab_size
     letters = math.exp(unigram_loss(context.tokens(STUDY, "train"), context.tokens(STUDY), size))
     (_, _, by_character), (_, _, _), (_, _, by_word) = units
     rows = [(f"per {name}", count, value, math.log2(value) * count / units[1][1]) for name, count, value in units]
-    bits = math.log2(QUESTIONED)
-    meanings = (
-        ("characters", size, QUESTIONED / size, 1.0, bits),
-        ("byte-pair tokens", 50_257, QUESTIONED / 50_257, prose.bytes_per_token, bits / prose.bytes_per_token),
-        ("words", None, None, units[1][1] / units[2][1], bits * units[2][1] / units[1][1]),
-    )
     return (
         Prose(
             f"A perplexity is per token of one tokenizer, on one text. The character model trained here has "
             f"{by_character:.2f} per character on the validation text, and the very same predictions are "
             f"{by_word:,.0f} per "
-            "word: the loss of the whole text does not change, only by what it is divided. Bits per byte, which "
-            "divide by what every tokenizer shares, are the same in all three rows."
+            "word: the loss of the whole text stays the same, and only what it is divided by changes. Bits per byte, "
+            "which divide by what every tokenizer shares, are the same in all three rows."
         ),
         Table(
             columns=("unit", "units in the text", "perplexity", "bits per byte"),
@@ -160,7 +187,7 @@ def part_c(context: Context, units: list[tuple[str, int, float]], prose: ScoredT
         Prose(
             f"So a perplexity of {QUESTIONED} comes to {meanings[0][4]:.2f} bits per byte if the tokens are "
             f"characters, of which there are {size} (their mere frequencies give a perplexity of {letters:.1f}), to "
-            f"{meanings[1][4]:.2f} if they are byte pairs and to {meanings[2][4]:.2f} if they are words. It also "
+            f"{meanings[1][4]:.2f} if they are {meanings[1][0]} and to {meanings[2][4]:.2f} if they are words. It also "
             "depends on the text (poetry, logs and source code differ in how predictable they are), on the context "
             "that the model may read, on whether the text was in its training data, and on what it is for. The "
             "question has an answer only beside another model, on the same text, in the same unit."
@@ -205,19 +232,19 @@ def part_d(pretrained: Pretrained, scored: dict[str, ScoredText]) -> tuple[Block
     fewer = max(gain, key=lambda name: gain[name])
     return (
         Prose(
-            f"No. {ENGLISH} and {PYTHON} are perplexities per token, and tokens of prose and of code are not the "
-            f"same amount of text: this tokenizer makes {prose.bytes_per_token:.2f} bytes a token of the prose and "
-            f"{code.bytes_per_token:.2f} of the code. The numbers of the question, {math.log2(ENGLISH):.2f} and "
-            f"{math.log2(PYTHON):.2f} bits per token, would be {hypothetical[0]:.2f} and {hypothetical[1]:.2f} bits "
-            "per byte. And even in the same unit they would say how predictable the two texts are *to this model*, "
-            "which mixes the skill of the model with the difficulty of the text."
+            f"No. {ENGLISH} and {PYTHON} are perplexities per token, and tokens of prose and of code need not be the "
+            f"same amount of text: with the tokenizer of {pretrained.name} a token is {prose.bytes_per_token:.2f} "
+            f"bytes of the prose and {code.bytes_per_token:.2f} of the code. The numbers of the question, "
+            f"{math.log2(ENGLISH):.2f} and {math.log2(PYTHON):.2f} bits per token, would be {hypothetical[0]:.2f} and "
+            f"{hypothetical[1]:.2f} bits per byte. And even in the same unit they would say how predictable the two "
+            "texts are *to this model*, which mixes the skill of the model with the difficulty of the text."
         ),
         Prose(
             f"**Measured** with {pretrained.name} on held-out text of both kinds: per token, {by_token} has the lower "
             f"perplexity ({prose.perplexity:.2f} for prose, {code.perplexity:.2f} for code). {order} A fairer "
             "question is how far the model is ahead of something that knows neither language. Against a compressor "
-            f"(LZMA on the same text) it needs {gain['English prose']:.0%} fewer bits on prose and "
-            f"{gain['Python source']:.0%} fewer on code, so by that measure it knows more about {fewer}. All of it "
+            f"(LZMA on the same text alone) it needs {more_or_fewer(gain['English prose'])} bits on prose and "
+            f"{more_or_fewer(gain['Python source'])} on code, so by that measure it is better at {fewer}. All of it "
             "holds for these two texts; both are public, and the model may have seen them in training."
         ),
         Table(
@@ -255,6 +282,11 @@ def part_d(pretrained: Pretrained, scored: dict[str, ScoredText]) -> tuple[Block
     )
 
 
+def more_or_fewer(share: float) -> str:
+    """A saving in words: "20% fewer", or "20% more" if it is none."""
+    return f"{abs(share):.0%} {'fewer' if share >= 0 else 'more'}"
+
+
 def mean(losses: Tensor) -> float | None:
     """Mean loss, None of nothing."""
     return losses.double().mean().item() if len(losses) else None
@@ -284,8 +316,7 @@ def checks(pretrained: Pretrained, scored: dict[str, ScoredText]) -> tuple[Check
     prose, code = scored.values()
     result.append(
         Check.at_most(
-            "Python costs no more bits per byte than prose, as in The Pile (Gao et al., 2020): bits per byte, "
-            "difference",
+            "Python costs no more bits per byte than prose (bits per byte, difference)",
             code.bits_per_byte - prose.bits_per_byte,
             0.0,
             "empirical",

@@ -229,6 +229,12 @@ def answer(context: Context) -> Answer:
     metrics: dict[str, float | int] = {
         "next_character_causal_nats": mean_std(e.next["causal"])[0],
         "next_character_masked_nats": mean_std(e.next["masked"])[0],
+        "next_character_masked_minus_causal_nats": writing.difference,
+        "parameters_causal": parameters(e.causal[0]),
+        "parameters_masked": parameters(e.masked[0]),
+        **{f"parameters_causal_{label}": parameters(m) for label, m in e.larger.items()},
+        **{slug(f"superglue {name} percent"): score for name, score in published.SUPERGLUE.items()},
+        "gpt_3_175b_parameters_over_bert_large": gpt3_over_bert(),
     }
     for (task, features), values in e.accuracy.items():
         metrics[slug(f"accuracy {task} {features}")] = mean_std(values)[0]
@@ -250,9 +256,19 @@ def answer(context: Context) -> Answer:
     )
 
 
+def parameters(trained: TrainedModel) -> int:
+    """Parameters of a model."""
+    return sum(p.numel() for p in trained.model.parameters())
+
+
+def gpt3_over_bert() -> float:
+    """How many times BERT-Large's parameters GPT-3 175B has, as published."""
+    return published.GPT3[-1].parameters_millions * 1e6 / published.BERT_LARGE_PARAMETERS
+
+
 def slug(text: str) -> str:
     """A metric's name."""
-    return "_".join(text.replace(",", "").replace("-", "_").split())
+    return "_".join(text.lower().replace(",", "").replace("-", "_").split())
 
 
 def part_a(context: Context, e: Evidence, writing: Comparison) -> tuple[Block, ...]:
@@ -263,14 +279,13 @@ def part_a(context: Context, e: Evidence, writing: Comparison) -> tuple[Block, .
         "noise": "By this measure the two do not differ beyond the noise",
         "one seed": "With one seed that is a hint only",
     }[writing.verdict]
-    parameters = [sum(p.numel() for p in models[0].model.parameters()) for models in (e.causal, e.masked)]
-    recipe = e.causal[0].recipe
+    recipe, rate = e.causal[0].recipe, masking_rate(e)
     return (
         Prose(
-            f"Two models of the same architecture ({parameters[0]:,} and {parameters[1]:,} parameters, rotary "
-            f"positions), on the same text for the same {recipe.train.steps} steps: one causal, one with full "
-            "attention trained as BERT is (15 % of the tokens hidden or changed and predicted, Devlin et al., 2019, "
-            "section 3.1)."
+            f"Two models of the same architecture ({parameters(e.causal[0]):,} and {parameters(e.masked[0]):,} "
+            f"parameters, rotary positions), on the same text for the same {recipe.train.steps} steps: one causal, one "
+            f"with full attention trained as BERT is ({rate:.0%} of the tokens are predicted, most of them hidden, "
+            "some changed, some left; Devlin et al., 2019, section 3.1)."
         ),
         Prose(
             "The autoregressive model is made for generation: the chain rule turns its conditionals into the "
@@ -278,8 +293,8 @@ def part_a(context: Context, e: Evidence, writing: Comparison) -> tuple[Block, .
             "key/value cache each new token costs one step. A masked model never sees a text that simply ends. It "
             f"can be made to write all the same, by appending a hidden token and predicting it, and so both can be "
             f"measured on one scale, the loss of the next character of the same held-out texts. "
-            f"{describe(writing, 'masked model', 'causal model', quantity='loss')} {verdict}; and for each character "
-            "the masked model reads the whole text again."
+            f"{describe(writing, 'the masked model', 'the causal one', quantity='loss')} {verdict}; and for each "
+            "character the masked model reads the whole text again."
         ),
         Table(
             columns=("model", "next character (nats)", "passes to score T characters", "to write one more"),
@@ -293,6 +308,11 @@ def part_a(context: Context, e: Evidence, writing: Comparison) -> tuple[Block, .
         ),
         *written(context, e),
     )
+
+
+def masking_rate(e: Evidence) -> float:
+    """Share of the tokens that the masked model predicted in training."""
+    return float(dict(e.masked[0].recipe.train.objective_args).get("rate", infill.RATE))
 
 
 def written(context: Context, e: Evidence) -> list[Sample]:
@@ -321,7 +341,9 @@ def part_b(e: Evidence, probes: dict[str, Comparison]) -> tuple[Block, ...]:
     )
     wins = {name: c.verdict for name, c in probes.items()}
     conclusion = (
-        "On both tasks the bidirectional model is the better reader, as the textbook expects."
+        "One seed cannot decide which is the better reader."
+        if "one seed" in wins.values()
+        else "On both tasks the bidirectional model is the better reader, as the textbook expects."
         if all(v == "higher" for v in wins.values())
         else "On neither task is it the better reader here."
         if not any(v == "higher" for v in wins.values())
@@ -329,10 +351,8 @@ def part_b(e: Evidence, probes: dict[str, Comparison]) -> tuple[Block, ...]:
         f"{' and '.join(name for name, v in wins.items() if v == 'higher')}."
     )
     order = ("letter counts", "untrained, mean", "causal, mean", "causal, last", "causal, own loss", "masked, mean")
-    rows = [
-        (features, *(format_mean_std(e.accuracy[name, features]) for name in TASKS))
-        for features in (*order, "masked, last")
-    ]
+    rows = [(features, *(accuracy_cell(e, name, features) for name in TASKS)) for features in (*order, "masked, last")]
+    own = {name: mean_of(e, name, "causal, own loss") for name in TASKS}
     return (
         Prose(
             "A classifier has the whole text before it decides, so nothing is gained by hiding the right side from "
@@ -348,16 +368,25 @@ def part_b(e: Evidence, probes: dict[str, Comparison]) -> tuple[Block, ...]:
             "letters, so counting them cannot help. A linear probe (logistic regression) reads the frozen states, "
             f"averaged over the window; it is fitted on training text and tested on validation text, chance is 0.5. "
             f"{said} {conclusion} The masked model has "
-            "learned from 15 % of the tokens in the same steps, the causal one from all (Clark et al., 2020, name "
-            "this as the cost of masking), which works against it."
+            f"learned from {masking_rate(e):.0%} of the tokens in the same steps, the causal one from all (Clark et "
+            "al., 2020, name this as the cost of masking), which works against it. A causal model has one more thing "
+            "to offer, the probability of the text: its own mean loss on the window, as a single feature, gives "
+            f"{' and '.join(f'{accuracy:.3f} on {name}' for name, accuracy in own.items())}."
         ),
         Table(
             columns=("features", *(f"accuracy: {name}" for name in TASKS)),
             rows=tuple(rows),
-            caption="Accuracy of linear probes on validation text, mean ± standard deviation over seeds",
+            caption="Accuracy of linear probes on validation text, mean ± standard deviation over seeds. “mean” and "
+            "“last” are the states averaged over the window and the last one, “own loss” is one number",
             name="classification",
         ),
     )
+
+
+def accuracy_cell(e: Evidence, task: str, features: str) -> str:
+    """Mean and deviation over seeds; letter counts depend on none."""
+    values = e.accuracy[task, features]
+    return f"{values[0]:.3f}" if features == "letter counts" else format_mean_std(values)
 
 
 def part_c(e: Evidence) -> tuple[Block, ...]:
@@ -368,6 +397,7 @@ def part_c(e: Evidence) -> tuple[Block, ...]:
         compare(both, scored), "the causal model that scores candidates", "the masked model", quantity="loss"
     )
     gained = mean_std(left)[0] - mean_std(scored)[0]
+    gains = f"gains {gained:.3f}" if gained >= 0 else f"loses {-gained:.3f}"
     twice = {name: compare(e.accuracy[name, "half, read once"], e.accuracy[name, "half, read twice"]) for name in TASKS}
     said = " ".join(
         f"*{name.capitalize()}:* {describe(c, 'two readings', 'one', quantity='accuracy', unit='')}"
@@ -392,7 +422,7 @@ def part_c(e: Evidence) -> tuple[Block, ...]:
         ),
         Prose(
             f"**Measured: gaps.** The character in the middle of a window is missing. {gap} Against its own guess "
-            f"from the left alone, scoring gains {gained:.3f} nats, at {V} passes a gap instead of one."
+            f"from the left alone, scoring {gains} nats, at {V} passes a gap instead of one."
         ),
         Table(
             columns=("way", "right characters", "loss (nats)", "passes per gap"),
@@ -429,7 +459,6 @@ def part_d(e: Evidence) -> tuple[Block, ...]:
     """Size against architecture: published numbers, and a small measurement."""
     few, bert = published.SUPERGLUE["GPT-3 175B, few-shot"], published.SUPERGLUE["fine-tuned BERT-Large"]
     best = published.SUPERGLUE["fine-tuned state of the art"]
-    times = published.GPT3[-1].parameters_millions * 1e6 / published.BERT_LARGE_PARAMETERS
     masked, causal = ([mean_std(e.accuracy[t, f"{kind}, mean"])[0] for t in TASKS] for kind in ("masked", "causal"))
     larger: dict[str, list[float]] = {
         size(m): [e.accuracy[t, f"causal {label}, mean"][0] for t in TASKS] for label, m in e.larger.items()
@@ -439,18 +468,18 @@ def part_d(e: Evidence) -> tuple[Block, ...]:
         (f"causal, {size(e.causal[0])}", *causal),
     ]
     rows += [(f"causal, {label}", *accuracies) for label, accuracies in larger.items()]
-    reached = [t for i, t in enumerate(TASKS) if max(accuracies[i] for accuracies in larger.values()) >= masked[i]]
-    sentence = (
-        f"On {' and '.join(reached)} a larger causal model reaches the masked one"
-        if reached
-        else "No larger causal model reaches the masked one on either task"
+    recipes = [e.causal[0].recipe, *(m.recipe for m in e.larger.values())]
+    steps = ", ".join(f"{recipe.name} {recipe.train.steps}" for recipe in recipes)
+    sentence = " ".join(
+        catching_up(t, masked[i], causal[i], [accuracies[i] for accuracies in larger.values()])
+        for i, t in enumerate(TASKS)
     )
     return (
         Prose(
             f"The paper's own numbers: on SuperGLUE GPT-3 175B reaches {few:g} with 32 examples in its context, "
             f"fine-tuned BERT-Large {bert:g}, the best fine-tuned model of the time {best:g} (Brown et al., 2020, "
-            f"table 3.8). GPT-3 has {times:,.0f} times the parameters of BERT-Large. So size can make up for an "
-            "architecture that is less suited to the task, and brings something the other lacks, tasks set by a "
+            f"table 3.8). GPT-3 has {gpt3_over_bert():,.0f} times the parameters of BERT-Large. So size can make up "
+            "for an architecture that is less suited to the task, and brings something the other lacks, tasks set by a "
             "prompt and not by training; but it is an expensive substitute, and an incomplete one. On "
             f"Word-in-Context, where two uses of a word must be compared, it has {published.WIC_FEW_SHOT:g} % where "
             f"chance is {published.WIC_CHANCE:g} %; the authors suspect the missing "
@@ -459,10 +488,10 @@ def part_d(e: Evidence) -> tuple[Block, ...]:
         ),
         Prose(
             "What it suggests: architecture sets how efficiently size is used for a kind of task, not what is "
-            "possible; with enough size the objective that uses every token and serves every task wins in practice. "
-            "At equal cost the choice still matters, and encoders remain the economical choice for classification "
-            f"and retrieval. **In miniature**, the probes of part (b) on larger causal models: {sentence}. (One seed "
-            "each, fewer steps, learned positions: an illustration, not a law.)"
+            "possible; with enough size a model whose objective uses every token and serves every task can reach "
+            "models that were made for one. At equal cost the choice may still matter. **In miniature**, the probes "
+            f"of part (b) on larger causal models: {sentence} (One seed of each larger model, learned positions, "
+            f"steps: {steps}. An illustration, not a law.)"
         ),
         Table(
             columns=("model, parameters", *(f"accuracy: {name}" for name in TASKS)),
@@ -473,9 +502,21 @@ def part_d(e: Evidence) -> tuple[Block, ...]:
     )
 
 
+def catching_up(task: str, masked: float, causal: float, larger: list[float]) -> str:
+    """Whether size brings causal models level with the masked one on a task; accuracies, the larger ones by size."""
+    best = max(larger)
+    if causal >= masked:
+        return (
+            f"On {task} there is nothing to catch up, the causal model of the same size has {causal:.3f} against "
+            f"{masked:.3f}; the larger ones reach {best:.3f}."
+        )
+    reached = "reaches" if best >= masked else "does not reach"
+    return f"On {task} the best larger causal model {reached} the masked one ({best:.3f} against {masked:.3f})."
+
+
 def size(trained: TrainedModel) -> str:
     """Name and parameters of a model."""
-    return f"{trained.recipe.name}, {sum(p.numel() for p in trained.model.parameters()):,}"
+    return f"{trained.recipe.name}, {parameters(trained):,}"
 
 
 @torch.inference_mode()
@@ -509,11 +550,10 @@ def scoring_error(e: Evidence) -> float:
 def checks(context: Context, e: Evidence, writing: Comparison) -> tuple[Check, ...]:
     """What the models can see, equal sizes, equal letters, Bayes' rule; and the textbook's expectations."""
     causal, both = leaks(e)
-    parameters = [sum(p.numel() for p in m[0].model.parameters()) for m in (e.causal, e.masked)]
     result = [
         Check.equal("causal model: earlier states that change with the last token", causal, 0),
         Check.equal("masked model: earlier states that change with the last token", both, e.length - 1),
-        Check.equal("parameters: masked minus causal", parameters[1] - parameters[0], 0),
+        Check.equal("parameters: masked minus causal", parameters(e.masked[0]) - parameters(e.causal[0]), 0),
         Check.at_most("a gap by scoring against whole texts scored one by one (nats)", scoring_error(e), 1e-3),
     ]
     for name in TASKS:
@@ -554,5 +594,5 @@ EXERCISE = Exercise(
             "samples": 3,
         },
     },
-    seconds={"smoke": 4, "laptop": 30, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 140, "gpu": 60},
 )

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import RepetitionPenaltyLogitsProcessor
 
 from minigpt.causal_lm import continue_text, losses_under
 from minigpt.diversity import ngrams, repetition
@@ -213,6 +212,8 @@ def measure(context: Context) -> Findings:
 
 def penalty_checks(context: Context) -> tuple[Check, ...]:
     """The penalty against Transformers' and against its definition."""
+    from transformers import RepetitionPenaltyLogitsProcessor
+
     g = context.generator("parity")
     logits, before = 5 * torch.randn(64, 97, generator=g), torch.randint(97, (64, 60), generator=g)
     held = {alpha: repetition_penalty(alpha)(before, logits) for alpha in STRENGTHS}

@@ -14,13 +14,17 @@ def context():
     return make_context(ex01.EXERCISE)
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_it_is_sound(architecture):
+@pytest.mark.parametrize(("architecture", "tokens"), [("gpt2", 6), ("llama", 6), ("stand-in", 22)])
+def test_it_is_sound(architecture, tokens):
     answer = ex01.EXERCISE.answer(make_context(ex01.EXERCISE, pretrained=architecture))
     assert_sound(ex01.EXERCISE, answer)
     assert_formulas(answer)
-    assert answer.metrics["conditional_distributions"] == answer.metrics["pretrained_tokens"] == 6
+    assert answer.metrics["conditional_distributions"] == 6
+    assert answer.metrics["pretrained_tokens"] == tokens
     assert answer.metrics["character_tokens"] == len(ex01.SENTENCE)
+    terms = [answer.metrics[f"pretrained_conditional_probability_{i}"] for i in range(1, tokens + 1)]
+    assert math.prod(terms) == pytest.approx(answer.metrics["pretrained_probability"])
+    assert ("read as 22 tokens" in answer.summary) == (tokens == 22)
 
 
 def test_the_terms_are_written_out():

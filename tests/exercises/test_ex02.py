@@ -24,6 +24,20 @@ def test_it_is_sound(answer):
     assert_formulas(answer)
 
 
+def test_the_metrics_hold_both_indexings_and_the_row_sums(answer):
+    assert answer.metrics["attended_keys_position_5_from_1"] == 5
+    assert answer.metrics["attended_keys_position_5_from_0"] == 6
+    for which in ("smallest", "largest"):
+        for name in ("random", "trained"):
+            assert answer.metrics[f"{which}_row_sum_{name}_weights"] == pytest.approx(1, abs=1e-6)
+
+
+def test_the_losses_by_position_add_up(answer, context):
+    T, prefix = context.model(STUDY).model.config.context, "validation_loss_trained_full_read_full"
+    last, others = (answer.metrics[f"{prefix}_{name}_nats"] for name in ("last_position", "other_positions"))
+    assert (last + (T - 1) * others) / T == pytest.approx(answer.metrics[f"{prefix}_nats"])
+
+
 def test_the_drawing():
     lines = ex02.drawn(causal_mask(8)).splitlines()
     cells = [line.split()[1:] for line in lines[1:]]

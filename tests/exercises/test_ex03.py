@@ -24,6 +24,28 @@ def test_well_known_counts(answer):
     assert len([name for name in answer.metrics if name.startswith("parameters_")]) == 13
 
 
+def test_published_numbers_stand_beside_the_computed_ones(answer):
+    for model in ex03.MODELS:
+        published = answer.metrics[f"published_parameters_millions_{ex03.slug(model)}"]
+        assert abs(answer.metrics[f"parameters_{ex03.slug(model)}"] / 1e6 / published - 1) < 0.07
+    assert answer.metrics["as_printed_parameters_gpt_3_xl"] > answer.metrics["parameters_gpt_3_xl"]
+    assert len([name for name in answer.metrics if name.startswith("lambada")]) == len(ex03.PAIRS)
+
+
+def test_what_gpt3_read_is_not_all_different():
+    whole, different = ex03.mix_tokens()
+    assert whole == pytest.approx(499e9)
+    assert different < ex03.tokens_of("GPT-3") < whole
+    # By hand: 0.44 of Common Crawl, all of WebText2 and Books1, 0.43 of Books2, all of Wikipedia.
+    assert different == pytest.approx((0.44 * 410 + 19 + 12 + 0.43 * 55 + 3) * 1e9)
+
+
+def test_the_compute_of_gpt1_counts_its_epochs():
+    tokens = ex03.tokens_of("GPT-1") * ex03.GPT1_EPOCHS
+    assert ex03.training_flops(ex03.GPT1) == pytest.approx(6 * 116_534_784 * tokens)
+    assert ex03.training_flops(ex03.GPT3[-1]) == pytest.approx(3.14e23, rel=0.005)
+
+
 def test_the_table_has_every_attribute_the_question_names(answer):
     table = next(block for block in answer.parts[0].blocks if getattr(block, "name", "") == "comparison")
     assert len(table.rows) == 13

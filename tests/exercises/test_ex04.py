@@ -22,6 +22,23 @@ def test_every_setting_was_measured(answer):
     assert [row[0] for row in training.rows] == list(ex04.LABELLED)
 
 
+def test_what_is_said_of_the_gradient_by_block_is_what_was_measured():
+    start = ex04.AtStart()
+    start.blocks["Xavier", "pre", 8] = [[6.0, 3.0, 2.0]]
+    start.blocks["Xavier", "post", 8] = [[1.0, 1.0, 1.0]]
+    said = ex04.by_block_prose(start, 8)
+    assert "3.0 times that of the last in pre-norm and 1.0 times in post-norm" in said
+    assert "does not die out" in said
+    start.blocks["Xavier", "post", 8] = [[0.1, 0.5, 1.0]]
+    assert "fades" in ex04.by_block_prose(start, 8)
+
+
+def test_one_seed_gives_no_verdict_on_the_warm_up(answer):
+    said = " ".join(block.text for block in answer.parts[1].blocks if hasattr(block, "text"))
+    assert "One seed cannot confirm or refute" in said
+    assert "is not what these models show" not in said
+
+
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_the_oracle_tells_the_placements_apart(norm, monkeypatch):
     assert ex04.block_difference(norm) < 1e-4

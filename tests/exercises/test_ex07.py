@@ -27,6 +27,12 @@ def test_the_renormalised_probabilities(answer):
     assert nucleus == pytest.approx([p / 93 for p in (35, 20, 15, 10, 8, 5)], rel=1e-14)
 
 
+def test_the_constructed_distribution(answer):
+    kept = [answer.metrics[f"peaked_top_k_probability_token_{i}"] for i in range(1, 6)]
+    assert kept == pytest.approx([960 / 999, 30 / 999, 6 / 999, 2 / 999, 1 / 999], rel=1e-14)
+    assert answer.metrics["peaked_unlikely_draws_in_200_tokens"] == pytest.approx(200 * 9 / 999)
+
+
 @pytest.mark.parametrize(("p", "size"), [("0", 1), ("0.35", 1), ("0.36", 2), ("0.88", 5), ("0.9", 6), ("1", 10)])
 def test_the_exact_nucleus(p, size):
     assert ex07.nucleus_size(ex07.GIVEN, Fraction(p)) == size

@@ -3,6 +3,9 @@ import random
 import pytest
 import torch
 
+from minigpt.config import GPTConfig
+from minigpt.model import GPT
+from minigpt.objectives import masked
 from tasks.exercises import ex10_causal_bidirectional as ex10
 from tests.exercise_context import assert_sound, make_context
 from tests.exercises.formulas import assert_formulas
@@ -13,10 +16,45 @@ def context():
     return make_context(ex10.EXERCISE)
 
 
-def test_it_is_sound(context):
-    answer = ex10.EXERCISE.answer(context)
+@pytest.fixture(scope="module")
+def answer(context):
+    return ex10.EXERCISE.answer(context)
+
+
+def test_it_is_sound(answer):
     assert_sound(ex10.EXERCISE, answer)
     assert_formulas(answer)
+
+
+def test_one_seed_decides_nothing(answer):
+    said = " ".join(block.text for block in answer.parts[1].blocks if hasattr(block, "text"))
+    assert "One seed cannot decide" in said
+    assert "On neither task" not in said
+    assert "On both tasks" not in said
+
+
+def test_letter_counts_have_no_seed(answer):
+    table = next(b for p in answer.parts for b in p.blocks if getattr(b, "name", "") == "classification")
+    assert {row[0]: row[1] for row in table.rows}["letter counts"] == "0.500"
+
+
+def test_size_catches_up_only_where_there_is_something_to_catch_up():
+    level = ex10.catching_up("spelling", 0.64, 0.65, [0.60, 0.70])
+    assert "nothing to catch up" in level
+    assert "0.650 against 0.640" in level
+    assert "reaches the masked one (0.700 against 0.660)" in ex10.catching_up("spelling", 0.66, 0.65, [0.60, 0.70])
+    assert "does not reach" in ex10.catching_up("spelling", 0.71, 0.65, [0.60, 0.70])
+
+
+def test_the_masking_rate_is_that_of_the_objective(generator):
+    model = GPT(GPTConfig(n_layer=1, n_head=1, d_model=8, context=32, vocab_size=5))
+    batch = torch.randint(1, 5, (8, 33), generator=generator)
+    rate = ex10.infill.RATE
+    default, same, other = (
+        masked(model, batch, generator=torch.Generator().manual_seed(0), args=args).item()
+        for args in ({}, {"rate": rate}, {"rate": 2 * rate})
+    )
+    assert default == same != other
 
 
 @pytest.mark.parametrize("text", ["the cat sat on the mat and the dog", "aa aa", "x", "a b", "in the beginning"])

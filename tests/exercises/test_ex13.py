@@ -17,6 +17,14 @@ def test_the_answer_is_sound():
     assert all(check.passed for check in answer.checks)
 
 
+def test_the_histograms_are_among_the_metrics():
+    metrics = ex13.EXERCISE.answer(make_context(ex13.EXERCISE, vectors=50)).metrics
+    for tau in ex13.TEMPERATURES:
+        counts = [metrics[f"samples_of_{token.lower()}_tau_{tau:g}"] for token in ex13.TOKENS]
+        assert sum(counts) == metrics["samples_per_temperature"] == 1_000
+        assert counts[0] / 1_000 == metrics[f"most_likely_token_sampled_share_tau_{tau:g}"]
+
+
 def no_temperature(logits, temperature=1.0, top_k=None):
     return logits.double().softmax(dim=-1)
 

@@ -15,6 +15,13 @@ def test_the_answer_is_sound():
     assert all(check.passed for check in answer.checks)
 
 
+def test_the_renormalised_probabilities_are_the_fractions():
+    metrics = ex14.EXERCISE.answer(make_context(ex14.EXERCISE, vectors=50)).metrics
+    expected = {"the": 40 / 90, "said": 24 / 90, "of": 14 / 90, "lord": 12 / 90, "and": 0, "unto": 0, "ark": 0}
+    for token, probability in expected.items():
+        assert metrics[f"renormalised_probability_{token}"] == pytest.approx(probability, abs=1e-12)
+
+
 @pytest.mark.parametrize("broken", [ex14.crossing_dropped, lambda z, p: ex14.top_p_warp(z, p * p)])
 def test_the_checks_notice_a_broken_filter(monkeypatch, broken):
     monkeypatch.setattr(ex14, "nucleus_filter", broken)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,16 +21,24 @@ TOP_PS = (0.0, 1e-6, 0.01, 0.1, 0.3, 0.5, 0.9, 0.92, 0.99, 0.999999, 1.0)
 
 
 def logit_vectors() -> dict[str, Tensor]:
-    """10,000 vectors: smooth ones, ones full of ties, and extremes."""
+    """10,000 vectors: smooth ones, ones full of ties, and extremes up to the largest number and infinity."""
     generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(4000, 50, generator=generator) * torch.logspace(-3, 2, 4000)[:, None]
+    normal = torch.randn(3600, 50, generator=generator) * torch.logspace(-3, 2, 3600)[:, None]
     ties = torch.randint(-2, 3, (3000, 50), generator=generator).float()
     flat = torch.zeros(500, 50)
     peaked = torch.randn(1500, 50, generator=generator)
     peaked.scatter_add_(1, torch.randint(50, (1500, 1), generator=generator), torch.full((1500, 1), 1e4))
     removed = torch.randn(1000, 50, generator=generator)
     removed[:, ::3] = float("-inf")
-    return {"normal": normal, "ties": ties, "flat": flat, "peaked": peaked, "removed": removed}
+    single = torch.full((100, 50), float("-inf"))
+    single[torch.arange(100), torch.randint(50, (100,), generator=generator)] = 1.0
+    huge = (torch.rand(200, 50, generator=generator) * 2 - 1) * torch.finfo(torch.float32).max
+    infinite = torch.randn(100, 50, generator=generator)
+    infinite[torch.arange(100), torch.randint(50, (100,), generator=generator)] = float("inf")
+    return {
+        **{"normal": normal, "ties": ties, "flat": flat, "peaked": peaked},
+        **{"removed": removed, "single": single, "huge": huge, "infinite": infinite},
+    }
 
 
 LOGITS = logit_vectors()
@@ -66,6 +75,22 @@ def test_the_three_together_equal_transformers(kind: str) -> None:
         expected = TopKLogitsWarper(k)(None, expected) if k else expected
         expected = TopPLogitsWarper(p)(None, expected)
         assert torch.equal(warp(LOGITS[kind], temperature, k, p), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", ["normal", "ties", "peaked", "removed"])
+def test_other_precisions_equal_transformers(kind: str, dtype: torch.dtype) -> None:
+    logits = LOGITS[kind][::10].to(dtype)
+    for temperature, k, p in ((0.7, 5, 0.9), (1.3, 40, 0.5), (1.0, 1, 0.0)):
+        expected = TopKLogitsWarper(k)(None, TemperatureLogitsWarper(temperature)(None, logits))
+        assert torch.equal(warp(logits, temperature, k, p), TopPLogitsWarper(p)(None, expected))
+
+
+def test_huge_logits_are_sampled() -> None:
+    """Sampling works up to the largest number there is, where differences of logits overflow."""
+    ids = sample(LOGITS["huge"], torch.Generator().manual_seed(0), 1.0, 5, 0.9)
+    assert torch.equal(ids, LOGITS["huge"].argmax(-1))
+    assert torch.equal(sample(LOGITS["single"], torch.Generator().manual_seed(0)), LOGITS["single"].argmax(-1))
 
 
 def test_top_p_by_its_definition() -> None:
@@ -110,6 +135,19 @@ def test_the_order_of_the_vocabulary_does_not_matter(
 
 
 @settings(max_examples=200, deadline=None)
+@given(logits=distinct, temperature=parameters["temperature"], k=st.integers(1, 45))
+def test_top_k_keeps_the_k_largest_and_all_their_mass(logits: Tensor, temperature: float, k: int) -> None:
+    logits = logits.double()
+    kept = warp(logits, temperature, k).isfinite()
+    assert kept.sum() == min(k, len(logits))  # the numbers are distinct
+    assert logits[kept].min() >= logits[~kept].max() if (~kept).any() else True
+    before, after = (logits / temperature).softmax(-1), warp(logits, temperature, k).softmax(-1)
+    torch.testing.assert_close(after[kept], before[kept] / before[kept].sum())
+    assert after[~kept].sum() == 0
+    assert after.sum().item() == pytest.approx(1)
+
+
+@settings(max_examples=200, deadline=None)
 @given(logits=distinct, **parameters)
 def test_the_nucleus_holds_its_mass_and_no_token_too_many(logits: Tensor, temperature: float, k: int, p: float) -> None:
     before = warp(logits.double(), temperature, k).softmax(-1)
@@ -121,6 +159,21 @@ def test_the_nucleus_holds_its_mass_and_no_token_too_many(logits: Tensor, temper
     assert warp(logits.double(), temperature, k, p).softmax(-1).sum().item() == pytest.approx(1)
 
 
+def exact_distribution(logits: Tensor, temperature: float, k: int, p: float) -> np.ndarray:
+    """The definition in numpy, token by token: no ties, none of the code under test."""
+    weights = np.exp(logits.double().numpy() / temperature)
+    probabilities = weights / weights.sum()
+    order = np.argsort(-probabilities)[: k or None]
+    kept, mass, whole = [], 0.0, probabilities[order].sum()
+    for token in order:
+        if mass < p * whole or not kept:
+            kept.append(token)
+            mass += probabilities[token]
+    result = np.zeros(len(logits))
+    result[kept] = probabilities[kept] / mass
+    return result
+
+
 @pytest.mark.parametrize(
     ("temperature", "k", "p"),
     [(1.0, 0, 1.0), (0.5, 0, 1.0), (2.0, 0, 1.0), (1.0, 3, 1.0), (1.0, 0, 0.7), (1.5, 6, 0.8)],
@@ -130,15 +183,15 @@ def test_frequencies_are_those_of_the_warped_softmax(
 ) -> None:
     draws = 20_000
     logits = torch.tensor([2.0, 1.0, 0.5, -1.0, 0.0, 1.5, -0.3, 0.2])
-    expected = warp(logits.double(), temperature, k, p).softmax(-1)
+    expected = exact_distribution(logits, temperature, k, p)
     ids = sample(logits.expand(draws, -1), generator, temperature, k, p)
-    counts = torch.bincount(ids, minlength=8)
+    counts = torch.bincount(ids, minlength=8).numpy()
     assert counts[expected == 0].sum() == 0
     kept = expected > 0
-    assert stats.chisquare(counts[kept].numpy(), (expected[kept] * draws).numpy()).pvalue > 1e-3
-    wrong = warp(logits.double(), 1.1 * temperature, k, p).softmax(-1)[kept]  # the test can tell a wrong one apart
+    assert stats.chisquare(counts[kept], expected[kept] * draws).pvalue > 1e-3
+    wrong = exact_distribution(logits, 1.1 * temperature, k, 1.0)[kept]  # the test can tell a wrong one apart
     wrong /= wrong.sum()
-    assert stats.chisquare(counts[kept].numpy(), (wrong * draws).numpy()).pvalue < 1e-3
+    assert stats.chisquare(counts[kept], wrong * draws).pvalue < 1e-3
 
 
 def test_temperature_zero_is_greedy_and_the_limit() -> None:

@@ -15,13 +15,13 @@ from torch import Tensor
 from minigpt.cache import KVCache
 from minigpt.evaluate import evaluating
 from minigpt.model import GPT
-from minigpt.sampling import REMOVED
+from minigpt.sampling import REMOVED, cache_for
 
 
 def plausible(expert: Tensor, plausibility: float) -> Tensor:
     """V_head: tokens with at least ``plausibility`` times the probability of the most likely one, (…, V) bool.
 
-    Li et al. (2022), equation 2. In logits: no further than -log(plausibility) below the largest.
+    Li et al. (2022), section 3.3. In logits: no further than -log(plausibility) below the largest.
 
     Raises:
         ValueError: ``plausibility`` is outside [0, 1].
@@ -70,6 +70,6 @@ class Contrastive:
                 logits: Tensor = model(tokens[:, -limit:], last_only=True)
             else:
                 if self.cache is None:
-                    self.cache = KVCache(model.config, len(tokens), limit, device=tokens.device)
+                    self.cache = cache_for(model, len(tokens), limit)
                 logits = model(tokens[:, self.cache.length :], cache=self.cache, last_only=True)
         return logits[:, -1].float()

@@ -9,18 +9,21 @@ from minigpt.files import reconfigured
 from minigpt.model import GPT
 
 
-def losses_by_bucket(model: GPT, tokens: Tensor, length: int, bucket: int) -> list[float]:
+def losses_by_bucket(
+    model: GPT, tokens: Tensor, length: int, bucket: int, *, restart: int | None = None
+) -> list[float]:
     """Mean loss of the targets in each bucket of positions, in nats per token, over windows of ``length`` tokens.
 
-    Windows follow each other without overlap; what is left at the end of ``tokens`` (N,) is not read.
+    Windows follow each other without overlap; what is left at the end of ``tokens`` (N,) is not read. With
+    ``restart`` the model begins anew at every multiple of it within a window and scores the very same targets.
 
     Raises:
-        ValueError: less than one window, or a bucket that does not divide the length.
+        ValueError: less than one window, or a bucket or restart that does not divide the length.
     """
     count = (len(tokens) - 1) // length
-    if count < 1 or length % bucket:
+    if count < 1 or length % bucket or length % (restart or length):
         raise ValueError(f"cannot cut {len(tokens)} tokens into windows of {length} in buckets of {bucket}")
-    losses = token_losses(model, tokens[: count * length + 1], context=length)
+    losses = token_losses(model, tokens[: count * length + 1], context=restart or length)
     means: list[float] = losses.view(count, length // bucket, bucket).double().mean(dim=(0, 2)).tolist()
     return means
 
@@ -36,11 +39,11 @@ def readings(model: GPT, length: int) -> Mapping[str, GPT]:
     - a window of the training length: no distance that training has not seen, and the rest of the text given up.
 
     Raises:
-        ValueError: the model has no rotary positions.
+        ValueError: the model has no rotary positions, or a single pair of them, which is the fastest and the slowest.
     """
     config = model.config
-    if config.position != "rope":
-        raise ValueError(f"only rotary positions can be read anew, not {config.position!r}")
+    if config.position != "rope" or config.head_dim <= 2:
+        raise ValueError(f"no rotary positions that could be read anew: {config.position!r}, width {config.head_dim}")
     scale = length / config.context
     stretched = config.rope_base * scale ** (config.head_dim / (config.head_dim - 2))
     return {

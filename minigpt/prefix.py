@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.cache import KVCache
 from minigpt.evaluate import evaluating
 from minigpt.model import GPT
-from minigpt.sampling import sample
+from minigpt.sampling import cache_for, sample
 
 
 @torch.inference_mode()
@@ -66,8 +65,7 @@ def complete(
     """
     if prompt.ndim != 2 or prompt.shape[1] < 1:
         raise ValueError(f"the prompt must be (B, P) with P >= 1, got {tuple(prompt.shape)}")
-    weight = model.token_embedding.weight
-    cache = KVCache(model.config, len(prompt), prompt.shape[1] + n_new, device=weight.device, dtype=weight.dtype)
+    cache = cache_for(model, len(prompt), prompt.shape[1] + n_new)
     tokens = prompt
     with evaluating(model):
         for _ in range(n_new):

@@ -1,7 +1,4 @@
-"""How good a written text is, as far as that can be counted."""
-
-import re
-from collections.abc import Collection, Sequence
+"""How likely a written text is, in the eyes of a model."""
 
 import torch
 from torch import Tensor
@@ -27,14 +24,3 @@ def continuation_nll(scorer: GPT, texts: Tensor, start: int, batch_size: int = 6
             losses = -log_p.gather(-1, rows[:, 1:, None])[..., 0]  # (B, T - 1)
             found.append(losses[:, start - 1 :].mean(dim=1))
     return torch.cat(found)
-
-
-def inner_words(text: str) -> list[str]:
-    """Words in lower case, without the first and the last, which a piece of text may have cut in half."""
-    return re.findall(r"[^\W\d_]+", text.lower())[1:-1]
-
-
-def known_words(texts: Sequence[str], vocabulary: Collection[str]) -> float:
-    """Share of the inner words of several texts that occur in a vocabulary; 0 where there are none."""
-    found = [word for text in texts for word in inner_words(text)]
-    return sum(word in vocabulary for word in found) / len(found) if found else 0.0

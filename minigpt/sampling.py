@@ -118,7 +118,7 @@ def generate(
     if model.position_embedding is not None and limit > model.config.context:
         raise ValueError(f"limit {limit} is beyond the {model.config.context} learned positions")
     T = prompt.shape[1]
-    cache = _cache_for(model, len(prompt), min(limit, T + n_new)) if use_cache and limit > T else None
+    cache = cache_for(model, len(prompt), min(limit, T + n_new)) if use_cache and limit > T else None
     with torch.inference_mode(), evaluating(model):
         tokens = torch.cat([prompt, prompt.new_empty(len(prompt), n_new)], dim=1)
         for end in range(T, T + n_new):
@@ -133,6 +133,7 @@ def generate(
     return tokens.clone()  # outside of inference mode, so that gradients may flow through its use
 
 
-def _cache_for(model: GPT, batch: int, capacity: int) -> KVCache:
+def cache_for(model: GPT, batch: int, capacity: int) -> KVCache:
+    """An empty cache where the model is, in the precision that it computes in."""
     weight = model.token_embedding.weight
     return KVCache(model.config, batch, capacity, device=weight.device, dtype=weight.dtype)

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from minigpt.cache import KVCache
 from minigpt.evaluate import evaluating
 from minigpt.model import GPT
-from minigpt.sampling import warp
+from minigpt.sampling import cache_for, warp
 from minigpt.speculative import Speculation, draw, verify
 
 
@@ -54,8 +53,7 @@ def self_speculate(
     if model.position_embedding is not None and end - 1 > model.config.context:
         raise ValueError(f"{end} tokens need more than the {model.config.context} learned positions")
     settings = (temperature, top_k, top_p)
-    weight = model.token_embedding.weight
-    cache = KVCache(model.config, len(prompt), end, device=weight.device, dtype=weight.dtype)
+    cache = cache_for(model, len(prompt), end)
     result = SelfSpeculation(prompt, by_head=[[0, 0] for _ in range(heads - 1)])
     h: Tensor | None = None  # (B, 1, C); there is none before the prompt is read
     with evaluating(model):

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from minigpt.cache import KVCache
 from minigpt.model import GPT
-from minigpt.sampling import generate
+from minigpt.sampling import cache_for, generate
 from minigpt.speculative import Speculation, acceptance_probability, expected_speedup, speculate, verify
 from minigpt.timing import Timing, measure
 
@@ -62,7 +61,7 @@ class _Writer:
 def pass_times(model: GPT, counts: Sequence[int], *, length: int, repeats: int) -> dict[int, Timing]:
     """Time of a pass over each number of tokens, after ``length`` cached ones."""
     device = model.token_embedding.weight.device
-    cache = KVCache(model.config, 1, length + max(counts), device=device)
+    cache = cache_for(model, 1, length + max(counts))
     cache.advance(length)
 
     def reader(count: int) -> Callable[[], None]:

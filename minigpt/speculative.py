@@ -18,7 +18,7 @@ from torch import Tensor
 from minigpt.cache import KVCache
 from minigpt.evaluate import evaluating
 from minigpt.model import GPT
-from minigpt.sampling import warp
+from minigpt.sampling import cache_for, warp
 
 
 @dataclass
@@ -60,7 +60,8 @@ def speculate(
     Both models are warped alike; temperature 0 gives the target's greedy tokens. The rows of a batch advance in
     lockstep, by as many tokens as the row that was rejected first: the place where *any* row is rejected is a
     stopping time, so each row is still distributed as the target's, and one cache length serves all of them.
-    With one row this is the algorithm of the papers.
+    With one row this is the algorithm of the papers. All of the text is read, unlike in ``generate``, which keeps to
+    the length of training.
 
     Raises:
         ValueError: γ < 1, an empty prompt, two vocabularies, or more tokens than one of the models has positions for.
@@ -68,7 +69,7 @@ def speculate(
     end = prompt.shape[1] + n_new
     _check(target, draft, prompt, end, gamma)
     result = Speculation(prompt)
-    caches = [KVCache(m.config, len(prompt), end, device=prompt.device) for m in (target, draft)]
+    caches = [cache_for(model, len(prompt), end) for model in (target, draft)]
     with evaluating(target), evaluating(draft):
         while (room := end - result.tokens.shape[1]) > 0:
             length = result.tokens.shape[1]

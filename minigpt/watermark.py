@@ -105,7 +105,8 @@ def detect(tokens: Tensor, green_lists: GreenLists, width: int, fraction: float)
     """Test texts (N, T) for the watermark, by their tokens alone.
 
     Each distinct (k+1)-gram of a text counts once: a repeated one is green every time or never, and counting it
-    again would inflate z (Kirchenbauer et al., 2023, section 4.1). z = (g - γn) / √(n γ(1-γ)), their equation 3.
+    again would inflate z (the option ``ignore_repeated_ngrams`` of Transformers' detector).
+    z = (g - γn) / √(n γ(1-γ)): Kirchenbauer et al. (2023), equation 3.
 
     Raises:
         ValueError: texts of no more than ``width`` tokens, or a fraction outside (0, 1).

@@ -21,12 +21,13 @@ def is_punctuation(text: str) -> bool:
     return bool(marks) and "\ufffd" not in marks and all(unicodedata.category(mark)[0] in "PS" for mark in marks)
 
 
-def share_of_real_words(texts: Sequence[str], known: Collection[str]) -> float:
+def share_of_real_words(texts: Sequence[str], known: Collection[str], *, cut_start: bool = False) -> float:
     """Share of the words in all texts that are among ``known``, in lower case; 0 where there are no words.
 
-    The last word of each text does not count: where the text ends, it may be cut.
+    The last word of each text does not count: where the text ends, it may be cut. Nor does the first with
+    ``cut_start``: a text that goes on from a prompt may begin in the middle of a word.
     """
-    found = [word for text in texts for word in words(text)[:-1]]
+    found = [word for text in texts for word in words(text)[int(cut_start) : -1]]
     return sum(word in known for word in found) / max(1, len(found))
 
 

@@ -2,7 +2,7 @@
 
     EXERCISE = Exercise(
         id="21.22",
-        title="Model size experiment",
+        title="Model Size Experiment",
         recipes=(SMALL, MEDIUM, LARGE),
         numbers={"smoke": {"samples": 1}, "laptop": {"samples": 3}, "gpu": {"samples": 5}},
         answer=answer,            # Context -> Answer

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
 from minigpt import published
 from minigpt.config import GPTConfig
@@ -417,6 +416,8 @@ def checks(context: Context, computed: dict[str, int]) -> tuple[Check, ...]:
 
 def transformers_count(model: PublishedModel) -> int:
     """Parameters of the Transformers implementation of a model, built without memory."""
+    from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel
+
     shape: dict[str, Any] = {"vocab_size": model.vocab_size, "n_positions": model.context}
     shape |= {"n_embd": model.d_model, "n_layer": model.n_layer, "n_head": model.n_head}
     with torch.device("meta"):

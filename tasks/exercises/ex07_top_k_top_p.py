@@ -6,7 +6,6 @@ from itertools import accumulate
 import torch
 from scipy.stats import chisquare
 from torch import Tensor
-from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from minigpt.entropy import effective_support, entropy, kl_divergence, participation_ratio, total_variation
 from minigpt.sampling import sample, top_k_warp, top_p_warp
@@ -275,6 +274,8 @@ def drawn(context: Context) -> Tensor:
 
 def checks(counts: Tensor) -> tuple[Check, ...]:
     """The warpers of Transformers, exact fractions, sums, and what is claimed of the constructed example."""
+    from transformers import TopKLogitsWarper, TopPLogitsWarper
+
     p, size = float(P), nucleus_size(GIVEN, P)
     logits, ids = tensor(GIVEN).log()[None], torch.zeros(1, 1, dtype=torch.long)
     pairs = (

@@ -585,7 +585,7 @@ EXERCISE = Exercise(
     recipes=(STUDY_ROPE, STUDY_MASKED, SMALL, MEDIUM),
     numbers={
         "smoke": {"train_windows": 200, "test_windows": 60, "gap_windows": 16, "next_windows": 16, "samples": 1},
-        "laptop": {"train_windows": 1_000, "test_windows": 499, "gap_windows": 160, "next_windows": 160, "samples": 2},
+        "laptop": {"train_windows": 600, "test_windows": 299, "gap_windows": 96, "next_windows": 96, "samples": 2},
         "gpu": {
             "train_windows": 8_000,
             "test_windows": 3_000,
@@ -594,5 +594,5 @@ EXERCISE = Exercise(
             "samples": 3,
         },
     },
-    seconds={"smoke": 4, "laptop": 140, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 80, "gpu": 60},
 )

@@ -374,7 +374,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.11",
-    title="Implement causal masking from scratch",
+    title="Implement Causal Masking from Scratch",
     numbers={"smoke": {"length": 24}, "laptop": {"length": 64}, "gpu": {"length": 64}},
     seconds={"smoke": 0.5, "laptop": 1.0, "gpu": 1.0},
     answer=answer,

@@ -198,7 +198,8 @@ def printed(matrix: Tensor) -> str:
 def part_a(f: Findings) -> Part:
     """Shapes in and out."""
     text = "Each position of each sequence is a vector of `d_model` numbers; the layer mixes positions, never sequences"
-    alone = f": run alone, a sequence gives the same output as in the batch, to {f.batch:.1g}."
+    exact = f"to {f.batch:.1g}" if f.batch else "bit for bit"
+    alone = f": run alone, a sequence gives the same output as in the batch, {exact}."
     return Part("a", (Prose(text + alone), f.shapes), "Input of shape (batch, seq_len, d_model)")
 
 
@@ -277,7 +278,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.12",
-    title="Build a minimal attention layer",
+    title="Build a Minimal Attention Layer",
     numbers={"smoke": {"shape": (2, 16, 32)}, "laptop": {"shape": (8, 64, 64)}, "gpu": {"shape": (8, 64, 64)}},
     seconds={"smoke": 3.0, "laptop": 3.0, "gpu": 3.0},
     answer=answer,

@@ -403,7 +403,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.13",
-    title="Temperature sampling implementation",
+    title="Temperature Sampling Implementation",
     recipes=(STUDY_ROPE,),
     numbers={
         "smoke": {"samples": 1_000, "draws": 10_000, "vectors": 1_000},

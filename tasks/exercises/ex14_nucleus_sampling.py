@@ -416,7 +416,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.14",
-    title="Nucleus sampling from scratch",
+    title="Nucleus Sampling from Scratch",
     recipes=(STUDY_ROPE,),
     numbers={
         "smoke": {"draws": 10_000, "vectors": 500, "characters": 2_000},

@@ -3,16 +3,19 @@
 import lzma
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from minigpt.counting import count_parameters
 from minigpt.curves import mean_between
 from minigpt.data import Windows
+from minigpt.entropy import unigram_loss
 from minigpt.evaluate import Evaluation, evaluate
 from minigpt.model import GPT
 from minigpt.sampling import generate
-from minigpt.statistics import format_mean_std
+from minigpt.statistics import format_mean_std, mean_std
 from minigpt.tokenizers import Tokenizer
 from minigpt.words import share_of_real_words, words
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Sample, Series, Table
@@ -51,15 +54,13 @@ def untrained(trained: TrainedModel, device: torch.device) -> GPT:
 
 def count_baselines(train: Tensor, validation: Tensor, texts: tuple[str, str], vocab_size: int) -> Baselines:
     """Uniform, unigram and bigram (add-one) models of characters, and a general-purpose compressor."""
-    unigram = torch.bincount(train, minlength=vocab_size).double() + 1
     pairs = torch.bincount(train[:-1] * vocab_size + train[1:], minlength=vocab_size**2).double() + 1
     bigram = pairs.view(vocab_size, vocab_size)
-    log_unigram = (unigram / unigram.sum()).log()
     log_bigram = (bigram / bigram.sum(dim=1, keepdim=True)).log()
     size = [len(lzma.compress(text.encode(), preset=9)) for text in (texts[0], texts[0] + texts[1])]
     return Baselines(
         uniform=math.log(vocab_size),
-        unigram=-log_unigram[validation[1:]].mean().item(),
+        unigram=unigram_loss(train, validation, vocab_size),
         bigram=-log_bigram[validation[:-1], validation[1:]].mean().item(),
         xz=(size[1] - size[0]) * 8 * math.log(2) / len(texts[1]),
     )
@@ -117,10 +118,18 @@ class Findings:
         return min(self.epochs, key=lambda epoch: epoch.validation.nats_per_token)
 
     @property
+    def wobble(self) -> float:
+        """The largest rise of the validation loss from one epoch to the next before its lowest point, in nats."""
+        losses = [epoch.validation.nats_per_token for epoch in self.epochs[: self.epochs.index(self.best) + 1]]
+        return max(0.0, *(after - before for before, after in pairwise(losses)))
+
+    @property
     def metrics(self) -> dict[str, float | int]:
         """The numbers of the answer."""
         first, last = self.epochs[0].validation, self.last.validation
-        return {
+        seeds = {"final_validation_bits_per_character_mean_of_seeds": mean_std(self.bits)[0]}
+        seeds["final_validation_bits_per_character_std"] = mean_std(self.bits)[1]
+        return (seeds if len(self.bits) > 1 else {}) | {
             "start_loss_nats": first.nats_per_token,
             "ln_vocab_nats": self.baselines.uniform,
             "final_train_loss_nats": float(self.last.train_loss or math.nan),
@@ -131,10 +140,12 @@ class Findings:
             "best_validation_loss_nats": self.best.validation.nats_per_token,
             "best_epoch": self.best.number,
             "epochs": self.last.number,
+            "unigram_loss_nats": self.baselines.unigram,
             "bigram_loss_nats": self.baselines.bigram,
+            "xz_loss_nats": self.baselines.xz,
             "real_words_first_epoch_share": self.epochs[1].real_words,
             "real_words_last_epoch_share": self.last.real_words,
-            "parameters": sum(weight.numel() for weight in self.trained.model.parameters()),
+            "parameters": count_parameters(self.trained.model),
             "training_seconds": self.trained.seconds,
         }
 
@@ -277,18 +288,26 @@ def how_it_went(f: Findings) -> Prose:
         f"Before the first step the loss is {first.nats_per_token:.3f} nats; knowing nothing costs "
         f"$\\ln {f.trained.tokenizer.vocab_size} = {base.uniform:.3f}$, and random initial logits add the rest. "
     )
-    beaten = [name for name, loss in (("bigrams", base.bigram), ("xz", base.xz)) if last.nats_per_token < loss]
+    others = (("bigrams", base.bigram), ("the compressor xz after the same training text", base.xz))
+    beaten = " and ".join(f"{name} ({loss:.3f})" for name, loss in others if last.nats_per_token < loss)
+    lost = " and ".join(f"{name} ({loss:.3f})" for name, loss in others if last.nats_per_token >= loss)
     end = (
         f"At the end it is {last.nats_per_token:.3f} nats, {last.bits_per_token:.3f} bits per character"
         + (f" ({format_mean_std(f.bits)} over {len(f.bits)} seeds)" if len(f.bits) > 1 else " (one seed)")
-        + (f", better than {' and '.join(beaten)}. " if beaten else ", which not even bigrams need. ")
+        + (f", less than {beaten}" if beaten else "")
+        + (f"{' but' if beaten else ','} more than {lost}. " if lost else ". ")
     )
     rise = last.nats_per_token - best.validation.nats_per_token
     gap = last.nats_per_token - float(f.last.train_loss or math.nan)
-    if rise > 0.005:
+    if rise > max(0.005, f.wobble):
         fit = (
             f"The validation loss was lowest after epoch {best.number:.3g} and has risen by {rise:.3f} nats since, "
-            f"while the training loss is {gap:.3f} below it: the model learns its text by heart. "
+            f"while the training loss is {gap:.3f} below it: overfitting has begun. "
+        )
+    elif rise > 0.005:
+        fit = (
+            f"Training and validation loss are {gap:.3f} nats apart. The validation loss was lowest after epoch "
+            f"{best.number:.3g}; the {rise:.3f} nats since are no more than it has moved between epochs before. "
         )
     elif gap > 0.05:
         fit = (
@@ -334,7 +353,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.15",
-    title="Complete mini-GPT training",
+    title="Complete Mini-GPT Training",
     recipes=(SMALL_LONG,),
     numbers={
         "smoke": {"samples": 2, "characters": 100, "temperature": 0.8},

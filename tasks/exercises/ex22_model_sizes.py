@@ -8,7 +8,7 @@ import torch
 
 from minigpt.config import GPTConfig
 from minigpt.counting import count_parameters, training_flops
-from minigpt.curves import smoothed
+from minigpt.curves import mean_between, smoothed
 from minigpt.evaluate import Evaluation, evaluate
 from minigpt.files import blank_model
 from minigpt.sampling import generate
@@ -50,6 +50,12 @@ class Run:
     def loss(self) -> float:
         """Mean over the seeds."""
         return mean_std(self.losses)[0]
+
+    @property
+    def training_loss(self) -> float:
+        """Mean over the last tenth of the steps, nats per character; of the first seed."""
+        history = self.first.history
+        return mean_between(history["step"], history["train_loss"], 0.9 * self.steps, self.steps)
 
     @property
     def steps(self) -> int:
@@ -112,6 +118,7 @@ class Findings:
             metrics |= {
                 f"{key}_parameters": run.parameters,
                 f"{key}_steps": run.steps,
+                f"{key}_training_loss_nats": run.training_loss,
                 f"{key}_validation_loss_nats": run.loss,
                 f"{key}_validation_perplexity_per_character": mean_std([s.perplexity for s in run.scores])[0],
                 f"{key}_bits_per_character": run.loss / math.log(2),
@@ -120,7 +127,10 @@ class Findings:
                 f"{key}_tokens_per_second": run.tokens_per_step / run.step_seconds,
                 f"{key}_training_seconds": run.seconds,
                 f"{key}_real_words_share": run.real_words,
+                f"{key}_longest_copied_run_characters": run.copied,
             }
+            if len(run.losses) > 1:
+                metrics[f"{key}_validation_loss_nats_std"] = mean_std(run.losses)[1]
         for name, recipe in SIZES.items():
             for _, vocab_size in VOCABULARIES:
                 metrics[f"{name}_parameters_vocab_{vocab_size}"] = book_parameters(recipe.model, vocab_size)
@@ -245,7 +255,8 @@ def part_a(f: Findings) -> Part:
     per_step = runs["small"].tokens_per_step
     times = listed([f"{f.time_ratio(name):.2f} for {name}" for name in EQUAL_TIME[:-1]])
     names = tuple(SIZES)
-    order = sorted(names, key=lambda name: runs[name].first.history["train_loss"][-1])
+    order = sorted(names, key=lambda name: runs[name].training_loss)
+    ends = listed([f"{runs[name].training_loss:.3f} for {name}" for name in order])
     return Part(
         "a",
         (
@@ -276,7 +287,7 @@ def part_a(f: Findings) -> Part:
                 "Equal time: the smaller models train longer.",
             ),
             Prose(
-                f"At the end of equal steps the training losses are ordered {', '.join(order)}, lowest first. For "
+                f"Over the last tenth of equal steps the training loss is {ends}. For "
                 f"equal time, small and medium get more steps ({runs['small, longer'].steps:,} and "
                 f"{runs['medium, longer'].steps:,} instead of {runs['large'].steps:,}), fixed beforehand from step "
                 f"times; measured, their time is {times}, in units of large's."
@@ -328,7 +339,8 @@ def part_b(f: Findings) -> Part:
 def conclusions(f: Findings) -> str:
     """What the losses say, chosen by what they are."""
     runs = f.runs
-    steps = describe(compare(runs["small"].losses, runs["large"].losses), "large", "small")
+    at_equal_steps = compare(runs["small"].losses, runs["large"].losses)
+    steps = describe(at_equal_steps, "large", "small")
     time = describe(compare(runs["small, longer"].losses, runs["large"].losses), "large", "small, trained longer")
     best_steps, best_time = f.best(tuple(SIZES)), f.best(EQUAL_TIME)
     scarce = runs["large"].steps * runs["large"].tokens_per_step / runs["large"].parameters
@@ -338,6 +350,13 @@ def conclusions(f: Findings) -> str:
         moral = (
             "Token for token the large model learns most, as it should (Kaplan et al., 2020); second for second "
             f"{best_time.name.split(',')[0]} does."
+        )
+    elif at_equal_steps.verdict in ("noise", "one seed"):
+        losses = [runs[name].loss for name in SIZES]
+        moral = (
+            f"Token for token the three end within {max(losses) - min(losses):.3f} nats of each other, "
+            f"{best_steps.name} lowest: that larger models use each token better (Kaplan et al., 2020) does not show "
+            f"with so few tokens. Second for second {best_time.name.split(',')[0]} does best."
         )
     else:
         moral = (
@@ -416,11 +435,14 @@ def part_d(f: Findings) -> Part:
     time, flops = large.step_seconds / small.step_seconds, large.flops_per_token / small.flops_per_token
     if time < 0.9 * flops:
         reading = (
-            "less than its arithmetic: larger matrices keep the processor busier, and a part of each step costs the "
-            "same at every size."
+            "less than its arithmetic: the rate in the last column grows with size, as larger matrices keep the "
+            "processor busier and a part of each step costs the same at every size."
         )
     elif time > 1.1 * flops:
-        reading = "more than its arithmetic: the larger weights no longer fit where the processor reaches them fastest."
+        reading = (
+            "more than its arithmetic: the rate in the last column falls with size, as it does where weights no longer "
+            "fit the processor's caches."
+        )
     else:
         reading = "about what its arithmetic says."
     epochs = Series("seconds", tuple(SIZES), tuple(row[4] for row in rows))
@@ -497,7 +519,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.22",
-    title="Model size experiment",
+    title="Model Size Experiment",
     recipes=tuple(RUNS.values()),
     numbers={
         "smoke": {"samples": 2, "characters": 100, "temperature": 0.8},

@@ -642,7 +642,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.23",
-    title="Tokenizer effects",
+    title="Tokenizer Effects",
     recipes=tuple(KINDS.values()),
     sources=("bpe",),
     numbers={"smoke": {}, "laptop": {}, "gpu": {}},

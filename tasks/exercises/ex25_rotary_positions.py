@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaModel
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
@@ -29,6 +27,7 @@ TRAINED = {
     "no positions": STUDY_NO_POSITION,
 }
 D = 16  # head width of the demonstrations, that of the trained models at their full width
+TOLERATED = 0.1  # nats
 
 
 # --- (a) The rotation -------------------------------------------------------------------------------------------
@@ -57,6 +56,9 @@ def difference_from_matrix(length: int, generator: torch.Generator) -> float:
 
 def difference_from_llama(length: int, generator: torch.Generator) -> float:
     """Largest difference between our rotated queries and those of Transformers' Llama."""
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
+
     q = torch.randn(2, 4, length, D, generator=generator)
     embedding = LlamaRotaryEmbedding(LlamaConfig(hidden_size=4 * D, num_attention_heads=4))
     expected, _ = apply_rotary_pos_emb(q, q, *embedding(q, torch.arange(length)[None]))
@@ -181,6 +183,8 @@ def cached_logits(model: GPT, tokens: Tensor, cache: KVCache) -> Tensor:
 
 def difference_from_llama_model(generator: torch.Generator) -> float:
     """Largest difference of the outputs of a random Llama and the same with our attention in place of its own."""
+    from transformers import LlamaConfig, LlamaModel
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         host = LlamaModel(
@@ -291,6 +295,19 @@ class Extrapolation:
         """The last bucket that training has seen."""
         return self.context // self.bucket - 1
 
+    def mean(self, label: str, bucket: int) -> float:
+        """One bucket's loss, mean over the seeds."""
+        return mean_std(self.at(label, bucket))[0]
+
+    def good_until(self, label: str) -> int:
+        """The last position up to which no bucket costs more than TOLERATED above the restarted RoPE model's."""
+        until = 0
+        for bucket, (_, last) in enumerate(self.edges):
+            if self.mean(label, bucket) > self.mean("RoPE, restarted", bucket) + TOLERATED:
+                break
+            until = last
+        return until
+
 
 def extrapolate(ctx: Context, rows: Sequence[Variant], tokens: Tensor) -> Extrapolation:
     """Read windows of several times the training length with every model that can."""
@@ -300,9 +317,10 @@ def extrapolate(ctx: Context, rows: Sequence[Variant], tokens: Tensor) -> Extrap
     for row in rows:
         for trained in row.models:
             model = trained.model
-            if row.label == "learned positions":  # it cannot go on, so it starts again
-                found = losses_by_bucket(model, tokens[: len(tokens) // length * length + 1], context, bucket)
-                losses.setdefault("learned positions, restarted", []).append(found * ctx.numbers["times_longer"])
+            if row.label in ("learned positions", "RoPE"):  # learned ones cannot go on, so they start again
+                again = losses_by_bucket(model, tokens, length, bucket, restart=context)
+                losses.setdefault(f"{row.label}, restarted", []).append(again)
+            if row.label == "learned positions":
                 continue
             ways = readings(model, length) if row.label == "RoPE" else {row.label: model}
             for label, way in ways.items():
@@ -319,7 +337,7 @@ def extrapolation_table(found: Extrapolation) -> Table:
     """Loss by bucket and reading."""
     columns = ("positions", *found.losses)
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (f"{first}–{last}", *(mean_std(found.at(label, bucket))[0] for label in found.losses))
+        (f"{first}–{last}", *(found.mean(label, bucket) for label in found.losses))
         for bucket, (first, last) in enumerate(found.edges)
     )
     caption = (
@@ -361,13 +379,36 @@ def remedies(found: Extrapolation) -> Table:
     first_position, last_position = found.edges[last]
     rows: list[tuple[Cell, ...]] = []
     for label in found.losses:
-        if label != "RoPE":
-            remedy = compare(found.at("RoPE", last), found.at(label, last))
-            low, high = remedy.interval if remedy.verdict != "one seed" else (None, None)
-            rows.append((label, remedy.other[0], remedy.difference, low, high, remedy.verdict))
-    columns = ("reading", "loss", "difference", "95% interval from", "to", "verdict")
-    caption = f"Positions {first_position}–{last_position}: nats per token, mean over seeds, against plain RoPE there."
+        loss, until = found.mean(label, last), found.good_until(label)
+        if label == "RoPE":
+            rows.append((label, loss, None, None, None, "baseline", until))
+            continue
+        remedy = compare(found.at("RoPE", last), found.at(label, last))
+        low, high = remedy.interval if remedy.verdict != "one seed" else (None, None)
+        rows.append((label, loss, remedy.difference, low, high, remedy.verdict, until))
+    columns = ("reading", "loss", "difference", "95% interval from", "to", "verdict", "good until position")
+    caption = (
+        f"Positions {first_position}–{last_position}: nats per token, mean over seeds, against plain RoPE there. Good: "
+        f"no bucket up to there costs over {TOLERATED:g} nats more than the restarted RoPE model on the same tokens."
+    )
     return Table(columns, tuple(rows), caption, "remedies")
+
+
+def remedy_sentence(found: Extrapolation) -> str:
+    """Which reading carries how far, in words."""
+    last, inside = len(found.edges) - 1, found.last_inside
+    others = [label for label in found.losses if label.startswith("RoPE, ") and label != "RoPE, restarted"]
+    best = min(others, key=lambda label: found.mean(label, last))
+    restarted, interpolated = found.mean("RoPE, restarted", last), "RoPE, positions interpolated"
+    cost = found.mean(interpolated, inside) - found.mean("RoPE", inside)
+    until = ", ".join(f"“{label.removeprefix('RoPE, ')}” {found.good_until(label)}" for label in others)
+    return (
+        f"Within {TOLERATED:g} nats of starting again, plain RoPE reads on up to position {found.good_until('RoPE')} "
+        f"({until}; 0: not even inside the trained length). Of the three changed readings "
+        f"“{best.removeprefix('RoPE, ')}” has the lowest loss at the end, {found.mean(best, last):.2f} nats, where "
+        f"starting again costs {restarted:.2f}: to read on is worth while only below that. Interpolation changes the "
+        f"loss inside the trained length already, by {cost:+.2f} nats."
+    )
 
 
 def part_d(ctx: Context, rows: Sequence[Variant], tokens: Tensor) -> tuple[tuple[Block, ...], dict[str, float], str]:
@@ -383,14 +424,16 @@ def part_d(ctx: Context, rows: Sequence[Variant], tokens: Tensor) -> tuple[tuple
         extrapolation_table(found),
         Prose(extrapolation_sentences(found)),
         remedies(found),
+        Prose(remedy_sentence(found)),
         Prose(
             f"*Learned positions* end at {found.context}: there is no row for the next one, and the model refuses "
-            "(below). The line drawn for it starts again at every multiple of the training length and scores the same "
-            "tokens. *Interpolation* divides all positions by the factor by which the text is longer (Chen et al., "
-            "2023, section 2.3), which keeps every angle in the trained range but packs neighbours closer; the authors "
-            "then fine-tune, here nothing is trained. The *NTK-aware* base (bloc97, 2023; Peng et al., 2023, section "
-            "3.1) stretches slow pairs only. A *window* of the training length at reading time never shows the model a "
-            "distance it does not know, and gives up the rest of the text."
+            "(below). The lines called *restarted* start again at every multiple of the training length and score the "
+            "same tokens. *Interpolation* divides all positions by the factor by which the text is longer (Chen et "
+            "al., 2023, section 2.3), which keeps every angle in the trained range but packs neighbours closer; the "
+            "authors then fine-tune, here nothing is trained. The *NTK-aware* base (bloc97, 2023; Peng et al., 2023, "
+            "section 3.1) stretches a pair the more the slower it is, and the fastest not at all. A *window* of the "
+            "training length at reading time never shows the model a distance it does not know, and gives up the rest "
+            "of the text."
         ),
         Code(f"ValueError: {found.refusal}", f"The learned model asked for position {found.context + 1}."),
         Sample(
@@ -404,8 +447,12 @@ def part_d(ctx: Context, rows: Sequence[Variant], tokens: Tensor) -> tuple[tuple
     for label in found.losses:
         key = label.lower().replace(",", "").replace("-", "_").replace(" ", "_")
         for bucket, (first, last) in enumerate(found.edges):
-            measured[f"loss_nats_{key}_positions_{first}_{last}"] = mean_std(found.at(label, bucket))[0]
-    inside, beyond = (mean_std(found.at("RoPE", b))[0] for b in (found.last_inside, len(found.edges) - 1))
+            mean, spread = mean_std(found.at(label, bucket))
+            measured[f"loss_nats_{key}_positions_{first}_{last}"] = mean
+            if len(found.losses[label]) > 1:
+                measured[f"loss_nats_{key}_positions_{first}_{last}_std"] = spread
+        measured[f"good_until_position_{key}"] = found.good_until(label)
+    inside, beyond = (found.mean("RoPE", b) for b in (found.last_inside, len(found.edges) - 1))
     summary = f"from {inside:.2f} to {beyond:.2f} nats at {found.length // found.context} times the training length"
     return blocks, measured, summary
 

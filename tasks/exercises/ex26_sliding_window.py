@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import MistralConfig, MistralModel
 
 from minigpt.cache import KVCache, RollingKVCache
 from minigpt.config import GPTConfig
@@ -18,7 +17,7 @@ from minigpt.masks import causal_mask, window_mask
 from minigpt.model import GPT
 from minigpt.parity import with_our_attention
 from minigpt.receptive import influence, reach
-from minigpt.statistics import mean_std
+from minigpt.statistics import format_mean_std, mean_std
 from minigpt.timing import Timing, measure
 from minigpt.window import windowed_attention
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Heatmap, Part, Prose, Series, Table
@@ -53,6 +52,8 @@ def picture(mask: Tensor, caption: str) -> Heatmap:
 
 def difference_from_mistral(window: int, generator: torch.Generator) -> tuple[float, float]:
     """Our attention in the place of Mistral's, with its window and with one key less: largest differences."""
+    from transformers import MistralConfig, MistralModel
+
     shape = MistralConfig(
         vocab_size=50,
         hidden_size=64,
@@ -300,16 +301,18 @@ def part_c(rows: Sequence[Variant]) -> tuple[Block, ...]:
     best = min(rows, key=lambda row: mean_std(row.losses)[0])
     found = {row.label: comparison.verdict for row, comparison in zip(rows[1:], comparisons(rows), strict=True)}
     as_good = [label for label, verdict in found.items() if verdict in ("noise", "lower")]
+    worse = [label for label, verdict in found.items() if verdict == "higher"]
     said = [f"The lowest mean is that of {best.label}."]
     if as_good:
         said.append(f"No worse than full attention, as far as the seeds can tell: {', '.join(as_good)}.")
     if "lower" in found.values():
         said.append(
-            "A narrow window forces what a small model has to learn first anyway, to look at its neighbours; what full "
-            f"attention could gain from {context} tokens, it has to learn in {rows[0].steps} steps."
+            "A likely reason, not tested here: a narrow window forces what a small model has to learn first anyway, to "
+            f"look at its neighbours, and what full attention could gain from {context} tokens it has to learn in "
+            f"{rows[0].steps} steps."
         )
-    if "higher" in found.values():
-        said.append("Where the window is too narrow, what the relay of part (d) brings does not replace it.")
+    if worse:
+        said.append(f"Too narrow, whatever the relay of part (d) brings: {', '.join(worse)}.")
     return (
         Figure(
             "line",
@@ -320,7 +323,7 @@ def part_c(rows: Sequence[Variant]) -> tuple[Block, ...]:
             x_log=True,
         ),
         table(rows, name="trained", caption="The rotary study model with one window in all layers."),
-        curves(rows),
+        curves(rows, caption="Validation loss in training, by window."),
         Prose(f"{sentences(rows)} {' '.join(said)}"),
     )
 
@@ -395,9 +398,9 @@ def part_d(ctx: Context, rows: Sequence[Variant]) -> tuple[tuple[Block, ...], li
         ),
         fading(rows, tokens),
         Prose(
-            f"Being reachable is not being used: in the trained model {relayed:.1%} of the influence comes from beyond "
-            "the window, by relay. What cannot pass in one reading still passes through the text itself, as every "
-            "generated token carries what led to it."
+            f"Being reachable is not being used: in the trained model with window {window} {relayed:.1%} of the "
+            "influence (the sum of these gradient sizes) comes from beyond the window, by relay. What cannot pass in "
+            "one reading still passes through the text itself, as every generated token carries what led to it."
         ),
     )
     return blocks, checks, {"reach_trained_window_8": measured, "influence_share_relayed": relayed}
@@ -412,8 +415,9 @@ def answer(ctx: Context) -> Answer:
     d, checks_d, measured_d = part_d(ctx, rows)
     return Answer(
         summary=f"Skipping masked blocks is {measured_b['speedup_over_dense_mask']:.1f} times as fast as masking at "
-        f"{ctx.numbers['lengths'][-1]} tokens; {len(rows)} window sizes trained; reach is L(W − 1), proved by "
-        "gradients.",
+        f"{ctx.numbers['lengths'][-1]} tokens. Validation loss in nats: "
+        + ", ".join(f"{row.label} {format_mean_std(row.losses)}" for row in rows)
+        + ". Reach is L(W − 1), proved by gradients.",
         parts=(
             Part("a", a, "The mask"),
             Part("b", b, "Computation and memory"),
@@ -427,7 +431,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.26",
-    title="Sliding window attention",
+    title="Sliding Window Attention",
     recipes=tuple(TRAINED.values()),
     numbers={
         "smoke": {

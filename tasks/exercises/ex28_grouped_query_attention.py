@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import LlamaConfig, LlamaModel
 
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
@@ -77,6 +76,8 @@ class Oracles:
 
 def oracles(generator: torch.Generator) -> Oracles:
     """Our attention against torch's ``enable_gqa``, inside a Llama, and against MHA with copied heads."""
+    from transformers import LlamaConfig, LlamaModel
+
     H, G, D, T = 8, 2, 16, 40
     q, k, v = (torch.randn(2, heads, T, D, generator=generator) for heads in (H, G, G))
     ours = attention_weights(q, k, causal_mask(T)) @ v.repeat_interleave(H // G, dim=1)
@@ -99,7 +100,7 @@ def oracles(generator: torch.Generator) -> Oracles:
     tokens = torch.randint(50, (2, 40), generator=generator)
     with torch.inference_mode():
         mine, llamas = (model(tokens).last_hidden_state for model in (with_our_attention(host, config), host))
-    return Oracles(*(float(x.abs().max()) for x in (ours - theirs, mine - llamas, theirs - whole)))
+    return Oracles(*(float(x.abs().max()) for x in (ours - theirs, mine - llamas, ours - whole)))
 
 
 def grouping(config: GPTConfig) -> Table:
@@ -204,7 +205,10 @@ def sizes(rows: Sequence[Variant], tokens: int) -> tuple[Table, list[Check], dic
 LLAMA_2 = {"7B": (32, 4096, 32, 32), "13B": (40, 5120, 40, 40), "70B": (80, 8192, 64, 8)}
 
 
-def llama_table(tokens: int = 4096) -> tuple[Table, dict[str, float | int]]:
+LLAMA_CONTEXT = 4096
+
+
+def llama_table(tokens: int = LLAMA_CONTEXT) -> tuple[Table, dict[str, float | int]]:
     """The cache of the released models at their full context, and what it would be with other G."""
     rows: list[tuple[Cell, ...]] = []
     measured: dict[str, float | int] = {}
@@ -215,7 +219,7 @@ def llama_table(tokens: int = 4096) -> tuple[Table, dict[str, float | int]]:
         rows.append((f"Llama 2 {name}", heads, kv_heads, per_token / 1024, *gib))
         measured |= {f"llama_2_{name.lower()}_cache_{k}fp16_gib": gib[i] for i, k in enumerate(("mha_", ""))}
     columns = ("model", "H", "G", "KiB per token", "GiB with MHA", "GiB as released", "GiB with MQA")
-    caption = f"Cache in fp16 for one sequence of {tokens} tokens, computed from the architecture."
+    caption = f"Cache in fp16 for one sequence of {tokens:,} tokens, computed from the architecture."
     return Table(columns, tuple(rows), caption, "llama_2"), measured
 
 
@@ -237,8 +241,8 @@ def part_b(ctx: Context, rows: Sequence[Variant]) -> tuple[tuple[Block, ...], li
         llama,
         Prose(
             "Of Llama 2 only the large models share heads: the 7B and 13B models are plain MHA. At 70B a sequence of "
-            f"4,096 tokens takes {shared:.2f} GiB instead of {copied:.2f} GiB: a cache that every generated token has "
-            "to be read against, which is where the time goes."
+            f"{LLAMA_CONTEXT:,} tokens takes {shared:.2f} GiB instead of {copied:.2f} GiB, and all of it is read again "
+            "for every generated token: loading keys and values is what limits decoding (Shazeer, 2019)."
         ),
     )
     return blocks, checks, measured | more
@@ -265,10 +269,11 @@ def part_c(rows: Sequence[Variant]) -> tuple[tuple[Block, ...], list[Check]]:
     blocks = (
         figure,
         table(rows, name="trained", caption="The rotary study model with its key/value heads shared."),
-        curves(rows),
+        curves(rows, caption="Validation loss in training, by number of key/value heads."),
         Prose(
             f"{sentences(rows)} The two multi-query models: {given_back} The wider one has as many parameters as "
-            "MHA, so that it tells sharing from shrinking."
+            f"MHA, to {abs(wide.parameters - mha.parameters) / mha.parameters:.1%}, so that it tells sharing from "
+            "shrinking."
         ),
     )
     cost = mean_std(mqa.losses)[0] - mean_std(mha.losses)[0]
@@ -301,7 +306,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.28",
-    title="Grouped-query attention",
+    title="Grouped Query Attention",
     recipes=tuple(TRAINED.values()),
     numbers={"smoke": {"cache_tokens": 64}, "laptop": {"cache_tokens": 1024}, "gpu": {"cache_tokens": 1024}},
     timed=True,

@@ -11,7 +11,7 @@ from minigpt.masks import causal_mask, prefix_mask
 from minigpt.model import GPT
 from minigpt.objectives import prefix as prefix_objective
 from minigpt.prefix import complete, suffix_losses
-from minigpt.statistics import Comparison, compare, describe, format_mean_std, mean_std
+from minigpt.statistics import Comparison, compare, compare_paired, describe, format_mean_std, mean_std
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Heatmap, Part, Prose, Sample, Series, Table
 from tasks.catalogue import STUDY_PREFIX, STUDY_PREFIX_CONTROL, STUDY_ROPE
 from tasks.exercise import Context, Exercise
@@ -55,7 +55,10 @@ def limits(model: GPT, window: Tensor) -> Limits:
     """The two limits and the absence of leaks, on (1, T + 1) tokens."""
     tokens, T, P = window[:, :-1], window.shape[1] - 1, window.shape[1] // 2
     full = torch.ones(T, T, dtype=torch.bool, device=tokens.device)
-    causal = (model(tokens, prefix=0) - model(tokens, mask=causal_mask(T, device=tokens.device))).abs().max()
+    # P = 0 as a number is no mask at all, as a tensor it is one: each against its like, as kernels differ in rounding.
+    zero = torch.zeros(1, dtype=torch.long, device=tokens.device)
+    unmasked = (model(tokens, prefix=0) - model(tokens)).abs().max()
+    masked = (model(tokens, prefix=zero) - model(tokens, mask=causal_mask(T, device=tokens.device))).abs().max()
     everything = (model(tokens, prefix=T) - model(tokens, mask=full)).abs().max()
     before = model(tokens, prefix=P)[0]
     leaks = {False: 0, True: 0}
@@ -68,7 +71,8 @@ def limits(model: GPT, window: Tensor) -> Limits:
     for _ in range(T - P):
         grown = torch.cat([grown, model(grown, prefix=P)[:, -1:].argmax(dim=-1)], dim=1)
     cached = complete(model, prompt, T - P, temperature=0.0)
-    return Limits(float(causal), float(everything), leaks[False], leaks[True], int((cached != grown).sum()))
+    causal = max(float(unmasked), float(masked))
+    return Limits(causal, float(everything), leaks[False], leaks[True], int((cached != grown).sum()))
 
 
 def part_a(row: Variant, window: Tensor) -> tuple[tuple[Block, ...], list[Check]]:
@@ -129,7 +133,11 @@ def trained_targets(context: int) -> float:
 
 # What the comparisons with the causal model and with the control say together; other pairs are not conclusive.
 VERDICTS = {
-    ("higher", "noise"): "So the prefix model pays for its fewer targets, not for its attention.",
+    (
+        "higher",
+        "noise",
+    ): "So what the prefix model pays for is its fewer targets; its attention neither costs nor gains "
+    "anything that the seeds could show.",
     ("higher", "lower"): "So attention to the whole prefix helps, but by less than the missing targets cost.",
     ("higher", "higher"): "So fewer targets are not all that it pays for.",
     ("lower", "lower"): "So attention to the whole prefix makes up for fewer targets and more.",
@@ -159,7 +167,8 @@ def part_b(
         series.append(Series(reading, tuple(map(float, prefixes)), means, error))
     quantity = f"suffix loss at P = {shown}"
     against_causal, against_control = found[shown]
-    opened = compare(losses["prefix model, read causally"][shown], losses["prefix model"][shown])
+    # The same models read twice: their own differences cancel.
+    opened = compare_paired(losses["prefix model, read causally"][shown], losses["prefix model"][shown])
     blocks = (
         Prose(
             "All models read the same windows in the same order. The prefix model's lengths are drawn anew for each "
@@ -182,8 +191,8 @@ def part_b(
             f"{describe(against_causal, 'the prefix model', 'the causal model', quantity=quantity)} "
             f"{describe(against_control, 'the prefix model', 'the control', quantity=quantity)} "
             f"{VERDICTS.get((against_causal.verdict, against_control.verdict), '')} What the opened prefix itself is "
-            f"worth to the prefix model: "
-            f"{describe(opened, 'the open reading', 'its causal reading', quantity=quantity)}"
+            f"worth to the prefix model, seed by seed: "
+            f"{describe(opened, 'the open reading', 'its causal reading', quantity=quantity, digits=4)}"
         ),
         table(
             rows,
@@ -197,8 +206,10 @@ def part_b(
 
 # --- (c) Completion given a paragraph ----------------------------------------------------------------------------
 
+WRONG = 3  # continuations of other paragraphs to choose among
 
-def choices(model: GPT, windows: Tensor, prefix: int, *, bidirectional: bool, wrong: int = 3) -> float:
+
+def choices(model: GPT, windows: Tensor, prefix: int, *, bidirectional: bool, wrong: int = WRONG) -> float:
     """Share of windows whose own continuation is likelier than ``wrong`` others; chance is 1 / (1 + wrong)."""
     scores = []
     for shift in range(wrong + 1):
@@ -266,8 +277,8 @@ def part_c(
         ),
         Prose(
             f"**Choosing the continuation.** Given a paragraph of {prefix} tokens, is its own continuation likelier "
-            f"than those of three other paragraphs? Chance is 25%; the causal model is right in "
-            f"{format_mean_std(right['causal'])} of {len(windows)} cases, the prefix model in "
+            f"than those of {WRONG} other paragraphs? Chance is {1 / (1 + WRONG):.0%}; the causal model is right in a "
+            f"share of {format_mean_std(right['causal'])} of {len(windows)} cases, the prefix model in "
             f"{format_mean_std(right['prefix'])}. {said}"
         ),
         Table(
@@ -277,13 +288,21 @@ def part_c(
                 for row in rows[:2]
                 for trained, share in zip(row.models, right[row.label], strict=True)
             ),
-            f"Four continuations for each of {len(windows)} paragraphs of {prefix} tokens.",
+            f"{1 + WRONG} continuations for each of {len(windows)} paragraphs of {prefix} tokens.",
             "choices",
         ),
         *samples(ctx, rows[:2], windows, prefix),
     )
-    measured = {f"right_choices_{label}": mean_std(shares)[0] for label, shares in right.items()}
+    measured: dict[str, float] = {}
+    for label, shares in right.items():
+        measured |= with_spread(f"right_choices_share_{label}", shares)
     return blocks, measured, found
+
+
+def with_spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """The mean as a metric, and the standard deviation where there are several seeds."""
+    mean, spread = mean_std(values)
+    return {name: mean, f"{name}_std": spread} if len(values) > 1 else {name: mean}
 
 
 def answer(ctx: Context) -> Answer:
@@ -315,7 +334,8 @@ def answer(ctx: Context) -> Answer:
     ]
     for reading, by in losses.items():
         key = reading.replace(",", "").replace(" ", "_")
-        measured |= {f"suffix_loss_nats_{key}_p_{p}": mean_std(values)[0] for p, values in by.items()}
+        for p, values in by.items():
+            measured |= with_spread(f"suffix_loss_nats_{key}_p_{p}", values)
     return Answer(
         summary=f"After a prefix of {half} tokens: {format_mean_std(losses['prefix model'][half])} nats on the suffix "
         f"with a bidirectional prefix, {format_mean_std(losses['causal model'][half])} without, and "
@@ -332,7 +352,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.30",
-    title="Prefix language modeling",
+    title="Prefix Language Modeling",
     recipes=tuple(TRAINED.values()),
     numbers={
         "smoke": {"windows": 60, "shares": (0.25, 0.5, 0.75), "samples": 1},

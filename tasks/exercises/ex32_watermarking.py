@@ -5,26 +5,30 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.stats import binom
 from torch import Tensor
-from transformers import GPT2Config, WatermarkDetector, WatermarkingConfig, WatermarkLogitsProcessor
 
 from minigpt import watermark
-from minigpt.quality import continuation_nll, inner_words, known_words
+from minigpt.quality import continuation_nll
 from minigpt.sampling import generate
 from minigpt.statistics import mean_std
 from minigpt.watermark import Detection, KeyedGreenLists, Watermark, detect
+from minigpt.words import share_of_real_words, words
 from reports.types import Answer, Block, Check, Code, Figure, Part, Prose, Sample, Series, Table
 from tasks.catalogue import SMALL_LONG
 from tasks.exercise import Context, Exercise
 
+if TYPE_CHECKING:
+    from transformers import WatermarkLogitsProcessor
+
 KEY, WRONG_KEY = 20_230_124, 19_480_701
 PROMPT = 16  # characters
 RATE = 0.01  # false positives that are allowed for
+USUAL = 2.0  # δ in most of Kirchenbauer et al. (2023)
 
 Metrics = dict[str, float | int]
 
@@ -93,7 +97,7 @@ def prepare(ctx: Context) -> Lab:
 class TheirLists:
     """Transformers' green lists in place of ours."""
 
-    def __init__(self, processor: WatermarkLogitsProcessor) -> None:
+    def __init__(self, processor: "WatermarkLogitsProcessor") -> None:
         self.processor = processor
 
     def __call__(self, contexts: Tensor) -> Tensor:
@@ -106,6 +110,8 @@ class TheirLists:
 
 def parity(ctx: Context) -> tuple[bool, bool, float]:
     """With Transformers' lists: are biased logits and green counts equal, and how far apart are the z-scores."""
+    from transformers import GPT2Config, WatermarkDetector, WatermarkingConfig, WatermarkLogitsProcessor
+
     V, bias, g = 40, 2.0, ctx.generator("parity")
     theirs = WatermarkLogitsProcessor(V, "cpu", greenlist_ratio=0.5, bias=bias, context_width=1)
     ours, same = Watermark(TheirLists(theirs), width=1, delta=bias), True
@@ -176,7 +182,7 @@ def write_all(lab: Lab) -> list[Marked]:
     """Every δ."""
     ctx, found = lab.ctx, []
     width = ctx.numbers["width"]
-    tokenizer, vocabulary = ctx.model(SMALL_LONG).tokenizer, frozenset(inner_words(ctx.text("train")))
+    tokenizer, vocabulary = ctx.model(SMALL_LONG).tokenizer, frozenset(words(ctx.text("train")))
     for index, delta in enumerate(ctx.numbers["deltas"]):
         tokens = lab.write(delta, width, ctx.numbers["texts"])
         written = tokens[:, PROMPT:]
@@ -187,7 +193,7 @@ def write_all(lab: Lab) -> list[Marked]:
                 tokens=tokens,
                 text=texts[0],
                 nll=lab.nll(tokens),
-                known=known_words(texts, vocabulary),
+                known=share_of_real_words(texts, vocabulary, cut_start=True),
                 right=lab.test(written, KEY, width),
                 wrong=lab.test(written, WRONG_KEY, width),
                 rates=tuple(flagged(lab.test(written[:, :n], KEY, width)) for n in lengths(lab)),
@@ -195,6 +201,11 @@ def write_all(lab: Lab) -> list[Marked]:
         )
         ctx.progress(0.5 * (index + 1) / len(ctx.numbers["deltas"]), f"wrote with δ = {delta:g}")
     return found
+
+
+def usual(marked: Sequence[Marked]) -> Marked:
+    """The texts marked with the usual δ."""
+    return next(m for m in marked if m.delta == USUAL)
 
 
 def lengths(lab: Lab) -> tuple[int, ...]:
@@ -232,7 +243,10 @@ def part_b(lab: Lab, marked: Sequence[Marked]) -> tuple[Part, list[Check]]:
         "logits $P(\\text{green}) = \\gamma e^\\delta / (\\gamma e^\\delta + 1 - \\gamma)$. One that knows what comes "
         "next does not, and there is little to mark in such text."
     )
-    caption = "Share of green characters: closed form for a model without opinions, and what the model really wrote."
+    caption = (
+        "Share of green characters: closed form for a model without opinions, and what the model really wrote (of the "
+        "distinct n-grams that the detector scores)."
+    )
     columns = ("δ", "P(green), uniform model", "green share of the texts")
     samples = tuple(
         Sample(
@@ -275,7 +289,7 @@ def histogram(name: str, found: Detection) -> Series:
 def part_c(lab: Lab, marked: Sequence[Marked]) -> tuple[Part, list[Check], Metrics]:
     """The detector, where there is nothing to detect and where there is."""
     width = lab.ctx.numbers["width"]
-    plain, strong = marked[0], marked[len(marked) // 2]
+    plain, strong = marked[0], usual(marked)
     human = {key: lab.test(lab.human, key, width) for key in (KEY, WRONG_KEY)}
     populations = {
         "human text, right key": human[KEY],
@@ -327,6 +341,10 @@ def part_c(lab: Lab, marked: Sequence[Marked]) -> tuple[Part, list[Check], Metri
         "false_positive_rate_human_wrong_key": flagged(human[WRONG_KEY]),
         "false_positive_rate_unmarked": flagged(plain.right),
         "false_positive_rate_wrong_key": flagged(strong.wrong),
+        "false_positive_rate_unmarked_wrong_key": flagged(plain.wrong),
+        "detection_rate_marked": flagged(strong.right),
+        "delta_marked": strong.delta,
+        "human_texts": len(lab.human),
         "unmarked_texts": len(lab.human) + len(plain.tokens),
         "mean_z_human": human[KEY].z.mean().item(),
         "mean_z_marked": strong.right.z.mean().item(),
@@ -345,7 +363,7 @@ def edited(lab: Lab, tokens: Tensor, share: float) -> Tensor:
 def widths(lab: Lab) -> tuple[Block, ...]:
     """What the width of the context decides: one key's luck, and how much an edit destroys."""
     ctx, rows = lab.ctx, []
-    keys, count, delta = range(1, 1 + ctx.numbers["keys"]), ctx.numbers["width_texts"], 2.0
+    keys, count, delta = range(1, 1 + ctx.numbers["keys"]), ctx.numbers["width_texts"], USUAL
     for width in ctx.numbers["widths"]:
         found = [lab.test(lab.human[:count], key, width) for key in keys]
         rates = [flagged(d) for d in found]
@@ -390,28 +408,36 @@ def part_d(lab: Lab, marked: Sequence[Marked]) -> tuple[Part, list[Check], Metri
     rows, metrics = [], Metrics()
     for m in marked:
         nll, spread = mean_std(m.nll)
+        # The same prompts for every δ: what they have in common cancels in the differences.
+        error = mean_std([b - a for a, b in zip(plain.nll, m.nll, strict=True)])[1] / math.sqrt(len(m.nll))
         rows.append(
-            (m.delta, nll, spread, nll - base, math.exp(nll - base), m.known, m.right.z.mean().item(), *m.rates)
+            (
+                *(m.delta, nll, spread, nll - base, None if m is plain else error, math.exp(nll - base)),
+                *(m.known, m.right.z.mean().item(), *m.rates),
+            )
         )
         metrics[f"nll_nats_delta_{m.delta:g}"] = nll
+        metrics[f"nll_nats_delta_{m.delta:g}_std"] = spread
         metrics[f"nll_cost_nats_delta_{m.delta:g}"] = nll - base
+        metrics[f"nll_cost_nats_delta_{m.delta:g}_standard_error"] = error
+        metrics[f"mean_z_delta_{m.delta:g}"] = m.right.z.mean().item()
         metrics[f"known_words_delta_{m.delta:g}"] = m.known
         metrics |= {
             f"detection_rate_delta_{m.delta:g}_length_{n}": rate for n, rate in zip(lengths(lab), m.rates, strict=True)
         }
     columns = (
-        *("δ", "NLL (nats/character)", "± std over texts", "cost (nats)", "perplexity ×", "known words", "mean z"),
-        *(f"detected, {n} characters" for n in lengths(lab)),
+        *("δ", "NLL (nats/character)", "± std over texts", "cost (nats)", "± standard error", "perplexity ×"),
+        *("known words", "mean z", *(f"detected, {n} characters" for n in lengths(lab))),
     )
     caption = (
-        f"{len(plain.nll)} texts per δ. NLL under the unmarked model, which wrote them; detection at a false-positive "
-        f"rate of {RATE:g}."
+        f"{len(plain.nll)} texts per δ. NLL under the unmarked model, which wrote them; the cost with its standard "
+        f"error, texts paired by prompt; detection at a false-positive rate of {RATE:g}."
     )
     deltas = tuple(m.delta for m in marked)
     by_length = tuple(
         Series(f"{n} characters", deltas, tuple(m.rates[i] for m in marked)) for i, n in enumerate(lengths(lab))
     )
-    costs = tuple(row[3] for row in rows)
+    costs = tuple(float(row[3] or 0.0) for row in rows)
     trade = tuple(Series(series.name, costs, series.y) for series in by_length)
     enough = next((m for m in marked if m.rates[-1] >= 0.95), None)
     verdict = (
@@ -442,7 +468,7 @@ def answer(ctx: Context) -> Answer:
     bias, checks = part_b(lab, marked)
     detector, more, metrics = part_c(lab, marked)
     trade, last, cost = part_d(lab, marked)
-    strong = marked[len(marked) // 2]
+    strong = usual(marked)
     return Answer(
         summary=f"With δ = {strong.delta:g}, {strong.rates[-1]:.0%} of texts of {lab.n_new} characters are detected "
         f"at a false-positive rate of {RATE:.0%} ({metrics['false_positive_rate_human']:.1%} of "

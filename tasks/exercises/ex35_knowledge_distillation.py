@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from minigpt import objectives
+from minigpt.counting import count_parameters
 from minigpt.entropy import entropy, kl_divergence
 from minigpt.evaluate import evaluating
 from minigpt.model import GPT
@@ -212,10 +213,9 @@ def part_a(ctx: Context, f: Findings) -> Part:
     rows: list[tuple[Cell, ...]] = []
     for label, trained in (("teacher", ctx.model(TEACHER)), ("student", f.alone.models[0])):
         config, train = trained.model.config, trained.recipe.train
-        parameters = sum(weight.numel() for weight in trained.model.parameters())
         tokens = train.steps * train.batch_size * config.context
         loss = f.teacher_loss if label == "teacher" else mean_std(f.alone.losses)[0]
-        rows.append((label, config.n_layer, config.d_model, parameters, train.steps, tokens, loss))
+        rows.append((label, config.n_layer, config.d_model, count_parameters(trained.model), train.steps, tokens, loss))
     columns = ("model", "layers", "width", "parameters", "steps", "tokens", "validation loss (nats/token)")
     evaluations = ctx.model(TEACHER).evaluations
     curve = Series("teacher", tuple(evaluations["step"][1:]), tuple(evaluations["validation_loss"][1:]))
@@ -264,7 +264,8 @@ def loss_table(f: Findings) -> Table:
             found = compare(other.losses, row.losses) if row in f.distilled else None
             differences += [found.difference, found.verdict] if found else [None, ""]
         imitation = (mean_std(agreed.divergence)[0], mean_std(agreed.same_choice)[0])
-        rows.append((row.label, alpha, tau, row.steps, loss, spread, *differences, *imitation))
+        shown = spread if len(row.models) > 1 else None
+        rows.append((row.label, alpha, tau, row.steps, loss, shown, *differences, *imitation))
     columns = (
         *("student", "α", "τ", "steps", "loss (nats/token)", "± std", "at equal steps", "verdict"),
         *("at equal time", "verdict ", "KL(teacher ‖ student)", "same first choice"),
@@ -290,7 +291,8 @@ def part_c(f: Findings) -> tuple[Part, list[Check]]:
         else ""
     )
     text = (
-        f"At equal steps: {describe(steps, name, 'the student trained on the text alone')}{gap} At equal time: "
+        f"At equal steps: {describe(steps, name, 'the student trained on the text alone')}{gap} At equal time (the "
+        f"longer training takes {seconds(f.longer) / seconds(best):.2f} times as long as the distilled student's): "
         f"{describe(time, name, 'the student that trained on the text for longer')} "
         f"{lesson(steps.verdict, time.verdict)} {imitation(f)}"
     )
@@ -329,7 +331,7 @@ def lesson(steps: str, time: str) -> str:
         case "lower", "higher":
             return (
                 "A soft target teaches more per step, but here the steps that the teacher's passes cost teach more "
-                "still: where data are not the limit, the time is better spent on the text."
+                "still: with text enough, as here, the time is better spent on it."
             )
         case "lower", _:
             return "A soft target teaches more per step, and costs about what it gains."
@@ -406,12 +408,18 @@ def answer(ctx: Context) -> Answer:
     temperature, more = part_d(f)
     metrics: Metrics = {"validation_loss_nats_teacher": f.teacher_loss}
     for row in f.rows:
-        loss, spread = mean_std(row.losses)
-        metrics[f"validation_loss_nats_{row.key}"], metrics[f"validation_loss_nats_{row.key}_std"] = loss, spread
+        agreed = f.agreement[row.label]
+        for name, values in (
+            ("validation_loss_nats", row.losses),
+            ("kl_from_teacher_nats", agreed.divergence),
+            ("same_first_choice_share", agreed.same_choice),
+        ):
+            metrics[f"{name}_{row.key}"], spread = mean_std(values)
+            if len(values) > 1:
+                metrics[f"{name}_{row.key}_std"] = spread
         metrics[f"step_ms_{row.key}"] = row.step_seconds * 1e3
         metrics[f"training_seconds_{row.key}"] = seconds(row)
-        metrics[f"kl_from_teacher_nats_{row.key}"] = mean_std(f.agreement[row.label].divergence)[0]
-        metrics[f"same_first_choice_{row.key}"] = mean_std(f.agreement[row.label].same_choice)[0]
+    metrics["teacher_entropy_nats"] = f.teacher_entropy[1.0]
     for tau in TAUS:
         metrics[f"gradient_norm_tau_{tau:g}"], metrics[f"gradient_norm_tau_{tau:g}_without_factor"] = f.gradients[tau]
     steps, time = compare(f.alone.losses, f.best.losses), compare(f.longer.losses, f.best.losses)
@@ -426,7 +434,7 @@ def answer(ctx: Context) -> Answer:
 
 EXERCISE = Exercise(
     id="21.35",
-    title="Knowledge distillation",
+    title="Knowledge Distillation",
     recipes=(TEACHER, *RECIPES.values()),
     numbers={"smoke": {"repeats": 3}, "laptop": {"repeats": 9}, "gpu": {"repeats": 15}},
     seconds={"smoke": 4.0, "laptop": 20.0, "gpu": 30.0},

@@ -4,7 +4,15 @@ import math
 import pytest
 import torch
 
-from tasks.exercises.ex15_mini_gpt_training import EXERCISE, count_baselines
+from minigpt.evaluate import Evaluation
+from tasks.exercises.ex15_mini_gpt_training import (
+    EXERCISE,
+    Baselines,
+    Epoch,
+    Findings,
+    count_baselines,
+    how_it_went,
+)
 from tests.exercise_context import assert_sound, make_context
 
 
@@ -43,3 +51,22 @@ def test_baselines_on_a_text_made_of_two_letters():
     assert base.bigram == pytest.approx(0, abs=5e-3)
     grown = len(lzma.compress(b"ab" * 1000, preset=9)) - len(lzma.compress(b"ab" * 500, preset=9))
     assert base.xz == pytest.approx(grown * 8 * math.log(2) / 1000)
+
+
+@pytest.mark.parametrize(
+    ("losses", "wobble", "said"),
+    [
+        ((4.0, 2.0, 1.5, 1.4), 0.0, "at its lowest"),
+        ((4.0, 2.0, 1.5, 1.6), 0.0, "overfitting has begun"),
+        ((4.0, 2.0, 2.2, 1.5, 1.6), 0.2, "no more than it has moved"),
+    ],
+)
+def test_a_rise_is_held_against_the_moves_before_it(losses, wobble, said):
+    epochs = tuple(Epoch(float(i), i, 1.2, Evaluation(loss, 10, 10), "", 0.5) for i, loss in enumerate(losses))
+    ctx = make_context(EXERCISE)
+    baselines = Baselines(4.0, 3.0, 2.2, 1.1)
+    found = Findings(ctx.model(EXERCISE.recipes[0]), epochs, 1.0, 10, baselines, 10, "", (2.0,), (1, 1, 0.8))
+    assert found.wobble == pytest.approx(wobble)
+    text = how_it_went(found).text
+    assert said in text
+    assert "less than bigrams (2.200) but more than the compressor xz" in text

@@ -49,3 +49,43 @@ def test_the_interpolated_reading_stays_in_the_trained_range():
     # The NTK-aware base turns the fastest pair as before and the slowest as interpolation does.
     base = ways["RoPE, NTK-aware base"].config.rope_base
     assert base ** (-6 / 8) == pytest.approx(10_000.0 ** (-6 / 8) / 4.0)
+
+
+def test_a_restarted_model_scores_the_same_targets_bucket_by_bucket():
+    torch.manual_seed(0)
+    config = ex25.GPTConfig(n_layer=1, n_head=1, d_model=8, context=8, vocab_size=5)  # learned: 8 positions, no more
+    model = GPT(config).eval()
+    tokens = torch.randint(5, (70,), generator=torch.Generator().manual_seed(0))
+    found = losses_by_bucket(model, tokens, 32, 4, restart=8)
+    nll = []
+    for start in range(0, 64, 8):
+        with torch.inference_mode():
+            logits = model(tokens[None, start : start + 8])[0]
+        nll.append(torch.nn.functional.cross_entropy(logits, tokens[start + 1 : start + 9], reduction="none"))
+    assert found == pytest.approx(torch.cat(nll).view(2, 8, 4).mean((0, 2)).tolist(), abs=1e-5)
+    with pytest.raises(ValueError, match="windows of 32"):
+        losses_by_bucket(model, tokens, 32, 4, restart=5)
+
+
+def reading(*losses: float) -> list[list[float]]:
+    return [list(losses), list(losses)]
+
+
+def test_good_until_the_first_bucket_that_costs_too_much():
+    found = ex25.Extrapolation(
+        bucket=8,
+        context=16,
+        length=40,
+        losses={
+            "RoPE, restarted": reading(1.5, 1.5, 1.5, 1.5, 1.5),
+            "RoPE": reading(1.5, 1.4, 1.52, 1.7, 1.5),
+            "RoPE, positions interpolated": reading(3.0, 2.9, 2.8, 2.7, 2.6),
+            "RoPE, window of the training length": reading(1.5, 1.4, 1.4, 1.4, 1.4),
+        },
+        refusal="no",
+    )
+    assert [found.good_until(label) for label in found.losses] == [40, 24, 0, 40]
+    said = ex25.remedy_sentence(found)
+    assert "up to position 24 (“positions interpolated” 0, “window of the training length” 40;" in said
+    assert "“window of the training length” has the lowest loss at the end, 1.40 nats" in said
+    assert "+1.50 nats" in said

@@ -6,6 +6,8 @@ from minigpt.config import GPTConfig
 from minigpt.evaluate import evaluate
 from minigpt.heads import score_heads
 from minigpt.model import GPT
+from minigpt.self_speculation import SelfSpeculation
+from minigpt.timing import Timing
 from tasks.exercises import ex33_multi_token_prediction as ex33
 from tests.exercise_context import assert_sound, make_context
 
@@ -40,12 +42,23 @@ def test_heads_are_scored_on_the_right_targets(model):
         assert found.losses[step - 1] == pytest.approx(torch.stack(nll).mean().item(), abs=1e-5)
 
 
-def test_known_words():
-    vocabulary = frozenset({"and", "the", "lord"})
-    assert ex33.known_words("lo. And the lurd and THE lord sa", vocabulary) == 5 / 6
-    assert ex33.known_words("", vocabulary) == 0.0
-
-
 def test_blind_guessing_is_the_entropy_of_the_letters():
     tokens = torch.tensor([0, 0, 1, 2] * 50_000)
     assert ex33.unigram_loss(tokens, tokens, 3) == pytest.approx(1.5 * torch.log(torch.tensor(2.0)).item(), abs=1e-4)
+
+
+def timing(median: float, spread: float) -> Timing:
+    return Timing(median, median - spread, median + spread, 5)
+
+
+@pytest.mark.parametrize(
+    ("drafted", "spread", "said"),
+    [(0.5, 0.01, "It pays here"), (0.98, 0.05, "makes no difference"), (1.2, 0.01, "It does not pay")],
+)
+def test_whether_drafting_pays_is_read_off_the_clock(drafted, spread, said):
+    runs = [[SelfSpeculation(torch.zeros(1, 1), passes=5, emitted=12, by_head=[[4, 3], [0, 0]])]]
+    found = ex33.Drafting("N = 3", runs, runs, 0, timing(1.0, spread), timing(drafted, spread))
+    assert ex33.drafting_sentence(found).startswith((said, f"By the clock it {said}"))
+    assert "2.40 tokens a pass" in ex33.drafting_sentence(found)
+    assert found.acceptance(2) == 0.75
+    assert found.acceptance(3) is None  # never tested is not never accepted

@@ -71,7 +71,7 @@ def test_the_amateurs_cache_gives_what_a_fresh_reading_gives(amateur_context):
 
 
 def test_plausible_set_by_probabilities():
-    """Li et al. (2022), equation 2, in probabilities and one row at a time."""
+    """Li et al. (2022), section 3.3, in probabilities and one row at a time."""
     logits = torch.randn(200, V, generator=torch.Generator().manual_seed(0)) * 3
     for threshold in (0.0, 0.01, 0.1, 0.5, 1.0):
         expected = [[bool(p >= threshold * max(row)) for p in row] for row in logits.softmax(-1).tolist()]

@@ -1,11 +1,11 @@
-"""Scores of written text against one probability at a time, and words counted by hand."""
+"""Scores of written text against one probability at a time."""
 
 import pytest
 import torch
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
-from minigpt.quality import continuation_nll, inner_words, known_words
+from minigpt.quality import continuation_nll
 
 
 def test_continuation_nll_is_of_the_continuation_only(generator):
@@ -20,9 +20,3 @@ def test_continuation_nll_is_of_the_continuation_only(generator):
     for start in (0, 20):
         with pytest.raises(ValueError, match="start"):
             continuation_nll(model, texts, start)
-
-
-def test_words_by_hand():
-    assert inner_words("th the King's 2 men; an") == ["the", "king", "s", "men"]
-    assert known_words(["x the cat y", "x dog y"], {"the", "dog"}) == 2 / 3
-    assert known_words(["ab"], {"ab"}) == 0.0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minigpt.config import GPTConfig
 from minigpt.files import model_state
@@ -163,6 +164,33 @@ def test_int8_model_holds_int8_and_decodes_with_its_cache(model):
     assert 0 < drift < 0.05
     cached = generate(small, tokens[:, :5], 20, temperature=0.0)
     assert torch.equal(cached, generate(small, tokens[:, :5], 20, temperature=0.0, use_cache=False))
+
+
+class Products(TorchDispatchMode):
+    """Notes the kind and the operands' type of every product of matrices that runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in ("mm", "addmm", "_int_mm", "linear"):
+            self.seen.append((name, {a.dtype for a in args if isinstance(a, torch.Tensor)}))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_products_of_the_blocks_are_int8_by_int8(model):
+    """Not weights that are widened and multiplied in fp32: only the unembedding, which is not quantised, is fp32."""
+    small = to_int8(model)
+    with Products() as products, torch.no_grad():
+        small(torch.arange(8)[None])
+    assert [name for name, _ in products.seen] == ["_int_mm"] * 12 + ["mm"]
+    assert all(types == {torch.int8} for name, types in products.seen if name == "_int_mm")
+    with Products() as products, torch.no_grad():
+        model(torch.arange(8)[None])
+    assert "_int_mm" not in [name for name, _ in products.seen]
+    assert len(products.seen) == 13
 
 
 @pytest.mark.parametrize("tie", [True, False])

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from minigpt.cache import KVCache, RollingKVCache
 from minigpt.config import GPTConfig
+from minigpt.contrastive import Contrastive
 from minigpt.model import GPT
+from minigpt.quantize import int8_bytes, load_int8, to_int8
+from minigpt.sampling import generate
+from minigpt.self_speculation import self_speculate
+from minigpt.speculative import speculate
 
 BASE = GPTConfig(n_layer=2, n_head=4, d_model=32, context=32, vocab_size=19)
 COMBINATIONS = [
@@ -99,7 +104,50 @@ def test_prefixes_compose_with_everything_but_windows(config: GPTConfig, tokens:
     assert torch.allclose(torch.cat(found, dim=1), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("config", [c for c in COMBINATIONS if c.n_kv_head == 4], ids=name_of)
+@torch.inference_mode()
+def test_as_many_key_value_heads_as_heads_is_multi_head_attention(config: GPTConfig, tokens: Tensor) -> None:
+    assert torch.equal(build(config)(tokens), build(replace(config, n_kv_head=None))(tokens))
+
+
 @pytest.mark.parametrize("config", [c for c in COMBINATIONS if c.n_future > 1], ids=name_of)
 @torch.inference_mode()
 def test_more_heads_leave_the_first_one_alone(config: GPTConfig, tokens: Tensor) -> None:
     assert torch.equal(build(config)(tokens), build(replace(config, n_future=1))(tokens))
+
+
+@pytest.mark.parametrize("config", COMBINATIONS, ids=name_of)
+def test_drafted_text_is_the_targets_own(config: GPTConfig, tokens: Tensor) -> None:
+    """Drafts of another architecture, of the target itself, and of its own heads; up to the last position there is."""
+    target, other = build(config), build(replace(BASE, n_layer=1))
+    prompt, n_new = tokens[:, :5], 32 + 1 - 5  # the last token is never read and needs no position
+    plain = generate(target, prompt, n_new, temperature=0.0)[:, : 32 + 1]
+    drafted = [speculate(target, draft, prompt, n_new, gamma=3, temperature=0.0) for draft in (other, target)]
+    drafted.append(self_speculate(target, prompt, n_new, temperature=0.0))
+    for found in drafted:
+        assert torch.equal(found.tokens, plain)
+    assert drafted[1].acceptance_rate == 1.0
+
+
+@pytest.mark.parametrize("config", COMBINATIONS, ids=name_of)
+def test_an_amateur_of_any_kind_reads_on_with_its_cache(config: GPTConfig, tokens: Tensor) -> None:
+    amateur, expert = build(config), torch.zeros(2, 19, dtype=torch.float64)
+    process = Contrastive(amateur, 1.0)
+    for end in (3, 4, 11, 12, 24):
+        with torch.inference_mode():
+            assert torch.allclose(process(tokens[:, :end], expert), -amateur(tokens[:, :end])[:, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize("config", COMBINATIONS, ids=name_of)
+@torch.inference_mode()
+def test_eight_bits_compose_with_everything(config: GPTConfig, tokens: Tensor) -> None:
+    model = build(config).float()
+    small = to_int8(model)
+    expected = small(tokens)
+    drift = (expected - model(tokens)).square().mean().sqrt() / model(tokens).std()
+    assert 0 < drift < 0.1
+    assert torch.equal(load_int8(int8_bytes(small))(tokens), expected)
+    cache = KVCache(config, 2, 24)
+    # Each token is rounded by itself; a sum that falls near a tie may round to the next step, hence the tolerance.
+    close = ((read(small, cache, tokens, [7, 1, 1, 3, 12]) - expected).abs() < 0.05 * expected.std()).float().mean()
+    assert close > 0.98

@@ -131,6 +131,7 @@ def test_a_batch_in_lockstep_is_the_rows_one_by_one(generator: torch.Generator) 
     [
         ({}, 2, 500),
         pytest.param({}, 1, 2_500, marks=pytest.mark.slow),
+        pytest.param({}, 8, 6_400, marks=pytest.mark.slow),  # 51,200 texts
         pytest.param({"temperature": 2.0, "top_p": 0.9}, 2, 1_500, marks=pytest.mark.slow),
     ],
 )

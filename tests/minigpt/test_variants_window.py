@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import MistralConfig, MistralModel
 
 from minigpt.config import GPTConfig
@@ -66,6 +68,19 @@ def test_a_whole_mistral_with_our_attention_in_its_place(window: int) -> None:
     assert torch.allclose(with_our_attention(host, config)(tokens).last_hidden_state, expected, atol=1e-5)
     off_by_one = with_our_attention(host, replace(config, window=window - 1))(tokens).last_hidden_state
     assert (off_by_one - expected).abs().max() > 1e-3  # W includes the token itself, and the test can tell
+
+
+@torch.inference_mode()
+def test_the_whole_model_computes_the_blocks_of_the_window_and_no_others() -> None:
+    """FLOPs of the products, counted by torch: of T² pairs in each layer, 2 · W · T are left."""
+
+    def counted(model: GPT) -> int:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(2, 64, dtype=torch.long))
+        return int(counter.get_total_flops())
+
+    full, windowed = (counted(GPT(replace(CONFIG, window=window)).eval()) for window in (None, 8))
+    assert full - windowed == 2 * 4 * 2 * 32 * 64 * (64 - 2 * 8)  # layers, 2 products of 2 FLOPs, batch, C, T, pairs
 
 
 @pytest.mark.parametrize("window", [16, 17, 64])

@@ -20,6 +20,12 @@ def test_the_last_word_may_be_cut_and_does_not_count():
     assert share_of_real_words([""], {"the"}) == 0.0
 
 
+def test_the_first_word_may_be_cut_too():
+    assert share_of_real_words(["th the cat", "x dog an y"], {"the", "dog"}, cut_start=True) == 2 / 3
+    assert share_of_real_words(["th the cat", "x dog an y"], {"the", "dog"}) == 2 / 5
+    assert share_of_real_words(["ab", "ab cd"], {"ab"}, cut_start=True) == 0.0
+
+
 @pytest.mark.parametrize(
     ("text", "source", "length"),
     [("xxabcdyy", "..abcd..", 4), ("abc", "xyz", 0), ("abc", "zabcz", 3), ("", "abc", 0), ("ab", "", 0)],

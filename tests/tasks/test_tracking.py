@@ -38,7 +38,7 @@ RECORD = {
 }
 RESULT = {
     "id": "21.22",
-    "title": "Model size experiment",
+    "title": "Model Size Experiment",
     "status": "ok",
     "summary": "Larger is better here.",
     "checks": [

@@ -301,4 +301,4 @@ def _weights(recipe: Recipe) -> float:
 def tuning_seconds(tuning: FineTune, *, stand_in: bool) -> float:
     """Expected seconds of a fine-tuning on one core of a laptop, by rates measured there with 135 M parameters."""
     trained, evaluated = tuning.epochs * tuning.train_tokens, (tuning.epochs + 1) * tuning.validation_tokens
-    return trained / (3_000 if stand_in else 110) + evaluated / (10_000 if stand_in else 130)
+    return trained / (3_000 if stand_in else 65) + evaluated / (10_000 if stand_in else 130)

@@ -106,7 +106,8 @@ SMOKE = Profile(
 
 LAPTOP = Profile(
     name="laptop",
-    finetune={"block": 128, "batch_size": 4, "train_tokens": 20_000, "validation_tokens": 2_048},
+    # 135 M parameters learn from 65 tokens a second on a core.
+    finetune={"block": 128, "batch_size": 4, "train_tokens": 10_000, "validation_tokens": 2_048},
     train_characters=300_000,
     validation_characters=32_000,
     scales={

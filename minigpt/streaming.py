@@ -189,11 +189,6 @@ def rotation_error(model: Any, distance: int = 1_000) -> float:
     return max(((shifted(a, theta, distance) - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 
 
-def reader_for(model: Any, sinks: Sequence[int], size: int) -> Reader:
-    """A ``SinkReader`` where the model's keys can be moved, and else a ``ReencodingReader``."""
-    return SinkReader(model, sinks, size) if rotation_error(model) < 1e-3 else ReencodingReader(model, sinks, size)
-
-
 Progress = Callable[[float], None]
 
 

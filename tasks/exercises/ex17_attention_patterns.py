@@ -231,9 +231,10 @@ def part_a(f: Findings) -> Part:
     maps = AttentionMaps(pieces, tuple(f.drawn), tuple(map(tuple, f.drawn.values())), weights, caption)
     text = (
         "A row is a query $i$, which shares its attention among the keys $j \\le i$: $\\sum_{j \\le i} A_{ij} = 1$. "
-        "There is one layer of each quarter of the depth; layers and heads were chosen to come, together, as close as "
-        "they can to the best head of every kind in (b). A stripe below the diagonal looks at the token before, a dark "
-        "first column rests on the first token, and a dark column elsewhere is a token that many queries look at."
+        "There is one layer of each quarter of the depth: those that come, together, closest to the best head of every "
+        "kind in (b), and in each layer one head after another that adds most to that. A stripe below the diagonal "
+        "looks at the token before, a dark first column rests on the first token, and a dark column elsewhere is a "
+        "token that many queries look at."
     )
     return Part("a", (Prose(text), maps), "Attention patterns of five sentences")
 
@@ -319,8 +320,8 @@ def part_b(f: Findings) -> Part:
         "that rest on the first token would score on them.\n\n"
         + (f"Named: {'; '.join(found)}. " if found else f"None of the {heads} heads is named. ")
         + (f"None for {'; '.join(missing)}. " if missing else "")
-        + f"{nameless} of {heads} heads have no name: they share their attention between kinds, or look for something "
-        "that no score here asks for. Heads that rest on the first token are the subject of Exercise 21.29."
+        + f"{nameless} of {heads} heads have no name: they share their attention between kinds, spread it, or look for "
+        "something that no score here asks for. Heads that rest on the first token are the subject of Exercise 21.29."
     )
     layers, numbers = (tuple(map(str, range(size))) for size in f.scores["previous"].mean.shape)
     maps = tuple(
@@ -352,19 +353,26 @@ def attention_said(f: Findings) -> str:
     )
     if not s.named:
         return f"**Attention.** No head has the score of an induction head. {highest}"
-    lower = [head for head in f.scores["previous"].named if head[0] < min(layer for layer, _ in s.named)]
-    circuit = (
-        f" Below all of them lie previous-token heads ({name_of(*lower)}), as the two-layer circuit of Olsson et al. "
-        "needs them: there, they tell each key which token came before it."
-        if lower
-        else " No named previous-token head lies below all of them, as the circuit of Olsson et al. would need."
-    )
-    have = "One head has" if len(s.named) == 1 else f"{len(s.named)} heads have"
     rest = [f.scores["first"].mean[head].item() for head in s.named]
+    have, who = ("One head has", "it gives") if len(s.named) == 1 else (f"{len(s.named)} heads have", "they give")
+    given = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (min(rest), max(rest))))
     return (
-        f"**Attention.** {have} the score of an induction head: {name_of(*s.named)}. {highest}{circuit} In held-out "
-        f"text the induction heads give the first token {min(rest):.2f} to {max(rest):.2f} of their "
-        f"attention. {in_the_five(f)}"
+        f"**Attention.** {have} the score of an induction head: {name_of(*s.named)}. {highest} {circuit(f)} In "
+        f"held-out text {who} the first token {given} of the attention. {in_the_five(f)}"
+    )
+
+
+def circuit(f: Findings) -> str:
+    """Whether previous-token heads lie below the induction heads, of which there is at least one."""
+    heads, previous = f.scores["induction"].named, f.scores["previous"].named
+    above = [head for head in heads if any(layer < head[0] for layer, _ in previous)]
+    if not above:
+        return "Below none of them lies a named previous-token head, as the circuit of Olsson et al. would need it."
+    below = [head for head in previous if head[0] < max(layer for layer, _ in heads)]
+    which = "it" if len(heads) == 1 else "all of them" if above == heads else f"{len(above)} of them"
+    return (
+        f"Below {which} lie previous-token heads ({name_of(*below)}), as the two-layer circuit of Olsson et al. needs "
+        "them: there, they tell each key which token came before it."
     )
 
 
@@ -436,13 +444,11 @@ def prediction_said(f: Findings) -> str:
     start = around[:, distances.index(0) :].mean(dim=0)
     low, high = drop.interval
     falls = {"lower": "falls", "higher": "rises"}.get(drop.verdict, "does not change beyond noise")
-    gradual = ""
-    if drop.verdict == "lower":
-        half = (start < (mean_std(first)[0] + start.min().item()) / 2).nonzero()[0].item()
-        gradual = (
-            f" At the first token that can be copied it is {start[0]:.2f}; "
-            f"{half} {'token' if half == 1 else 'tokens'} later it is more than half of the way down."
-        )
+    gradual, lowest = "", start.min().item()
+    if drop.verdict == "lower" and lowest < mean_std(first)[0]:
+        half = int((start < (mean_std(first)[0] + lowest) / 2).nonzero()[0])
+        later = f"; {half} token{'s' * (half != 1)} later it is" if half else ", which is"
+        gradual = f" At the first token that can be copied it is {start[0]:.2f}{later} more than half of the way down."
     return (
         f"**Prediction.** The loss {falls} where the tokens repeat: {mean_std(first)[0]:.2f} nats before, "
         f"{mean_std(repeated)[0]:.2f} after (95 % interval of the change over rows {signed(low)} to {signed(high)}), "
@@ -483,16 +489,17 @@ def causal(f: Findings) -> tuple[list[Block], list[Check]]:
     lost = compare_paired(whole.repeated, before.repeated).difference
     text = (
         f"**Cause.** With the outputs of the {len(best.heads)} heads of the highest induction scores set to zero, the "
-        f"loss where tokens repeat changes by {signed(mean_std(chosen)[0])} nats; without as many random heads of the "
-        f"same layers, by {signed(mean_std(random)[0])}. The difference is {signed(difference.difference)} (95 % "
-        f"interval over rows {signed(low)} to {signed(high)}): {verdict}. In held-out text the loss changes by "
-        f"{signed(best.text - whole.text)} without the former and by {signed(elsewhere)} without the latter. Without "
-        f"the {len(before.heads)} heads that attend most to the previous token, the loss where tokens repeat changes "
-        f"by {signed(lost)}, and in text by {signed(before.text - whole.text)}."
+        f"loss where tokens repeat changes by {signed(mean_std(chosen)[0])} nats; without as many random heads, of the "
+        f"same layers while they have others, by {signed(mean_std(random)[0])}. The difference is "
+        f"{signed(difference.difference)} (95 % interval over rows {signed(low)} to {signed(high)}): {verdict}. In "
+        f"held-out text the loss changes by {signed(best.text - whole.text)} without the former and by "
+        f"{signed(elsewhere)} without the latter. Without the {len(before.heads)} others that attend most to the "
+        f"previous token, the loss where tokens repeat changes by {signed(lost)}, and in text by "
+        f"{signed(before.text - whole.text)}."
     )
     caption = (
         "Losses without some heads. Intervals over rows of random tokens, paired; random heads come from the layers of "
-        "the best for induction."
+        "the best for induction, while these have others."
     )
     claim = "removing the best induction heads costs more than removing random ones, lower end (nats)"
     check = Check.at_least(claim, low, 0.0, "empirical")
@@ -567,6 +574,9 @@ def metrics_of(f: Findings) -> dict[str, float | int]:
         chosen, random = rises(f)
         found["loss_change_without_induction_heads_nats"] = mean_std(chosen)[0]
         found["loss_change_without_random_heads_nats"] = mean_std(random)[0]
+        difference, name = compare_paired(random, chosen), "loss_change_induction_less_random_heads"
+        found[f"{name}_nats"] = difference.difference
+        found[f"{name}_low_nats"], found[f"{name}_high_nats"] = difference.interval
         found["heads_removed"] = len(f.ablations[1].heads)
         found["loss_text_nats"] = f.ablations[0].text
         found["loss_text_without_induction_heads_nats"] = f.ablations[1].text
@@ -580,7 +590,7 @@ def answer(ctx: Context) -> Answer:
     named = {KINDS[kind]: s for kind, s in f.scores.items() if s.named}
     best = ", ".join(f"{kind} {name_of(s.best)} ({s.mean[s.best]:.2f})" for kind, s in named.items())
     copied = f.copying.rows.split(f.copying.losses)
-    share = next((s.mean[s.best].item() for kind, s in f.scores.items() if kind == "previous"), 0.0)
+    share = f.scores["previous"].mean[f.scores["previous"].best].item()
     checks.insert(0, Check.at_least("share of the best previous-token head", share, SHARE, "empirical"))
     return Answer(
         summary=f"{pretrained.name}: {f'best heads {best}' if best else 'no head specialises'}; where random tokens "

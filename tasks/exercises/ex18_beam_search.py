@@ -80,6 +80,11 @@ class Written:
         return tuple(math.exp(nats) for nats in self.nats)
 
     @property
+    def runs(self) -> tuple[float, float]:
+        """Perplexity of several runs from the first prompt, mean and standard deviation; nothing drawn, no spread."""
+        return mean_std(self.again or self.perplexities[:1])
+
+    @property
     def distinct(self) -> float:
         """Distinct bigrams of words over all of them, all texts together."""
         return distinct([words(text) for text in self.texts], 2)
@@ -379,20 +384,22 @@ def overall(f: Findings) -> Table:
     """One row per strategy."""
     rows: list[tuple[Cell, ...]] = []
     for w in f.written.values():
-        again = mean_std(w.again)[1] if w.again else None if w.strategy is HUMAN else 0.0
+        again = (w.runs[0], None if w.strategy is HUMAN else w.runs[1])
         rows.append(
             (
-                *(w.strategy.name, *mean_std(w.perplexities), again, mean(w.bits), mean(w.own)),
+                *(w.strategy.name, *mean_std(w.perplexities), *again, mean(w.bits), mean(w.own)),
                 *(mean(w.repeated), w.distinct, mean(w.known)),
             )
         )
     columns = (
-        *("text", "perplexity", "± std over prompts", "± std over runs of one prompt", "bits per character"),
-        *("own loss (nats/character)", f"repeated {RUN}-character runs", "distinct word bigrams", "known words"),
+        *("text", "perplexity", "± std over prompts", "perplexity after the first prompt", "± std over its runs"),
+        *("bits per character", "own loss (nats/character)", f"repeated {RUN}-character runs"),
+        *("distinct word bigrams", "known words"),
     )
     caption = (
         f"All strategies. Perplexity and bits per character under {f.lab.judge.name}, means over {len(f.lab.prompts)} "
-        "texts; own loss under the mini-GPT that wrote them. Repeated runs occurred before in the same text; distinct "
+        f"texts; after the first prompt, means over {f.lab.context.numbers['runs']} runs of each sampler. Own loss is "
+        "under the mini-GPT that wrote them. Repeated runs occurred before in the same text; distinct "
         "bigrams are of all texts together; known words occur in the training text."
     )
     return Table(columns, tuple(rows), caption, "strategies")
@@ -514,10 +521,11 @@ def against(f: Findings, strategy: Strategy) -> str:
     likely = {"higher": "likelier than", "lower": "less likely than"}.get(loss.verdict, "up to noise as likely as")
     again = {"lower": "more", "higher": "less"}.get(repeats.verdict, "as much, up to noise")
     return (
-        f"The perplexity of beam search is {ppl:.1f} ± {spread:.1f}, that of {strategy.name} {theirs:.1f} ± "
-        f"{theirs_spread:.1f}; the loss of the latter differs by {difference(loss)} nats per token. Of its runs of "
-        f"{RUN} characters beam search repeats {mean(beam.repeated):.0%}, {strategy.name} {mean(other.repeated):.0%}; "
-        f"of the words {mean(beam.known):.0%} and {mean(other.known):.0%} occur in the training text.\n\n"
+        f"The perplexity of beam search is {ppl:.1f} ± {spread:.1f} over prompts, that of {strategy.name} "
+        f"{theirs:.1f} ± {theirs_spread:.1f}; the loss of the latter differs by {difference(loss)} nats per "
+        f"token. Of its runs of {RUN} characters beam search repeats {mean(beam.repeated):.0%}, {strategy.name} "
+        f"{mean(other.repeated):.0%}; of the words {mean(beam.known):.0%} and {mean(other.known):.0%} occur in the "
+        "training text.\n\n"
         f"**Verdict.** Under {f.lab.judge.name} the text of beam search is {likely} that of "
         f"{strategy.name}; it repeats itself {again}."
     )
@@ -568,8 +576,8 @@ def about_nucleus(f: Findings) -> str:
 def about_temperature(f: Findings) -> str:
     """(d)"""
     return (
-        f"T = 0.7 removes no character; on held-out contexts it lowers the mean entropy from "
-        f"{f.truncation[PLAIN.key][2]:.2f} to {f.truncation[COOL.key][2]:.2f} nats (the nucleus: "
+        f"T = {COOL.options['temperature']:g} removes no character; on held-out contexts it lowers the mean entropy "
+        f"from {f.truncation[PLAIN.key][2]:.2f} to {f.truncation[COOL.key][2]:.2f} nats (the nucleus: "
         f"{f.truncation[NUCLEUS.key][2]:.2f})."
     )
 
@@ -590,8 +598,9 @@ def answer(context: Context) -> Answer:
         metrics[f"repeated_runs_share_{key}"] = mean(w.repeated)
         metrics[f"distinct_bigrams_share_{key}"] = w.distinct
         metrics[f"known_words_share_{key}"] = mean(w.known)
-        if w.again:
-            metrics[f"perplexity_{key}_std_over_runs_of_one_prompt"] = mean_std(w.again)[1]
+        if w.strategy is not HUMAN:
+            over = "over_runs_of_one_prompt"
+            metrics[f"perplexity_{key}_{over}"], metrics[f"perplexity_{key}_std_{over}"] = w.runs
     for key, (kept, removed, left) in f.truncation.items():
         metrics |= {f"characters_kept_{key}": kept, f"probability_removed_{key}": removed, f"entropy_{key}_nats": left}
     shown = (BEAMS[BEAM], *LETTERED, HUMAN)

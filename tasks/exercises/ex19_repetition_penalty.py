@@ -187,6 +187,15 @@ class Findings:
         chosen = [v for v, flag in zip(losses, self.reading["seen"], strict=True) if seen is None or flag is seen]
         return mean_std(chosen)[0] if chosen else math.nan
 
+    def reading_change(self, alpha: float) -> Comparison:
+        """Loss of the human text under the penalised model against that without a penalty, paired over texts."""
+        size = self.lab.n_new
+        plain, penalised = (
+            [mean_std(losses[start : start + size])[0] for start in range(0, len(losses), size)]
+            for losses in (self.reading["losses"][STRENGTHS.index(a)] for a in (1.0, alpha))
+        )
+        return compare_paired(plain, penalised)
+
 
 def measure(context: Context) -> Findings:
     """Everything the answer rests on."""
@@ -314,9 +323,10 @@ def definition(f: Findings) -> str:
         r"The second line is not in the paper. Without it a negative logit would be raised. A token is penalised "
         f"once, however often it occurs.\n\n{f.name} continues {len(lab.rows)} prompts of {lab.length} tokens, evenly "
         f"spread over the held-out text and with no chat template, by {lab.n_new} tokens each: sampled from the whole "
-        "distribution at temperature 1, and greedily, since greedy decoding is what the penalty was made for. Tokens "
-        "that end a text or mark up a conversation are banned, or the samples would differ in length. All measures "
-        f"are of the {lab.n_new} new tokens; the first row is what people wrote after the same prompts."
+        "distribution at temperature 1, and greedily, since the paper made the penalty for sampling that is nearly "
+        "greedy. Tokens that end a text or mark up a conversation are banned, or the samples would differ in "
+        f"length. All measures are of the {lab.n_new} new tokens; the first row is what people wrote after the same "
+        "prompts."
     )
 
 
@@ -336,7 +346,7 @@ def overall(f: Findings) -> Table:
         "Repetition and its price. Share of n-grams that occurred before in the continuation, mean and standard "
         f"deviation over {len(f.lab.rows)} texts. Tokens seen before occurred in the prompt or the continuation. "
         "Loss under the model without penalty, of the new tokens only; the perplexity is its exponential. Real words "
-        "stand in the training text or are a token of GPT-2's vocabulary."
+        "stand in the training text or are, with a space before them, a token of GPT-2's vocabulary."
     )
     return Table(columns, tuple(rows), caption, "overview")
 
@@ -389,15 +399,19 @@ def meaning(f: Findings) -> tuple[Block, ...]:
     """Why α means something else for every model, and what the penalty does to human text."""
     logits = f.reading["logits"]
     positive = sum(logit >= 0 for logit in logits) / len(logits)
-    plain, mild = f.human_nats(1.0), f.human_nats(1.2)
-    verb = "lowers" if mild < plain else "raises"
-    patch = "" if mild < plain else ": a patch of the decoding, not a better model of the language"
+    change = f.reading_change(1.2)
+    does = {"lower": "lowers the model's loss", "higher": "raises the model's loss"}.get(
+        change.verdict, "changes the model's loss by no more than noise"
+    )
+    patch = ": a patch of the decoding, not a better model of the language" if change.verdict == "higher" else ""
+    low, high = (f"{value:+.2f}".replace("-", "−") for value in change.interval)
     text = (
         "**What α means depends on the model.** Adding a constant to all logits leaves the softmax as it is, but "
         f"not what the penalty makes of it. In {f.name} the logit of the token that comes next in the human text is "
         f"{mean_std(logits)[0]:.1f} on average, and positive for {positive:.0%} of them. In another model the same α "
         f"is another penalty. And people repeat tokens: {mean_std(f.human.seen)[0]:.0%} of theirs occurred before. "
-        f"On human text α = 1.2 {verb} the model's loss from {plain:.2f} to {mild:.2f} nats per token{patch}."
+        f"On human text α = 1.2 {does}: {f.human_nats(1.0):.2f} nats per token without it, "
+        f"{f.human_nats(1.2):.2f} with it (95 % interval of the change over texts {low} to {high}){patch}."
     )
     rows = tuple(
         (
@@ -491,14 +505,13 @@ def verdict(f: Findings, alpha: float) -> str:
     """Was there anything to cure, and is it cured?"""
     said = []
     for key in TEMPERATURES:
-        ill = f.change(key, 1.0, shares(4)).verdict == "higher"
+        before = f.change(key, 1.0, shares(4)).verdict
         now = compare_paired(f.human.repeated[4], f.written[key, alpha].repeated[4]).verdict
-        state = {"lower": "fewer than people", "higher": "still more than people"}.get(
-            now, "as many as people, up to noise"
-        )
+        more = {"lower": "fewer 4-grams than", "higher": "more 4-grams than"}
+        was, has = (more.get(found, "up to noise as many 4-grams as") for found in (before, now))
         said.append(
-            f"{key} text, which without a penalty repeats {'more' if ill else 'no more'} 4-grams than people, "
-            f"now repeats {state}"
+            f"{key} text, which without a penalty repeats {was} people, {'still' if now == before else 'now'} repeats "
+            f"{has} they"
         )
     seen = {key: mean_std(f.written[key, alpha].seen)[0] for key in TEMPERATURES}
     return (

@@ -24,7 +24,7 @@ from tasks.catalogue import SMALL_LONG
 from tasks.exercise import Context, Exercise, TrainedModel
 
 SEGMENTS = 8  # series in a cloud of positions
-SHOWN = 4  # components over position
+SHOWN, LISTED = 4, 6  # components over position, and with their periods
 LEARNED, OWN, SINES, NOISE = "learned", "own", "sinusoidal", "random"
 
 
@@ -154,25 +154,31 @@ def near_sentence(s: Studied) -> str:
     """Do nearby positions have similar embeddings?"""
     f = s.found
     chance = 1 / math.sqrt(s.table.shape[1] * (s.length - 1))  # standard deviation of this mean among random rows
-    alike = s.found.near > max(4 * chance, s.found.far)
-    verdict = (
-        "**Yes, nearby positions are similar.**" if alike else "**No similarity of nearby positions beyond chance.**"
-    )
-    reach = (
-        f"The mean cosine has fallen to a half after {f.reach:.1f} positions"
-        if s.found.near > 0.5
-        else f"The mean cosine never reaches a half, not even between neighbours ({number(s.found.near)})"
-    )
+    if f.near <= 4 * chance:
+        verdict = "**No similarity of nearby positions beyond chance.**"
+    elif f.near <= f.far:
+        verdict = "**No, nearby positions are no more similar than distant ones.**"
+    else:
+        verdict = "**Yes, nearby positions are similar.**"
     return (
         f"{verdict} Adjacent positions have a mean cosine of {number(f.near)}, positions at least half the table "
         f"apart {number(f.far)}; the most similar other position is the one before or after in {f.adjacent:.1%} of all "
-        f"cases (chance: {2 / s.length:.1%}), and at most 3 positions away in {f.nearest_within(3):.1%}. {reach}. "
-        "Over all pairs, cosine and distance correlate with "
+        f"cases (chance: {2 / s.length:.1%}), and at most 3 positions away in {f.nearest_within(3):.1%}. The mean "
+        f"cosine {fallen(s)}. Over all pairs, cosine and distance correlate with "
         f"{number(distance_correlation(f.cosine), 2)}, over pairs at most {s.length // 16} apart with "
         f"{number(distance_correlation(f.cosine, s.length // 16), 2)}; the distance alone explains "
         f"{f.stationary:.0%} of the variance of the cosines, the rest depends on where in the table a "
         "pair stands."
     )
+
+
+def fallen(s: Studied) -> str:
+    """Where the mean cosine is half of what it is at distance 0."""
+    if s.found.near <= 0.5:
+        return f"is at most a half even between neighbours ({number(s.found.near)})"
+    if s.found.by_distance.min() > 0.5:
+        return f"never falls to a half ({number(s.found.by_distance.min().item())} at least)"
+    return f"has fallen to a half after {s.found.reach:.1f} positions"
 
 
 def shape_sentence(s: Studied, noise: Studied) -> str:
@@ -181,15 +187,16 @@ def shape_sentence(s: Studied, noise: Studied) -> str:
     waves = [(k, s.found.wave(k)) for k in range(3)]
     strong = [(k, w) for k, w in waves if w.share > 2 * chance]
     said = "; ".join(
-        f"component {k + 1} goes through {w.cycles} cycle{'s' * (w.cycles > 1)} (period {w.period:.1f} positions, "
+        f"component {k + 1} by {w.cycles} cycle{'s' * (w.cycles > 1)} over the table (period {w.period:.1f} positions, "
         f"{w.share:.0%} of its power)"
         for k, w in strong
     )
+    noisy = f"in noise of the same size the strongest frequency of the first component holds {chance:.0%}"
     periodic = (
-        f"The leading components are waves: {said}. In noise of the same size the strongest frequency of the first "
-        f"component holds {chance:.0%}."
+        f"In {len(strong)} of the first three components a frequency stands out, with more than twice the power that "
+        f"it would have by chance: {said}; {noisy}."
         if strong
-        else f"No frequency stands out of the first three components beyond what noise shows ({chance:.0%})."
+        else f"In none of the first three components a frequency stands out with twice the power of chance; {noisy}."
     )
     r = s.found.rotation
     a, b = (k + 1 for k in r.components)
@@ -197,6 +204,8 @@ def shape_sentence(s: Studied, noise: Studied) -> str:
     where = f"In the plane of components {a} and {b} the table turns {abs(r.turns):.1f} times"
     if r.steady < 0.9:
         return f"{periodic} {where}, {r.steady:.1%} of the steps going the same way: no clear rotation."
+    if abs(r.turns) < 1:
+        return f"{periodic} {where}, {r.steady:.1%} of the steps going the same way: an arc, not a helix."
     helix = (
         f", and component {third} advances with it (correlation with position {r.advance:.2f}): a helix, as Yedidia "
         f"(2023) describes it for GPT-2, in the three dimensions that hold {s.found.top:.0%} of the variance."
@@ -223,7 +232,7 @@ def ends_sentence(s: Studied) -> str:
     largest = int(norms.argmax())
     return (
         f"{said[0]}. {said[1]}. The largest norm is that of position {largest}, the smallest that of "
-        f"{int(norms.argmin())}; “special” means more than 6 median deviations from the median."
+        f"{int(norms.argmin())}; “special” means more than 6 median absolute deviations from the median."
     )
 
 
@@ -243,14 +252,15 @@ def emergence(context: Context, own: TrainedModel) -> tuple[Figure, str, dict[st
         Series("mean cosine of adjacent positions", tuple(steps), tuple(near)),
     )
     length = own.model.config.context
+    most = (2 + 3 * 1.6) / length  # tables of Gaussian noise have 2 ± 1.6 such positions, whatever their size
     chance = ((2 / length, "chance of an adjacent one"),)
     caption = f"Order in the table of {SMALL_LONG.name} over training. It started as Gaussian noise."
     text = (
         f"Nothing tells a model that position 5 stands beside position 6: the table of {SMALL_LONG.name}, {length} "
         f"rows, started as noise. After {int(steps[0])} steps, {adjacent[0]:.0%} of its positions had an adjacent one "
         f"as the most similar, after {int(steps[-1])} steps {adjacent[-1]:.0%}; the mean cosine of neighbours went "
-        f"from {near[0]:.2f} to {near[-1]:.2f}. The order comes from training alone."
-        if adjacent[-1] > 4 / length
+        f"from {near[0]:.2f} to {near[-1]:.2f} (one seed). The order comes from training alone."
+        if adjacent[-1] > most
         else f"After {int(steps[-1])} steps of training the table of {SMALL_LONG.name} shows no order yet: "
         f"{adjacent[-1]:.0%} of its positions have an adjacent one as the most similar, by chance {2 / length:.0%}."
     )
@@ -264,7 +274,7 @@ def part_c(context: Context, tables: Sequence[Studied], own: TrainedModel) -> tu
     figure, told, metrics = emergence(context, own)
     rows = tuple(
         (k + 1, s.found.variance[k].item(), w.cycles, w.period, w.share)
-        for k in range(min(6, len(s.found.variance)))
+        for k in range(min(LISTED, len(s.found.variance)))
         for w in (s.found.wave(k),)
     )
     norms = Series(s.name, tuple(float(i) for i in range(s.length)), tuple(s.found.norms.tolist()))
@@ -296,9 +306,12 @@ def word_sentence(context: Context, s: Studied) -> str:
         return ""
     found = words(context.text("train"))
     length = 1 + sum(map(len, found)) / len(found)
+    near = [k + 1 for k in range(min(LISTED, len(s.found.variance))) if abs(s.found.wave(k).period - length) < 1]
+    which = " and ".join(map(str, near)) or "none"
     return (
-        f" Its tokens are characters, and a word with the space after it has {length:.1f} of them on average. Texts "
-        "were cut for training wherever it happened, so such a period belongs to distances, not to places."
+        f" Its tokens are characters, and a word with the space after it has {length:.1f} of them on average. "
+        f"Components of those listed below with a period within one character of that: {which}. Texts were cut for "
+        "training wherever it happened, so such a period belongs to distances, not to words at fixed places."
     )
 
 
@@ -322,7 +335,8 @@ def comparison(tables: Sequence[Studied]) -> Table:
     )
     caption = (
         "All tables in the same numbers. Half similarity is where the mean cosine first falls to 1/2, at 0.5 where "
-        "even neighbours have nothing in common; turns and steps as in part (c); spread is standard deviation / mean."
+        "even neighbours have nothing in common, at the largest distance where it never does; turns and steps as in "
+        "part (c); the random table is a single draw; spread is standard deviation / mean."
     )
     return Table(columns, tuple(rows), caption, "tables")
 
@@ -340,12 +354,11 @@ def part_d(tables: Sequence[Studied]) -> Part:
         f"in noise. The most similar position is adjacent in {w.adjacent:.0%} of the sinusoidal rows, in "
         f"{p.adjacent:.0%} of the learned and {r.adjacent:.0%} of the random ones. Neighbours have a mean cosine of "
         f"{number(w.near)} (sinusoidal), {number(p.near)} (learned) and {number(r.near)} (random), pairs half of the "
-        f"table apart or more {number(w.far)}, {number(p.far)} and {number(r.far)}. Similarity has fallen to a half "
-        f"after {w.reach:.1f} positions in the sinusoidal and after {p.reach:.1f} in the learned table. For 90 % of "
-        f"the variance the learned table needs {p.dimensions()} dimensions, the sinusoids need {w.dimensions()} and "
-        f"the random table {r.dimensions()}, of {s.table.shape[1]}: sinusoids spread over many frequencies, each in "
-        "dimensions of its own"
-        + (", and training found that few will do." if 2 * p.dimensions() < w.dimensions() else ".")
+        f"table apart or more {number(w.far)}, {number(p.far)} and {number(r.far)}. The mean cosine of the sinusoidal "
+        f"table {fallen(tables[-2])}; that of the learned one {fallen(s)}. For 90 % of the variance the learned "
+        f"table needs {p.dimensions()} dimensions, the sinusoids need {w.dimensions()} and the random table "
+        f"{r.dimensions()}, of {len(p.variance)}: sinusoids spread over many frequencies, each in dimensions of its own"
+        + (", and the learned table keeps to less than half as many." if 2 * p.dimensions() < w.dimensions() else ".")
     )
     others = [t for t in tables if t is not s]
     shares = Figure(
@@ -424,15 +437,21 @@ def empirical_checks(s: Studied) -> list[Check]:
 def metrics_of(s: Studied) -> dict[str, float | int]:
     """The numbers of one table."""
     f, r = s.found, s.found.rotation
+    off = f.cosine[~torch.eye(s.length, dtype=torch.bool)]
     result: dict[str, float | int] = {
         "positions": s.length,
         "width": s.table.shape[1],
+        "mean_cosine_all_pairs": off.mean().item(),
+        "lowest_cosine": off.min().item(),
+        "highest_cosine": off.max().item(),
         "mean_cosine_adjacent": s.found.near,
         "mean_cosine_half_apart": s.found.far,
         "nearest_is_adjacent_share": f.adjacent,
+        "nearest_within_3_share": f.nearest_within(3),
         "half_similarity_positions": f.reach,
         "variance_explained_by_distance": f.stationary,
         "correlation_cosine_distance": distance_correlation(f.cosine),
+        "correlation_cosine_distance_near_pairs": distance_correlation(f.cosine, s.length // 16),
         "components_for_90_percent": f.dimensions(),
         "variance_two_components": f.variance[:2].sum().item(),
         "variance_three_components": s.found.top,

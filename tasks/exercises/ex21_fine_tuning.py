@@ -9,7 +9,7 @@ from torch import Tensor
 
 from minigpt.causal_lm import ScoredText, continue_text, score_text
 from minigpt.limits import context_of
-from minigpt.statistics import Comparison, compare_paired, mean_std
+from minigpt.statistics import Comparison, compare, compare_paired
 from reports.types import Answer, Block, Cell, Check, Figure, Part, Prose, Sample, Series, Table
 from tasks.catalogue import VERSE
 from tasks.exercise import Context, Exercise, FineTuned, Pretrained, Source
@@ -45,6 +45,7 @@ class Findings:
     written: tuple[Written, ...]
     own_loss: tuple[float, float]  # the untuned model's loss on the first window: ours, Transformers'
     overlap: int  # lines of the held-out text that also stand in the training text
+    lines: int  # of the held-out text, of those that were looked for
 
 
 def measure(ctx: Context) -> Findings:
@@ -54,7 +55,11 @@ def measure(ctx: Context) -> Findings:
     scores = {}
     for i, (name, corpus) in enumerate(TEXTS.items()):
         ctx.progress(i / (len(TEXTS) + 1), f"scoring the {name}, before and after")
-        before, after = (score(ctx, model, ctx.text("validation", corpus)) for model in models.values())
+        text = ctx.text("validation", corpus)
+        before, after = (
+            score_text(m.model, m.tokenizer, text, tokens=ctx.numbers["tokens"], window=tuned.block)
+            for m in models.values()
+        )
         scores[name] = Scores(before, after, compare_paired(*(windows(s, tuned.block) for s in (before, after))))
     ctx.progress(len(TEXTS) / (len(TEXTS) + 1), "writing before and after")
     train = set(ctx.text("train", "domain").splitlines())
@@ -66,13 +71,8 @@ def measure(ctx: Context) -> Findings:
         written=write(ctx, models),
         own_loss=own_loss(base, ctx.text("validation", "domain"), tuned.block),
         overlap=sum(line in train for line in held_out),
+        lines=len(held_out),
     )
-
-
-def score(ctx: Context, model: Pretrained, text: str) -> ScoredText:
-    """A held-out text in windows of the length that was trained."""
-    block = min(ctx.numbers["window"], context_of(model.model))
-    return score_text(model.model, model.tokenizer, text, tokens=ctx.numbers["tokens"], window=block)
 
 
 def windows(scored: ScoredText, size: int) -> list[float]:
@@ -143,15 +143,16 @@ def part_a(ctx: Context, f: Findings) -> Part:
         text = ctx.text("train" if split == "train" else "validation", "domain")
         own = len(f.base.tokenizer(text, add_special_tokens=False)["input_ids"])
         rows.append((name, len(text), len(text.split()), own, len(gpt2.encode(text)), f.tuned.tokens[split]))
-    columns = ("split", "characters", "words", "tokens", "tokens of GPT-2's tokenizer", "tokens used")
+    columns = ("split", "characters", "words", "tokens", "tokens of GPT-2's tokenizer", "tokens used in (b)")
     ids = f.base.tokenizer(ctx.text("train", "domain")[:120], add_special_tokens=False)["input_ids"][:12]
     pieces = tuple((i, id_, repr(f.base.tokenizer.decode([id_]))) for i, id_ in enumerate(ids))
     text = (
-        f"The corpus is cut into a training and a held-out text that share no document ({f.overlap} held-out lines of "
-        "more than 20 characters also stand in the training text), each is encoded as a whole with the tokenizer of "
-        f"{f.base.name}, and the training tokens are cut into blocks of {f.tuned.block} that follow each other: each "
-        "block is read once per epoch, in random order, and each of its tokens is predicted from those before it in "
-        "the block. Nothing is padded, and labels are shifted once."
+        "The corpus is cut into a training and a held-out text that share no document (held-out lines of more than 20 "
+        f"characters that stand in the training text as well: {f.overlap} of {f.lines}), each is encoded as a whole "
+        f"with the tokenizer of {f.base.name}, and the training tokens are cut into blocks of {f.tuned.block} that "
+        "follow each other, in each epoch from another start: each block is read once per epoch, in random order, and "
+        "each of its tokens is predicted from those before it in the block. Nothing is padded, and labels are shifted "
+        "once."
     )
     return Part(
         "a",
@@ -175,18 +176,13 @@ def part_b(f: Findings) -> Part:
         (round(epoch, 2), int(step), loss, math.exp(loss))
         for epoch, step, loss in zip(epochs, t.evaluations["step"], losses, strict=True)
     )
-    best = min(range(len(losses)), key=losses.__getitem__)
-    overfitting = (
-        "it is lowest after the last one, so more epochs might still help"
-        if best == len(losses) - 1
-        else f"it is lowest after {epochs[best]:.0f} and then rises: the model begins to learn the text by heart"
-    )
     text = (
         f"AdamW (Loshchilov & Hutter, 2019) on all {sum(p.numel() for p in t.pretrained.model.parameters()):,} weights "
         f"for {t.recipe.epochs} epochs: {t.steps} steps of {t.recipe.batch_size} blocks of {t.block} tokens, learning "
         f"rate {t.recipe.learning_rate:g} after a warm-up over a tenth of the steps, then along a cosine; no weight "
         f"decay, gradients clipped to norm 1. That took {t.seconds / 60:.1f} minutes at {t.tokens_per_second:,.0f} "
-        f"tokens per second. The loss on the held-out text is taken after each epoch, without dropout; {overfitting}."
+        f"tokens per second. The loss on the held-out text is taken after each epoch, without dropout; "
+        f"{course(epochs, losses)}."
     )
     steps = tuple(t.history["step"])
     curve = Figure(
@@ -200,27 +196,46 @@ def part_b(f: Findings) -> Part:
         "Loss during fine-tuning.",
     )
     columns = ("epoch", "step", "held-out loss (nats/token)", "perplexity")
-    return Part(
-        "b", (Prose(text), curve, Table(columns, per_epoch, "After each epoch.", "epochs")), "Three epochs at 5e-5"
+    caption = (
+        f"After each epoch, on the first {t.tokens['validation']:,} tokens of the held-out text; part (d) scores "
+        f"{f.scores['domain'].before.tokens:,}."
     )
+    return Part("b", (Prose(text), curve, Table(columns, per_epoch, caption, "epochs")), "Three epochs at 5e-5")
+
+
+def course(epochs: Sequence[float], losses: Sequence[float]) -> str:
+    """Which epoch ends with the lowest held-out loss; the first entry is of before the training."""
+    best = min(range(len(losses)), key=losses.__getitem__)
+    if best == len(losses) - 1:
+        return f"it is lowest after the last one ({losses[best]:.3f} nats per token), so more epochs might still help"
+    rise = f"{losses[-1] - losses[best]:.3f} nats per token higher after the last one (one seed)"
+    if best == 0:
+        return f"it is lowest before the training, and {rise}: on text that it has not read, the model gains nothing"
+    return f"it is lowest after epoch {epochs[best]:.0f}, and {rise}"
 
 
 def part_c(ctx: Context, f: Findings) -> tuple[Part, dict[str, float]]:
     """Text before and after."""
     words = frozenset(word.strip(".,:;!?'\"()").lower() for word in ctx.text("train", "domain").split())
-    (before, spread), (after, spread_after) = (
-        mean_std(vocabulary_share([text for w in f.written for text in getattr(w, when)], words))
-        for when in ("before", "after")
+    change = compare(
+        *(
+            vocabulary_share([text for w in f.written for text in getattr(w, when)], words)
+            for when in ("before", "after")
+        )
     )
+    (before, spread), (after, spread_after) = change.baseline, change.other
+    verdict = {"higher": "a rise beyond noise", "lower": "a fall beyond noise"}.get(change.verdict, "inside the noise")
     samples: list[Block] = []
     for w in f.written:
         samples += [Sample("Before", w.prompt, w.before[0]), Sample("After", w.prompt, w.after[0])]
     text = (
         "The same prompts, the same random numbers, nucleus sampling at $p = 0.95$, the model before and after. Of the "
-        f"words that it writes, {before:.0%} (± {spread:.0%} over texts) occur in the training text before fine-tuning "
-        f"and {after:.0%} (± {spread_after:.0%}) after it."
+        f"words that it writes, {before:.0%} (± {spread:.0%} over texts) occur in the training part of the domain "
+        f"before fine-tuning and {after:.0%} (± {spread_after:.0%}) after it: {verdict} (Welch's 95 % interval over "
+        f"{change.seeds[0]} and {change.seeds[1]} texts)."
     )
     metrics = {"domain_words_share_before": before, "domain_words_share_after": after}
+    metrics |= {"domain_words_share_before_std": spread, "domain_words_share_after_std": spread_after}
     return Part("c", (Prose(text), *samples), "Text before and after"), metrics
 
 
@@ -244,7 +259,7 @@ def part_d(f: Findings) -> tuple[Part, list[Check]]:
     domain, near, far = f.scores.values()
     text = (
         f"On the held-out part of the domain the perplexity goes from {domain.before.perplexity:.2f} to "
-        f"{domain.after.perplexity:.2f}{interval(domain.change)}. What that costs elsewhere: on the main corpus, "
+        f"{domain.after.perplexity:.2f}{interval(domain.change)}. Elsewhere: on the main corpus, "
         f"{moved(near)}; on Python source, {moved(far)}. {forgetting(f)}"
     )
     figure = Figure(
@@ -296,7 +311,7 @@ def forgetting(f: Findings) -> str:
     if lost:
         said.append(f"Forgetting is measured on: {', '.join(lost)}.")
     if gained:
-        said.append(f"What resembles the domain gains with it: {', '.join(gained)}.")
+        said.append(f"There is a gain outside of the domain, too, on: {', '.join(gained)}.")
     return " ".join(said) or "At this learning rate and length no forgetting is measured on either."
 
 
@@ -324,6 +339,8 @@ def answer(ctx: Context) -> Answer:
             f"bits_per_byte_{key}_after": s.after.bits_per_byte,
             f"loss_change_nats_{key}": s.change.difference,
         }
+        if s.change.verdict != "one seed":
+            numbers[f"loss_change_nats_{key}_low"], numbers[f"loss_change_nats_{key}_high"] = s.change.interval
     first = t.evaluations["validation_loss"][0]
     again = score_text(
         f.base.model,
@@ -340,7 +357,7 @@ def answer(ctx: Context) -> Answer:
         Check.equal("learning rate", t.recipe.learning_rate, 5e-5),
     )
     return Answer(
-        summary=f"{f.base.name}, 3 epochs on {t.tokens['train']:,} tokens: held-out perplexity "
+        summary=f"{f.base.name}, {t.recipe.epochs} epochs on {t.tokens['train']:,} tokens: held-out perplexity "
         f"{domain.before.perplexity:.1f} → {domain.after.perplexity:.1f} on the domain, "
         f"{far.before.perplexity:.1f} → {far.after.perplexity:.1f} on "
         f"Python.",
@@ -358,18 +375,9 @@ EXERCISE = Exercise(
     sources=("main", "domain", "code", "pretrained", "bpe"),
     finetunes=(VERSE,),
     numbers={
-        "smoke": {
-            **{"tokens": 512, "window": 32, "samples": 2, "new_tokens": 24},
-            **{"domain_prompts": 1, "other_prompts": 1},
-        },
-        "laptop": {
-            **{"tokens": 4_096, "window": 128, "samples": 6, "new_tokens": 64},
-            **{"domain_prompts": 3, "other_prompts": 1},
-        },
-        "gpu": {
-            **{"tokens": 32_768, "window": 512, "samples": 32, "new_tokens": 128},
-            **{"domain_prompts": 4, "other_prompts": 2},
-        },
+        "smoke": {"tokens": 512, "samples": 2, "new_tokens": 24, "domain_prompts": 1, "other_prompts": 1},
+        "laptop": {"tokens": 4_096, "samples": 6, "new_tokens": 64, "domain_prompts": 3, "other_prompts": 1},
+        "gpu": {"tokens": 32_768, "samples": 32, "new_tokens": 128, "domain_prompts": 4, "other_prompts": 2},
     },
     seconds={"smoke": 4, "laptop": 240, "gpu": 120},
 )

@@ -236,6 +236,12 @@ def extremes(f: Findings, *, highest: bool) -> list[Token]:
     return sorted(f.tokens[: f.passage], key=lambda token: token.loss, reverse=highest)[:EXTREMES]
 
 
+def share_of_loss(f: Findings) -> float:
+    """What part of the passage's loss the tokens with the highest loss hold."""
+    top, shown = extremes(f, highest=True), f.tokens[: f.passage]
+    return sum(token.loss for token in top) / sum(token.loss for token in shown)
+
+
 def token_table(f: Findings, tokens: list[Token], caption: str, name: str) -> Table:
     """Tokens with what stands before them and what was expected."""
     rows: list[tuple[Cell, ...]] = []
@@ -252,7 +258,8 @@ def token_table(f: Findings, tokens: list[Token], caption: str, name: str) -> Ta
         *("rank", "token", "after", "position", "loss (nats)", "probability", "the model's first choice"),
         *("its probability", "kind", "word", "name", "rare word", "begins a sentence", "pair seen before"),
     )
-    return Table(columns, tuple(rows), caption, name)
+    counted = "Positions are those in the passage, from 0; the first choice is what the model would have put there."
+    return Table(columns, tuple(rows), f"{caption} {counted}", name)
 
 
 def line_feeds(text: str) -> str:
@@ -304,17 +311,16 @@ def count(tokens: Sequence[Token], flag: str) -> int:
 def part_b(f: Findings) -> Part:
     """The most surprising tokens."""
     tokens, shown = extremes(f, highest=True), f.tokens[: f.passage]
-    part = sum(token.loss for token in tokens) / sum(token.loss for token in shown)
     most = max((FUNCTION, CONTENT, LATER, MARK), key=lambda kind: share(tokens, kind))
     early = sum(token.index % f.window < BOUNDS[0] for token in tokens)
     sure = [mean(f.choices[token.index][1] for token in group) for group in (tokens, shown)]
     text = (
-        f"The {len(tokens)} hold {part:.0%} of the passage's loss in {len(tokens) / f.passage:.0%} of its tokens. Of "
-        f"them, {count(tokens, 'in a name')} are in names, {count(tokens, 'in a rare word')} in words that are rare in "
-        f"the training text, {count(tokens, 'begins a sentence')} at the beginning of a sentence, and {early} among "
-        f"the first {BOUNDS[0]} tokens of a window. The most frequent kind is *{most}*: {share(tokens, most):.0%} of "
-        f"them, {share(f.tokens, most):.0%} of all tokens. In their places the model gave its first choice a "
-        f"probability of {sure[0]:.0%} in the mean, in the whole passage {sure[1]:.0%}."
+        f"The {len(tokens)} hold {share_of_loss(f):.0%} of the passage's loss in {len(tokens) / f.passage:.0%} of its "
+        f"tokens. Of them, {count(tokens, 'in a name')} are in names, {count(tokens, 'in a rare word')} in words that "
+        f"are rare in the training text, {count(tokens, 'begins a sentence')} at the beginning of a sentence, and "
+        f"{early} among the first {BOUNDS[0]} tokens of a window. The most frequent kind is *{most}*: "
+        f"{share(tokens, most):.0%} of them, {share(f.tokens, most):.0%} of all tokens. In their places the model gave "
+        f"its first choice a probability of {sure[0]:.0%} in the mean, in the whole passage {sure[1]:.0%}."
     )
     table = token_table(f, tokens, "The tokens of the passage with the highest loss.", "highest")
     return Part("b", (Prose(text), table, share_table(f, highest=True)), "The ten most surprising tokens")
@@ -538,14 +544,15 @@ def metrics_of(f: Findings) -> dict[str, float | int]:
         "text_loss_nats": f.text.nats,
         "text_perplexity": f.text.perplexity,
         "text_bits_per_byte": f.text.bits_per_byte,
-        "highest_loss_nats": extremes(f, highest=True)[0].loss,
-        "lowest_loss_nats": extremes(f, highest=False)[0].loss,
         "function_word_share": mean(float(word.function) for word in f.words if word.whole),
     }
     for which, highest in (("highest", True), ("lowest", False)):
         tokens = extremes(f, highest=highest)
+        for rank, token in enumerate(tokens, 1):
+            found[f"loss_{which}_{rank}_nats"] = token.loss
         for flag in FLAGS:
             found[f"share_{key(flag)}_{which}_10"] = share(tokens, flag)
+    found["share_of_passage_loss_highest_10"] = share_of_loss(f)
     for kind in (FUNCTION, CONTENT, LATER, MARK):
         if losses := [token.loss for token in f.tokens if token.kind == kind]:
             found[f"loss_{key(kind)}_nats"] = mean(losses)
@@ -567,13 +574,12 @@ def answer(ctx: Context) -> Answer:
     """All four parts."""
     pretrained, f = ctx.pretrained(), measure(ctx)
     discussed, checks = part_d(f)
-    top = extremes(f, highest=True)
-    part = sum(token.loss for token in top) / sum(token.loss for token in f.tokens[: f.passage])
     effects = {"content words": controlled(f, "word class"), "first words": controlled(f, "sentence start")}
-    found = ", ".join(f"{name} {signed(e.difference)}" for name, e in effects.items() if e is not None)
+    found = ", ".join(f"{name} {signed(e.difference)} ({e.verdict})" for name, e in effects.items() if e is not None)
     return Answer(
         summary=f"{pretrained.name}: perplexity {math.exp(mean(t.loss for t in f.tokens[: f.passage])):.1f} on the "
-        f"passage, {part:.0%} of its loss in ten tokens; loss at equal position (nats): {found or 'too little text'}.",
+        f"passage, {share_of_loss(f):.0%} of its loss in {EXTREMES} tokens; loss at equal position (nats): "
+        f"{found or 'too little text'}.",
         parts=(part_a(ctx, f), part_b(f), part_c(f), discussed),
         checks=(*exact_checks(ctx, f), *checks),
         metrics=metrics_of(f),

@@ -202,8 +202,8 @@ def part_a(f: Findings) -> Part:
         f"{f.p.name}: {config.num_hidden_layers} layers of {config.num_attention_heads} heads, a context of "
         f"{context_of(f.p.model):,} tokens. It reads rows of {T} tokens with `output_attentions=True`, one at a time: "
         f"the {maps} maps of one row hold {maps * T * T:,} numbers, of which only what each position receives is kept. "
-        "No start token is put before a row. Random tokens are drawn uniformly from the vocabulary; repeated text is a "
-        "piece of the real text again and again, each row with a period of its own."
+        "No start token is put before a row. Random tokens are drawn uniformly from those of the vocabulary that stand "
+        "for text; repeated text is a piece of the real text again and again, each row with a period of its own."
     )
     table = Table(("kind", "rows", "tokens", "first tokens", "first row begins"), rows, "What is read.", "texts")
     return Part("a", (Prose(text), table), "A long sequence")
@@ -247,7 +247,10 @@ def explorable(ctx: Context, f: Findings) -> AttentionMaps:
         for layer, chosen in zip(layers, heads, strict=True)
     )
     pieces = tuple(f.p.tokenizer.decode([token]) for token in ids.tolist())
-    caption = "Attention maps of the beginning of a real text. Of four layers, the heads with most on the first token."
+    caption = (
+        f"Attention maps of the beginning of a real text. Of {len(layers)} layers, the heads with most on the first "
+        "token."
+    )
     return AttentionMaps((pieces,), tuple(layers), tuple(map(tuple, heads)), (weights,), caption)
 
 
@@ -256,15 +259,19 @@ def sink_sentence(f: Findings) -> str:
     x, ratios = f.real, [found.ratio() for found in f.kinds.values()]
     layers = x.heads.mean(dim=1)
     if min(ratios) > SEVERAL:
-        verdict = "**The first token is a sink in all three kinds of text.**"
+        verdict = f"**The first token is a sink in all {len(f.kinds)} kinds of text.**"
     elif max(ratios) > SEVERAL:
         verdict = "**The first token is a sink in some of the texts only.**"
     else:
         verdict = f"**No sink.** In no kind of text does the first token get {SEVERAL} times its uniform share."
-    said = ", ".join(f"{k.share():.1%} in {kind} ({k.ratio():.1f} times uniform)" for kind, k in f.kinds.items())
+    said = ", ".join(
+        f"{k.share():.1%} ± {mean_std(k.rows(1))[1]:.1%} in {kind} ({k.ratio():.1f} times uniform)"
+        for kind, k in f.kinds.items()
+    )
     first = x.share() / x.share(4)
     return (
-        f"{verdict} Over all layers and heads it gets {said}; attention uniform over the visible keys would give it "
+        f"{verdict} Over all layers and heads it gets {said}, mean ± standard deviation over {len(x.ids)} rows; "
+        "attention uniform over the visible keys would give it "
         f"{x.uniform():.2%}. The first four together get {x.share(4):.1%} in real text (uniform: {x.uniform(4):.2%}), "
         f"{first:.0%} of that the very first. {int((x.heads > 0.5).sum())} of {x.heads.numel()} heads spend more than "
         f"half of their attention on it. By layer the share goes from {layers.min().item():.1%} (layer "
@@ -278,7 +285,7 @@ def token_sentence(f: Findings, uniform: tuple[float, float]) -> str:
     first, middle = [x.first for x in f.planted], [x.middle for x in f.planted]
     most = max(f.planted, key=lambda x: x.middle)
     if min(first) > SEVERAL * uniform[0] and min(first) > 2 * max(middle):
-        verdict = "It is the place, not the token"
+        verdict = "It is the place far more than the token"
     elif max(*first, *middle) > SEVERAL * uniform[0]:
         verdict = "The token matters, too"
     else:
@@ -365,7 +372,8 @@ def part_c(f: Findings) -> Part:
         "reading without one."
     )
     caption = (
-        f"Keys and values of one text in fp32, {f.p.name}: 2 · layers · key/value heads · head width · 4 bytes a token."
+        f"Keys and values of one text in fp32, {f.p.name}: 2 · layers · key/value heads · head width · 4 bytes a "
+        "token. The original keys of the sinks, which are kept besides, are not counted."
     )
     columns = ("tokens read", "positions kept", "streaming cache (MiB)", "ordinary cache (MiB)")
     listing = inspect.getsource(streaming.shifted) + "\n\n" + inspect.getsource(streaming.SinkCache.update)
@@ -437,12 +445,17 @@ def loss_sentence(f: Findings) -> str:
     """What sinks do for the loss: chosen by the data."""
     s, k = f.study, f.kept
     c = compare_paired(s.loss(0), s.loss(k))
-    verdict = {"lower": "**Sinks help.**", "higher": "**Sinks harm here.**"}.get(
-        c.verdict, "**No effect beyond noise.**"
-    )
+    verdict = {
+        "lower": "**Sinks help.**",
+        "higher": "**Sinks harm here.**",
+        "noise": "**No effect beyond noise.**",
+        "one seed": "**With one text, whether sinks help is open.**",
+    }[c.verdict]
     text = (
         f"{verdict} Once the first token has gone, the loss is {c.baseline[0]:.3f} nats per token without sinks and "
-        f"{c.other[0]:.3f} with {k}: a difference of {signed(c.difference)} {interval(c)}. {full_sentence(s, k)}"
+        f"{c.other[0]:.3f} with {k}: a difference of {signed(c.difference)} {interval(c)}. {full_sentence(s, k)} "
+        f"Long means {s.length:,} tokens here: {s.length / s.size:.1f} times what the cache holds, and "
+        f"{s.length / context_of(f.p.model):.2g} times the model's context."
     )
     if c.verdict != "lower" or 1 not in s.sinks or k == 1:
         return text
@@ -484,7 +497,7 @@ def window_blocks(f: Findings) -> tuple[list[Block], dict[str, float]]:
         said.append(f"with {plural(n)} in the cache the loss is {told}, {signed(c.difference)} nats {interval(c)}")
     same = ", although it rests on the same tokens" if "higher" in said[0] else ""
     text = (
-        "A window without sinks need not be bad. Read again for every token, at "
+        "Is a window without sinks bad by itself? Read again for every token, at "
         f"{s.size} times the cost, its oldest token stands at position 0, with nothing before it, and can be a sink "
         f"itself. Compared with that, at {len(where)} places of each text, {said[0]}{same}; {said[1]}."
     )
@@ -517,7 +530,8 @@ def written_blocks(f: Findings) -> tuple[list[Block], dict[str, float]]:
         f"**Generation.** From the end of each text of {s.length:,} tokens, {new} more at temperature {TEMPERATURE:g}. "
         f"The judge is the same model with everything in view, as far as its context reaches. Mean over all settings "
         f"with sinks beside none: {said[0]}; {said[1]}. A low NLL alone is no praise: a loop has one, too. "
-        f"{len(repeated[0])} texts per setting are few; the losses above rest on many more tokens."
+        f"{len(repeated[0])} texts per setting are few: {len(repeated[0]) * new:,} tokens, where each loss above rests "
+        f"on {len(s.texts) * len(s.places):,}."
     )
     columns = ("kept", "NLL (nats/token)", "± std", "repeated 3-grams", "± std of these", "distinct 2-grams")
     caption = f"Continuations of {len(repeated[0])} texts. Each has {new} tokens; ± is over texts."
@@ -621,7 +635,15 @@ def metrics_of(f: Findings) -> dict[str, float | int]:
         key = kind.replace(" ", "_")
         for n in (1, 4):
             numbers |= {f"share_first_{n}_{key}": x.share(n), f"uniform_share_first_{n}_{key}": x.uniform(n)}
+            numbers |= {
+                f"share_first_{n}_{key}_std": mean_std(x.rows(n))[1],
+                f"times_uniform_first_{n}_{key}": x.ratio(n),
+            }
     numbers |= {f"loss_{plural(k).replace(' ', '_')}_nats": mean_std(s.loss(k))[0] for k in s.sinks}
+    c, name = compare_paired(s.loss(0), s.loss(f.kept)), f"loss_{plural(f.kept).replace(' ', '_')}_less_0_sinks"
+    numbers[f"{name}_nats"] = c.difference
+    if c.verdict != "one seed":
+        numbers[f"{name}_low_nats"], numbers[f"{name}_high_nats"] = c.interval
     if (full := s.full_loss()) is not None:
         numbers["loss_full_context_nats"] = mean_std(full)[0]
     return numbers

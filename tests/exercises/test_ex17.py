@@ -108,3 +108,37 @@ def test_a_model_whose_heads_cannot_be_removed_says_so(context, findings, monkey
     part, checks = ex17.part_c(context, again)
     assert "Not tested: no output projection is known" in part.blocks[-1].text
     assert not any("removing" in check.claim for check in checks)
+
+
+@pytest.mark.parametrize(
+    ("previous", "induction", "expected"),
+    [
+        ([(0, 1)], [(1, 0)], "Below it lie previous-token heads (L0H1)"),
+        ([(0, 1), (3, 3)], [(1, 0), (2, 2)], "Below all of them lie previous-token heads (L0H1)"),
+        ([(1, 1)], [(1, 0), (3, 2)], "Below 1 of them lie previous-token heads (L1H1)"),
+        ([(3, 1)], [(1, 0), (3, 2)], "Below none of them"),
+        ([], [(1, 0)], "Below none of them"),
+    ],
+)
+def test_the_circuit_needs_a_previous_token_head_below_each(findings, previous, induction, expected):
+    def planted(heads):
+        rows = torch.zeros_like(findings.scores["previous"].rows)
+        for layer, number in heads:
+            rows[:, layer, number] = 0.9
+        return HeadScores(rows, 0.05)
+
+    scores = findings.scores | {"previous": planted(previous), "induction": planted(induction)}
+    assert expected in ex17.circuit(replace(findings, scores=scores))
+
+
+def test_a_loss_that_falls_late_has_no_half_way(findings):
+    """It falls where some rows have no losses any more: the others alone show nothing of it."""
+    rows = findings.copying.rows
+    shared = findings.copying.losses.shape[1] - max(rows.periods)
+    losses = torch.full_like(findings.copying.losses, 5.0)
+    for row, period in enumerate(rows.periods):
+        losses[row, period + shared :] = 0.1
+        losses[row, :period] = losses[row, period:].mean() + 0.6 + 0.01 * row
+    told = ex17.prediction_said(replace(findings, copying=replace(findings.copying, losses=losses)))
+    assert "The loss falls" in told
+    assert "half of the way" not in told

@@ -68,7 +68,10 @@ def test_what_differs_between_runs(lab):
         texts = set(lab.decode(ex18.write(lab, strategy, prompts)))
         assert len(texts) == (3 if strategy.drawn else 1)
     assert ex18.judged(lab, ex18.GREEDY).again == ()
-    assert len(set(ex18.judged(lab, ex18.COOL).again)) == 3
+    cool, greedy = ex18.judged(lab, ex18.COOL), ex18.judged(lab, ex18.GREEDY)
+    assert len(set(cool.again)) == 3
+    assert cool.runs == (pytest.approx(sum(cool.again) / 3), pytest.approx(torch.tensor(cool.again).std().item()))
+    assert greedy.runs == (greedy.perplexities[0], 0.0)
 
 
 def test_a_strategy_writes_what_it_is_called(lab):

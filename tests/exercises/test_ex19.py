@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import RepetitionPenaltyLogitsProcessor
@@ -77,3 +79,53 @@ def test_the_prompt_is_not_measured():
     assert found.repeated[2] == (1 - 4 / 7,)  # 12 21 23 37 of 7
     assert found.repeated[4] == (1 - 4 / 5,)  # 1212 2121 1212 2123 1237
     assert found.seen == (5 / 8,)  # 1 2 1 2 and the 7 of the prompt
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return ex19.measure(make_context(ex19.EXERCISE, pretrained="llama"))
+
+
+def with_4grams(f, human, plain, penalised):
+    """Shares of repeated 4-grams per text: of people, without a penalty, and at α = 1.2."""
+    written = {(k, a): w for (k, a), w in f.written.items()}
+    for key in ex19.TEMPERATURES:
+        for alpha, values in ((1.0, plain), (1.2, penalised)):
+            w = written[key, alpha]
+            written[key, alpha] = replace(w, repeated={**w.repeated, 4: values})
+    return replace(f, written=written, human=replace(f.human, repeated={**f.human.repeated, 4: human}))
+
+
+FEW, SOME, MANY = (0.01, 0.02, 0.01), (0.11, 0.12, 0.12), (0.8, 0.9, 0.85)
+
+
+@pytest.mark.parametrize(
+    ("human", "plain", "penalised", "expected"),
+    [
+        (SOME, MANY, FEW, "repeats more 4-grams than people, now repeats fewer 4-grams than they"),
+        (SOME, MANY, MANY, "repeats more 4-grams than people, still repeats more 4-grams than they"),
+        (SOME, FEW, MANY, "repeats fewer 4-grams than people, now repeats more 4-grams than they"),
+        (SOME, SOME, SOME, "repeats up to noise as many 4-grams as people, still repeats up to noise as many"),
+    ],
+)
+def test_the_verdict_follows_the_data(findings, human, plain, penalised, expected):
+    told = ex19.verdict(with_4grams(findings, human, plain, penalised), 1.2)
+    assert told.count(expected) == 2, told
+
+
+@pytest.mark.parametrize(
+    ("penalised", "expected"),
+    [
+        ((1.0, 1.1, 1.0), "α = 1.2 lowers the model's loss"),
+        ((2.9, 3.1, 3.0), "α = 1.2 raises the model's loss"),
+        ((1.0, 3.0, 2.0), "α = 1.2 changes the model's loss by no more than noise"),
+    ],
+)
+def test_what_the_penalty_does_to_human_text(findings, penalised, expected):
+    """Losses of three texts, 2 nats per token without a penalty."""
+    size = findings.lab.n_new
+    losses = [[value for value in values for _ in range(size)] for values in ((2.0, 2.0, 2.0), penalised)]
+    reading = {**findings.reading, "losses": [*losses, *findings.reading["losses"][2:]]}
+    told = ex19.meaning(replace(findings, reading=reading))[0].text
+    assert expected in told
+    assert ("a patch of the decoding" in told) == ("raises" in expected)

@@ -67,6 +67,50 @@ def test_a_planted_pattern_is_described():
     assert answer.metrics["learned_variance_three_components"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (torch.ones(64, 8) + 0.01 * torch.randn(64, 8, generator=torch.Generator().manual_seed(0)), "never falls"),
+        (torch.randn(64, 8, generator=torch.Generator().manual_seed(0)), "is at most a half even between"),
+    ],
+)
+def test_a_mean_cosine_that_does_not_fall_to_a_half_is_not_said_to(table, expected):
+    told = ex20.near_sentence(ex20.study("learned", "planted", table))
+    assert expected in told
+    assert "has fallen to a half" not in told
+
+
+def test_similarity_that_does_not_depend_on_distance_is_no_similarity_of_neighbours():
+    """All rows are alike, and most alike are those half the table apart."""
+    row = torch.randn(1, 64, generator=torch.Generator().manual_seed(0))
+    alike = row + 0.3 * torch.randn(64, 64, generator=torch.Generator().manual_seed(1))
+    alike[32:] = alike[:32]  # pairs half the table apart are equal
+    assert "**No, nearby positions are no more" in ex20.near_sentence(ex20.study("learned", "planted", alike))
+
+
+def test_an_arc_is_no_helix():
+    t = torch.arange(200).double() / 200
+    angle = 2 * torch.pi * 0.8 * t
+    table = torch.stack([6 * angle.cos(), 6 * angle.sin(), 2 * t - 1], dim=1)
+    noise = ex20.study("random", "noise", torch.randn(200, 3, generator=torch.Generator().manual_seed(0)))
+    told = ex20.shape_sentence(ex20.study("learned", "planted", table), noise)
+    assert "an arc, not a helix" in told
+
+
+def test_periods_as_long_as_words_are_found():
+    context = make_context(ex20.EXERCISE, pretrained="llama")
+    context.text = lambda split="validation": "four " * 200  # five characters with the space
+    t = torch.arange(60).double()
+    waves = [3 * (2 * torch.pi * t / 20).cos(), 2 * (2 * torch.pi * t / 5).cos(), (2 * torch.pi * t / 10).cos()]
+    for name, columns, expected in (
+        ("five", waves, "of that: 2."),
+        ("none", [waves[0], waves[2], t / 99], "of that: none."),
+    ):
+        told = ex20.word_sentence(context, ex20.study(ex20.OWN, name, torch.stack(columns, dim=1)))
+        assert "has 5.0 of them on average" in told
+        assert expected in told
+
+
 def test_long_tables_are_thinned_for_display_only():
     context = make_context(ex20.EXERCISE, pretrained="gpt2")
     table = context.pretrained().model.transformer.wpe.weight.detach()

@@ -46,3 +46,15 @@ def test_vocabulary_share():
         0.75,
         0.0,
     ]
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([3.0, 2.9, 2.8, 2.7], "lowest after the last one (2.700 nats per token), so more epochs might still help"),
+        ([3.0, 2.7, 2.8, 2.95], "lowest after epoch 1, and 0.250 nats per token higher after the last one (one seed)"),
+        ([3.0, 3.1, 3.2, 3.3], "lowest before the training, and 0.300 nats per token higher after the last one"),
+    ],
+)
+def test_the_course_of_the_held_out_loss(losses, expected):
+    assert expected in ex21.course([0.0, 1.02, 2.05, 2.97], losses)

@@ -26,6 +26,7 @@ def test_it_is_sound(architecture):
         table = next(b for b in answer.parts[part].blocks if isinstance(b, Table) and b.name in ("highest", "lowest"))
         scored = sorted(passage.scores[1:], key=lambda loss: order * loss)[:10]
         assert [row[4] for row in table.rows] == scored
+        assert [answer.metrics[f"loss_{table.name}_{rank}_nats"] for rank in range(1, 11)] == scored
         for row in table.rows:
             assert row[5] == pytest.approx(math.exp(-row[4]))
             assert row[4] == passage.scores[row[3]]  # the position is that of the coloured passage

@@ -82,6 +82,7 @@ def findings(s: StreamStudy) -> ex29.Findings:
     [
         ([4.0, 4.1, 4.3], [3.0, 3.1, 3.2], [2.9, 3.1, 3.2], ["Sinks help", "−1.033", "A single sink brings 100%"]),
         ([3.0, 3.1, 3.2], [4.0, 4.1, 4.3], [2.0, 2.1, 2.2], ["Sinks harm", "+1.033", "is higher, +2.033"]),
+        ([4.0], [3.0], [2.9], ["With one text, whether sinks help is open", "(one text)"]),
         ([3.0, 4.0, 5.0], [3.5, 3.9, 4.9], [1.0, 6.0, 5.0], ["No effect beyond noise", "no more than noise"]),
     ],
 )

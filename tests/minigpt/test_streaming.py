@@ -18,7 +18,6 @@ from minigpt.streaming import (
     ReencodingReader,
     SinkReader,
     inverse_frequencies,
-    reader_for,
     reencoded_losses,
     rotation_error,
     stream_losses,
@@ -178,8 +177,6 @@ def test_rotation_is_the_models_own() -> None:
 
 def test_learned_positions_are_read_anew(tokens: Tensor) -> None:
     assert inverse_frequencies(gpt2()) is None
-    assert isinstance(reader_for(gpt2(), [0, 2], 16), ReencodingReader)
-    assert isinstance(reader_for(llama(1), [0, 2], 16), SinkReader)
     with pytest.raises(ValueError, match="no rotary positions"):
         SinkReader(gpt2(), [0], 16)
     losses = stream_losses(ReencodingReader(gpt2(), [0, 2], 16), tokens.expand(2, -1), 16)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as dump_tensors
+from safetensors.torch import save_file
 from torch import Tensor
 
-from minigpt.files import write_atomic
+from minigpt.files import replaced_atomically, write_atomic
 
 
 class Checkpoints:
@@ -73,9 +73,10 @@ class Checkpoints:
         return sorted(self.directory.glob("step-*.json"), reverse=True)
 
     def _write(self, stem: str, tensors: Mapping[str, Tensor]) -> str:
-        data = dump_tensors(dict(tensors))
-        write_atomic(self.directory / f"{stem}.safetensors", data)
-        return hashlib.sha256(data).hexdigest()
+        with replaced_atomically(self.directory / f"{stem}.safetensors") as path:
+            save_file(dict(tensors), path)  # from where the tensors are: a copy of them might not fit
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _read(self, stem: str, sha256: str) -> dict[str, Tensor]:
         data = (self.directory / f"{stem}.safetensors").read_bytes()

@@ -10,7 +10,6 @@ names, so ``RecordStorage`` refuses every record but ours before Prefect parses 
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ import fsspec
 from prefect.filesystems import WritableFileSystem
 from prefect.serializers import Serializer
 
+from minigpt.files import write_atomic
 from tasks.keys import digest
 
 SERIALIZER: Literal["chapter-record"] = "chapter-record"
@@ -38,21 +38,6 @@ class Artifact:
     url: str
     sha256: str
     size: int
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see all of it or none: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 class Store:
@@ -77,7 +62,7 @@ class Store:
     def write(self, relative: str, content: bytes) -> None:
         """Write one object, all or nothing."""
         if self.local is not None:
-            write_atomically(self.local / relative, content)
+            write_atomic(self.local / relative, content)
         else:
             self.fs.makedirs(f"{self.root}/{relative}".rpartition("/")[0], exist_ok=True)
             self.fs.pipe_file(f"{self.root}/{relative}", content)
@@ -140,7 +125,7 @@ class Store:
             path = (self.cache or Path(tempfile.gettempdir()) / "chapter-blobs") / artifact.sha256
             if not path.exists():
                 try:
-                    write_atomically(path, self.read(artifact.url))
+                    write_atomic(path, self.read(artifact.url))
                 except FileNotFoundError:
                     raise MissingArtifact(f"blob {artifact.sha256[:12]} is not in the store") from None
         if not path.exists():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.store import Artifact, MissingArtifact, RecordSerializer, RecordStorage, Store, as_record, write_atomically
+from tasks.store import Artifact, MissingArtifact, RecordSerializer, RecordStorage, Store, as_record
 
 
 @pytest.fixture
@@ -118,13 +118,3 @@ def test_a_remote_store_serves_and_checks_blobs(tmp_path: Path) -> None:
     assert remote.fetch_bytes(artifact) == b"far away"
     with pytest.raises(MissingArtifact):
         remote.fetch(Artifact("blobs/00/00", "0" * 64, 1))
-
-
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", no_room)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(tmp_path / "file", b"content")
-    assert list(tmp_path.iterdir()) == []

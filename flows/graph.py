@@ -271,7 +271,7 @@ class _Builder:
 # What is known of a vocabulary and of a token's length in characters before there is a tokenizer.
 VOCABULARY = {"char": 100, "word": 5_000, "bpe": 50_257}
 CHARACTERS = {"char": 1.0, "word": 4.0, "bpe": 3.5}
-CORE_FLOPS = 45e9  # per second of one core of a laptop, measured
+CORE_FLOPS = 60e9  # per second of one core of a laptop, measured
 
 
 def training_seconds(recipe: Recipe, validation_characters: int) -> float:
@@ -301,4 +301,4 @@ def _weights(recipe: Recipe) -> float:
 def tuning_seconds(tuning: FineTune, *, stand_in: bool) -> float:
     """Expected seconds of a fine-tuning on one core of a laptop, by rates measured there with 135 M parameters."""
     trained, evaluated = tuning.epochs * tuning.train_tokens, (tuning.epochs + 1) * tuning.validation_tokens
-    return trained / (3_000 if stand_in else 65) + evaluated / (10_000 if stand_in else 130)
+    return trained / (3_000 if stand_in else 70) + evaluated / (10_000 if stand_in else 130)

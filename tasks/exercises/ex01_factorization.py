@@ -376,5 +376,5 @@ EXERCISE = Exercise(
     recipes=(STUDY,),
     sources=("pretrained",),
     numbers={"smoke": {"length": 4}, "laptop": {"length": 6}, "gpu": {"length": 7}},
-    seconds={"smoke": 2, "laptop": 8, "gpu": 10},
+    seconds={"smoke": 2, "laptop": 5, "gpu": 10},
 )

@@ -431,5 +431,5 @@ EXERCISE = Exercise(
     title="GPT Architecture Comparison",
     answer=answer,
     numbers={"smoke": {}, "laptop": {}, "gpu": {}},
-    seconds={"smoke": 4, "laptop": 4, "gpu": 4},
+    seconds={"smoke": 4, "laptop": 3, "gpu": 4},
 )

@@ -502,5 +502,5 @@ EXERCISE = Exercise(
         "gpu": {"depths": (4, 8, 16, 32, 64), "seeds": 5, "tokens": 65_536},
     },
     timed=True,
-    seconds={"smoke": 4, "laptop": 25, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 15, "gpu": 60},
 )

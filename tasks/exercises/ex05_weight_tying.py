@@ -276,5 +276,5 @@ EXERCISE = Exercise(
     recipes=(STUDY, STUDY_UNTIED),
     numbers={"smoke": {}, "laptop": {}, "gpu": {}},
     timed=True,
-    seconds={"smoke": 3, "laptop": 4, "gpu": 10},
+    seconds={"smoke": 3, "laptop": 2, "gpu": 10},
 )

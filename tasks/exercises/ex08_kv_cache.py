@@ -295,5 +295,5 @@ EXERCISE = Exercise(
     title="KV Cache Computation",
     answer=answer,
     numbers={"smoke": {"every": 64}, "laptop": {"every": 8}, "gpu": {"every": 1}},
-    seconds={"smoke": 2, "laptop": 6, "gpu": 30},
+    seconds={"smoke": 2, "laptop": 2, "gpu": 30},
 )

@@ -594,5 +594,5 @@ EXERCISE = Exercise(
             "samples": 3,
         },
     },
-    seconds={"smoke": 4, "laptop": 80, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 90, "gpu": 60},
 )

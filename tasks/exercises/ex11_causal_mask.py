@@ -376,6 +376,6 @@ EXERCISE = Exercise(
     id="21.11",
     title="Implement Causal Masking from Scratch",
     numbers={"smoke": {"length": 24}, "laptop": {"length": 64}, "gpu": {"length": 64}},
-    seconds={"smoke": 0.5, "laptop": 1.0, "gpu": 1.0},
+    seconds={"smoke": 0.5, "laptop": 1, "gpu": 1},
     answer=answer,
 )

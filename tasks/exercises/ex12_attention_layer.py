@@ -280,6 +280,6 @@ EXERCISE = Exercise(
     id="21.12",
     title="Build a Minimal Attention Layer",
     numbers={"smoke": {"shape": (2, 16, 32)}, "laptop": {"shape": (8, 64, 64)}, "gpu": {"shape": (8, 64, 64)}},
-    seconds={"smoke": 3.0, "laptop": 3.0, "gpu": 3.0},
+    seconds={"smoke": 3, "laptop": 1, "gpu": 3},
     answer=answer,
 )

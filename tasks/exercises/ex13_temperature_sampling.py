@@ -410,6 +410,6 @@ EXERCISE = Exercise(
         "laptop": {"samples": 1_000, "draws": 50_000, "vectors": 10_000},
         "gpu": {"samples": 1_000, "draws": 50_000, "vectors": 10_000},
     },
-    seconds={"smoke": 2.0, "laptop": 4.0, "gpu": 4.0},
+    seconds={"smoke": 2, "laptop": 2, "gpu": 4},
     answer=answer,
 )

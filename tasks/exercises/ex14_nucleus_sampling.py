@@ -423,6 +423,6 @@ EXERCISE = Exercise(
         "laptop": {"draws": 50_000, "vectors": 10_000, "characters": 32_000},
         "gpu": {"draws": 50_000, "vectors": 10_000, "characters": 200_000},
     },
-    seconds={"smoke": 2.0, "laptop": 6.0, "gpu": 8.0},
+    seconds={"smoke": 2, "laptop": 5, "gpu": 8},
     answer=answer,
 )

@@ -360,6 +360,6 @@ EXERCISE = Exercise(
         "laptop": {"samples": 4, "characters": 200, "temperature": 0.8},
         "gpu": {"samples": 16, "characters": 400, "temperature": 0.8},
     },
-    seconds={"smoke": 3.0, "laptop": 25.0, "gpu": 60.0},
+    seconds={"smoke": 3, "laptop": 12, "gpu": 60},
     answer=answer,
 )

@@ -621,5 +621,5 @@ EXERCISE = Exercise(
             **{"ablated": 8, "draws": 8, "ablation_windows": 16, "shown": 32},
         },
     },
-    seconds={"smoke": 6, "laptop": 50, "gpu": 30},
+    seconds={"smoke": 6, "laptop": 48, "gpu": 30},
 )

@@ -630,5 +630,5 @@ EXERCISE = Exercise(
         "laptop": {"prompts": 10, "new": 200, "runs": 10, "heldout": 2_048},
         "gpu": {"prompts": 10, "new": 200, "runs": 10, "heldout": 32_768},
     },
-    seconds={"smoke": 5, "laptop": 125, "gpu": 120},
+    seconds={"smoke": 5, "laptop": 120, "gpu": 120},
 )

@@ -505,5 +505,5 @@ EXERCISE = Exercise(
     recipes=(SMALL_LONG,),
     sources=("main", "pretrained"),
     numbers={"smoke": {}, "laptop": {}, "gpu": {}},
-    seconds={"smoke": 1, "laptop": 3, "gpu": 5},
+    seconds={"smoke": 1, "laptop": 2, "gpu": 5},
 )

@@ -376,8 +376,8 @@ EXERCISE = Exercise(
     finetunes=(VERSE,),
     numbers={
         "smoke": {"tokens": 512, "samples": 2, "new_tokens": 24, "domain_prompts": 1, "other_prompts": 1},
-        "laptop": {"tokens": 4_096, "samples": 6, "new_tokens": 64, "domain_prompts": 3, "other_prompts": 1},
+        "laptop": {"tokens": 3_072, "samples": 6, "new_tokens": 64, "domain_prompts": 3, "other_prompts": 1},
         "gpu": {"tokens": 32_768, "samples": 32, "new_tokens": 128, "domain_prompts": 4, "other_prompts": 2},
     },
-    seconds={"smoke": 4, "laptop": 240, "gpu": 120},
+    seconds={"smoke": 4, "laptop": 165, "gpu": 120},
 )

@@ -647,6 +647,6 @@ EXERCISE = Exercise(
     sources=("bpe",),
     numbers={"smoke": {}, "laptop": {}, "gpu": {}},
     timed=True,
-    seconds={"smoke": 4.0, "laptop": 20.0, "gpu": 30.0},
+    seconds={"smoke": 4, "laptop": 20, "gpu": 30},
     answer=answer,
 )

@@ -597,5 +597,5 @@ EXERCISE = Exercise(
         "laptop": {"tokens": 4_096, "window": 512, "batch": 4, "passage": 200, "draws": 2_000},
         "gpu": {"tokens": 32_768, "window": 1_024, "batch": 16, "passage": 240, "draws": 10_000},
     },
-    seconds={"smoke": 3, "laptop": 35, "gpu": 20},
+    seconds={"smoke": 3, "laptop": 24, "gpu": 20},
 )

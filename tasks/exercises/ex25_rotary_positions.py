@@ -504,6 +504,6 @@ EXERCISE = Exercise(
         "gpu": {"positions": 512, "trap_tokens": 512, "times_longer": 8},
     },
     timed=True,
-    seconds={"smoke": 2.0, "laptop": 8.0, "gpu": 8.0},
+    seconds={"smoke": 2, "laptop": 8, "gpu": 8},
     answer=answer,
 )

@@ -457,6 +457,6 @@ EXERCISE = Exercise(
         },
     },
     timed=True,
-    seconds={"smoke": 2.0, "laptop": 10.0, "gpu": 15.0},
+    seconds={"smoke": 2, "laptop": 8, "gpu": 15},
     answer=answer,
 )

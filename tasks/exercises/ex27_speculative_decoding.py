@@ -524,7 +524,7 @@ EXERCISE = Exercise(
             "texts": 256,
         },
     },
-    seconds={"smoke": 8.0, "laptop": 45.0, "gpu": 120.0},
+    seconds={"smoke": 8, "laptop": 47, "gpu": 120},
     timed=True,
     answer=answer,
 )

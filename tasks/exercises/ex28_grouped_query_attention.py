@@ -310,6 +310,6 @@ EXERCISE = Exercise(
     recipes=tuple(TRAINED.values()),
     numbers={"smoke": {"cache_tokens": 64}, "laptop": {"cache_tokens": 1024}, "gpu": {"cache_tokens": 1024}},
     timed=True,
-    seconds={"smoke": 1.5, "laptop": 3.0, "gpu": 4.0},
+    seconds={"smoke": 1.5, "laptop": 3, "gpu": 4},
     answer=answer,
 )

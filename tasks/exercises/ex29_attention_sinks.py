@@ -679,7 +679,7 @@ EXERCISE = Exercise(
         },
         "laptop": {
             **{"length": 512, "rows": 3, "planted_length": 256, "planted_rows": 2, "shown": 24, "cache": 64},
-            **{"texts": 8, "stream": 448, "new": 64, "places": 16},
+            **{"texts": 8, "stream": 352, "new": 64, "places": 16},
             **{"reread_places": 6, "reread_new": 12, "reread_texts": 4},
         },
         "gpu": {
@@ -688,5 +688,5 @@ EXERCISE = Exercise(
             **{"reread_places": 64, "reread_new": 128, "reread_texts": 8},
         },
     },
-    seconds={"smoke": 3, "laptop": 260, "gpu": 150},
+    seconds={"smoke": 3, "laptop": 225, "gpu": 150},
 )

@@ -498,6 +498,6 @@ EXERCISE = Exercise(
             "paper_alphas": (0.0, 0.25, 0.5, 1.0, 2.0),
         },
     },
-    seconds={"smoke": 4.0, "laptop": 25.0, "gpu": 60.0},
+    seconds={"smoke": 4, "laptop": 22, "gpu": 60},
     answer=answer,
 )

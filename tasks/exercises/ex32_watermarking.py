@@ -515,6 +515,6 @@ EXERCISE = Exercise(
             "keys": 20,
         },
     },
-    seconds={"smoke": 4.0, "laptop": 30.0, "gpu": 60.0},
+    seconds={"smoke": 4, "laptop": 18, "gpu": 60},
     answer=answer,
 )

@@ -447,6 +447,6 @@ EXERCISE = Exercise(
         "gpu": {"check_steps": 5, "texts": 24, "text_tokens": 100, "prompts": 40, "repeats": 15},
     },
     timed=True,
-    seconds={"smoke": 3.0, "laptop": 25.0, "gpu": 40.0},
+    seconds={"smoke": 3, "laptop": 22, "gpu": 40},
     answer=answer,
 )

@@ -507,7 +507,7 @@ EXERCISE = Exercise(
         "laptop": {"new_tokens": 32, "repeats": 3},
         "gpu": {"new_tokens": 64, "repeats": 7},
     },
-    seconds={"smoke": 6.0, "laptop": 45.0, "gpu": 120.0},
+    seconds={"smoke": 6, "laptop": 38, "gpu": 120},
     timed=True,
     answer=answer,
 )

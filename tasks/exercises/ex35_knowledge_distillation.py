@@ -437,7 +437,7 @@ EXERCISE = Exercise(
     title="Knowledge Distillation",
     recipes=(TEACHER, *RECIPES.values()),
     numbers={"smoke": {"repeats": 3}, "laptop": {"repeats": 9}, "gpu": {"repeats": 15}},
-    seconds={"smoke": 4.0, "laptop": 20.0, "gpu": 30.0},
+    seconds={"smoke": 4, "laptop": 8, "gpu": 30},
     timed=True,
     answer=answer,
 )

@@ -90,7 +90,13 @@ def read(folder: Path, where: str) -> tuple[Any, Any]:
         raise SourceError(f"{where}: later tokens change what it says of earlier ones; give a causal language model.")
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return model, for_any_length(tokenizer)
+
+
+def for_any_length(tokenizer: Any) -> Any:
+    """The tokenizer, without its warning of texts beyond the model's context: here, they are cut after encoding."""
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
 
 
 def is_causal(model: Any, length: int = 8) -> bool:

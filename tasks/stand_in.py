@@ -13,6 +13,7 @@ from minigpt.export import to_gpt2
 from minigpt.model import GPT
 from minigpt.tokenizers import UNKNOWN, BPETokenizer, CharTokenizer, Tokenizer
 from tasks.exercise import Pretrained
+from tasks.pretrained import for_any_length
 
 
 def transformers_tokenizer(tokenizer: Tokenizer, context: int) -> Any:
@@ -52,7 +53,7 @@ def stand_in(model: GPT, tokenizer: Tokenizer) -> Pretrained:
     """
     exported: Any = to_gpt2(model)
     exported.set_attn_implementation("eager")
-    fast = transformers_tokenizer(tokenizer, model.config.context)
+    fast = for_any_length(transformers_tokenizer(tokenizer, model.config.context))
     parameters = sum(weight.numel() for weight in exported.parameters())
     note = (
         f"No real pretrained model is used in this run: a GPT-2-architecture model that this project trained itself "

@@ -3,6 +3,7 @@
 import errno
 import functools
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -99,6 +100,18 @@ def test_a_directory_gives_the_same_logits(directory: Path, cache: Path) -> None
     assert not found.is_stand_in
     assert "learned positions" in found.note
     assert not cache.exists()
+
+
+def test_long_texts_are_encoded_without_a_warning(
+    directory: Path, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    made = stand_in(small_gpt(LETTERS.vocab_size), LETTERS)
+    for tokenizer in (load(user_model(directory), cache).tokenizer, made.tokenizer):
+        assert len(tokenizer("abc " * 100)["input_ids"]) == 400
+    assert "longer" not in caplog.text
+    transformers_tokenizer(LETTERS, 32)("abc " * 100)
+    assert "longer" in caplog.text
 
 
 def test_half_precision_is_read_as_fp32(directory: Path, cache: Path) -> None:

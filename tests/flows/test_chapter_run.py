@@ -46,6 +46,8 @@ class Chapter:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # As in a terminal; where the tests run in the background of a shell script, SIGINT is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *arguments: str) -> "Output":

@@ -170,7 +170,7 @@ class _Builder:
             resolved = self.request.profile.resolve(recipe).with_seed(seed)
             needs = {"tokens": self.tokens(recipe.corpus, recipe.tokenizer)}
             if recipe.teacher:
-                needs["teacher"] = self.training(recipe.teacher, 0)
+                needs["teacher"] = self.training(recipe.teacher, self.request.profile.seeds(recipe.teacher)[0])
             # The names are labels: two recipes that say the same train the same model.
             fields = {k: v for k, v in canonical(resolved).items() if k not in ("name", "group", "teacher")}
             return Node(
@@ -213,7 +213,8 @@ class _Builder:
         """What the pretrained model is made of, where this project makes it: role -> node."""
         if self.request.sources.pretrained.kind != "stand-in":
             return {}
-        return {training_role(STAND_IN, 0): self.training(STAND_IN, 0)}
+        seed = self.request.profile.seeds(STAND_IN)[0]
+        return {training_role(STAND_IN, seed): self.training(STAND_IN, seed)}
 
     def exercise(self, exercise: Exercise) -> str:
         request, name = self.request, f"exercise/{exercise.id}"

@@ -71,7 +71,7 @@ class StoreContext:
         self._profile, self._store, self._upstream = profile, store, upstream
         self._load_pretrained, self._load_bpe, self._progress = load_pretrained, load_bpe, progress
         self._parts = parts
-        self.model = functools.lru_cache(maxsize=None)(self._model)
+        self._models = functools.lru_cache(maxsize=None)(self._model)
         self.pretrained = functools.lru_cache(maxsize=None)(self._pretrained)
         self.bpe = functools.lru_cache(maxsize=None)(self._bpe)
 
@@ -95,7 +95,11 @@ class StoreContext:
         """See ``tasks.exercise.Context``."""
         return self._profile.seeds(recipe)
 
-    def _model(self, recipe: Recipe, seed: int = 0) -> TrainedModel:
+    def model(self, recipe: Recipe, seed: int | None = None) -> TrainedModel:
+        """See ``tasks.exercise.Context``."""
+        return self._models(recipe, self.seeds(recipe)[0] if seed is None else seed)
+
+    def _model(self, recipe: Recipe, seed: int) -> TrainedModel:
         role = training_role(recipe, seed)
         content = self.blob(role, "model")
         data = self._record(role)["data"]

@@ -81,8 +81,8 @@ class Context(Protocol):
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """The seeds with which this profile trains a recipe."""
 
-    def model(self, recipe: Recipe, seed: int = 0) -> TrainedModel:
-        """A trained model; the recipe must be among the exercise's ``recipes``."""
+    def model(self, recipe: Recipe, seed: int | None = None) -> TrainedModel:
+        """A trained model, of the profile's first seed unless one is given; one of the exercise's ``recipes``."""
 
     def text(self, split: Split = "validation", corpus: Source = "main") -> str:
         """Text of one split of a corpus. The splits are disjoint, contiguous pieces."""

@@ -23,7 +23,7 @@ from safetensors.torch import save
 
 from reports.types import Provenance, Result, to_json
 from tasks.catalogue import STAND_IN
-from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers, training_role
+from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
 from tasks.keys import Step, canonical, digest
 from tasks.locks import FlockManager, LeasedLockManager
@@ -268,7 +268,8 @@ def load_pretrained(step: Step, local: Mapping[str, Any], place: Place, device: 
         from tasks.stand_in import stand_in
         from tasks.training import load_model
 
-        store, role = place.open_store(), training_role(STAND_IN, 0)
+        store = place.open_store()
+        [role] = [role for role in step.upstream if role.startswith(f"train/{STAND_IN.name}/")]
         record = store.record(step.upstream[role]["key"])
         if record is None:
             raise LookupError(f"the record of {role} has vanished from the store")

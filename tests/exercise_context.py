@@ -174,8 +174,9 @@ class MemoryContext:
         """See ``tasks.exercise.Context``."""
         return self._profile.seeds(recipe)
 
-    def model(self, recipe: Recipe, seed: int = 0) -> TrainedModel:
+    def model(self, recipe: Recipe, seed: int | None = None) -> TrainedModel:
         """See ``tasks.exercise.Context``."""
+        seed = self.seeds(recipe)[0] if seed is None else seed
         if recipe not in self.exercise.recipes:
             raise KeyError(f"exercise {self.exercise.id} does not declare the recipe {recipe.name!r}")
         if seed not in self.seeds(recipe):

@@ -121,7 +121,7 @@ def study_scorer(trained: TrainedModel) -> Scorer:
 
 def answer(context: Context) -> Answer:
     """The exercise has no lettered parts."""
-    pretrained, trained = context.pretrained(), context.model(STUDY, context.seeds(STUDY)[0])
+    pretrained, trained = context.pretrained(), context.model(STUDY)
     real, characters = pretrained_scorer(pretrained), study_scorer(trained)
     found, spelled = real.factors(), characters.factors()
     sums = tiny_sums(context.numbers["length"])

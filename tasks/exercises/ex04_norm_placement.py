@@ -70,7 +70,7 @@ class AtStart:
 
 def measure_start(context: Context) -> AtStart:
     """All depths, placements, initialisations and seeds, on one batch of the corpus."""
-    config = context.model(DEEP_PRE, context.seeds(DEEP_PRE)[0]).model.config
+    config = context.model(DEEP_PRE).model.config
     tokens = context.tokens(DEEP_PRE, "train").cpu()[: BATCH * (config.context + 1)].view(BATCH, -1)
     result, depths, seeds = AtStart(), context.numbers["depths"], context.numbers["seeds"]
     for i, layers in enumerate(depths):

@@ -147,7 +147,7 @@ def fifty(
     context: Context, pretrained: Pretrained, units: list[tuple[str, int, float]], prose: ScoredText
 ) -> tuple[Meaning, ...]:
     """What one perplexity comes to if the tokens are characters, those of the pretrained model, or words."""
-    size = context.model(STUDY, context.seeds(STUDY)[0]).model.config.vocab_size
+    size = context.model(STUDY).model.config.vocab_size
     vocabulary = int(pretrained.model.config.vocab_size)
     (_, characters, _), (_, n_bytes, _), (_, words, _) = units
     bits = math.log2(QUESTIONED)
@@ -166,7 +166,7 @@ def fifty(
 
 def part_c(context: Context, units: list[tuple[str, int, float]], meanings: tuple[Meaning, ...]) -> tuple[Block, ...]:
     """The same number means different things."""
-    size = context.model(STUDY, context.seeds(STUDY)[0]).model.config.vocab_size
+    size = context.model(STUDY).model.config.vocab_size
     letters = math.exp(unigram_loss(context.tokens(STUDY, "train"), context.tokens(STUDY), size))
     (_, _, by_character), (_, _, _), (_, _, by_word) = units
     rows = [(f"per {name}", count, value, math.log2(value) * count / units[1][1]) for name, count, value in units]

@@ -57,7 +57,7 @@ class Task:
 
 def make_task(context: Context, name: str, length: int) -> Task:
     """Windows of the training text for the probe, of the validation text for its test; each whole and corrupted."""
-    tokenizer = context.model(STUDY_ROPE, context.seeds(STUDY_ROPE)[0]).tokenizer
+    tokenizer = context.model(STUDY_ROPE).tokenizer
     rng = random.Random(int(torch.randint(2**31, (), generator=context.generator(name))))
     parts: list[Tensor] = []
     for split, wanted in (("train", "train_windows"), ("validation", "test_windows")):
@@ -138,7 +138,7 @@ class Evidence:
     def __init__(self, context: Context) -> None:
         self.causal = [context.model(STUDY_ROPE, seed) for seed in context.seeds(STUDY_ROPE)]
         self.masked = [context.model(STUDY_MASKED, seed) for seed in context.seeds(STUDY_MASKED)]
-        self.larger = {recipe.name: context.model(recipe, context.seeds(recipe)[0]) for recipe in (SMALL, MEDIUM)}
+        self.larger = {recipe.name: context.model(recipe) for recipe in (SMALL, MEDIUM)}
         self.length = min(m.model.config.context for m in (*self.causal, *self.larger.values()))
         self.tokens = context.tokens(STUDY_ROPE)
         self.accuracy = self._classify(context)

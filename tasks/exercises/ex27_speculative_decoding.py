@@ -135,7 +135,7 @@ def p_value(texts: Tensor, exact: Mapping[tuple[int, ...], float]) -> float:
 
 def distribution_test(ctx: Context) -> dict[str, float]:
     """p-values of three ways to write three tokens, against the target's exact distribution."""
-    target, draft = ctx.model(TEACHER).model, ctx.model(STUDENT, ctx.seeds(STUDENT)[0]).model
+    target, draft = ctx.model(TEACHER).model, ctx.model(STUDENT).model
     draws, rows, g = ctx.numbers["draws"], 8, ctx.generator("distribution")
     prompt = ctx.tokens(TEACHER)[None, :8]
     exact, prompts = exact_distribution(target, prompt), prompt.expand(rows, -1)
@@ -170,7 +170,7 @@ def prompts_from(tokens: Tensor, count: int, length: int) -> Tensor:
 def part_b(ctx: Context, found: Sequence[Draft]) -> tuple[Part, list[Check], Metrics]:
     """The algorithm, and that nobody can tell its output from the target's."""
     target, n = found[-1].model, ctx.numbers["greedy_prompts"]
-    teacher, student = ctx.model(TEACHER).model, ctx.model(STUDENT, ctx.seeds(STUDENT)[0]).model
+    teacher, student = ctx.model(TEACHER).model, ctx.model(STUDENT).model
     p = distribution_test(ctx)
     n_new = teacher.config.context - 12
     same = greedy_identity(teacher, student, prompts_from(ctx.tokens(TEACHER), n, 8), n_new)

@@ -175,7 +175,7 @@ def measured(ctx: Context) -> Findings:
 def exact_checks(ctx: Context) -> tuple[Check, ...]:
     """The objective against its definition and its limits."""
     teacher = copy.deepcopy(ctx.model(TEACHER).model).requires_grad_(True)  # a teacher may come frozen
-    student = copy.deepcopy(ctx.model(STUDENT, ctx.seeds(STUDENT)[0]).model)
+    student = copy.deepcopy(ctx.model(STUDENT).model)
     own, batch, tau = copy.deepcopy(teacher), windows(ctx)[:2], 2.0
     itself = soft_loss(own, teacher, batch, tau)
     push = gradient(own, itself).abs().max().item()

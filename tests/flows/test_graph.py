@@ -66,6 +66,13 @@ def test_a_seed_and_a_budget_change_only_what_they_must(sources: Sources) -> Non
     assert one["train/small/0"].inputs != half["train/small/0"].inputs
 
 
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_any_seed_may_be_the_first(profile: Profile, sources: Sources) -> None:
+    scales = {group: replace(scale, seeds=(7, 8)) for group, scale in profile.scales.items()}
+    graph = graph_of(replace(profile, scales=scales), replace(sources, pretrained=STAND_IN))
+    assert {node.seed for node in graph.values() if node.kind == "train"} == {7, 8}
+
+
 def test_names_are_labels(sources: Sources) -> None:
     profile = PROFILES["smoke"]
     twin = replace(SMALL, name="twin")

@@ -152,8 +152,9 @@ class _Execution:
             else:
                 self.outcome.ran.append(name)
                 self.listener.finished(node, step, finished.record)
-            self.open |= self.ready.keys()  # one of them may have become a hit
-            self.ready.clear()
+            for twin in [other for other, ready in self.ready.items() if ready.key == step.key]:
+                del self.ready[twin]
+                self.open.add(twin)  # a hit by now
         elif finished.crashed and self.attempts.setdefault(name, 1) < CRASH_ATTEMPTS:
             self.attempts[name] += 1
             self.ready[name] = step

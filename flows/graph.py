@@ -5,6 +5,7 @@ of the nodes before it are known.
 """
 
 import importlib
+import importlib.metadata
 import os
 import platform
 import re
@@ -26,9 +27,10 @@ from tasks.sources import Sources
 
 Reference = Mapping[str, Any]  # a record's key and artifacts
 TEXT_CODE = ("tasks.corpora",)
-TOKENS_CODE = ("minigpt.tokenizers",)
+TOKENS_CODE = ("minigpt.tokenizers", "tasks.corpora")
 TRAIN_CODE = ("tasks.training",)
 TUNE_CODE = ("tasks.finetuning",)
+PRETRAINED_CODE = ("tasks.reading", "tasks.stand_in")
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,10 @@ def load_exercises(ids: Sequence[str]) -> tuple[Exercise, ...]:
     return tuple(found)
 
 
-def environment(device: str) -> dict[str, Any]:
-    """What results depend on besides code and inputs."""
-    return {"device": device, "torch": torch.__version__.split("+")[0]}
+def environment(device: str, *packages: str) -> dict[str, Any]:
+    """What results depend on besides code and inputs: the device, and the versions of PyTorch and other packages."""
+    versions = {package: importlib.metadata.version(package) for package in packages}
+    return {"device": device, "torch": torch.__version__.split("+")[0], **versions}
 
 
 def hardware(device: str) -> dict[str, Any]:
@@ -108,7 +111,10 @@ def hardware(device: str) -> dict[str, Any]:
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
         model = found.group(1).strip() if found else model
     facts = {"cpu": model, "cores": cores()}
-    return facts | {"gpu": torch.cuda.get_device_name()} if device == "cuda" else facts
+    if device != "cuda":
+        return facts
+    # A parent of workers may have none itself; what they have measured, they have stored under their own key.
+    return facts | {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none"}
 
 
 def cores() -> int:
@@ -158,7 +164,9 @@ class _Builder:
 
         def make() -> Node:
             needs = {"text": self.text(corpus)}
-            inputs = {"tokenizer": tokenizer}
+            inputs: dict[str, Any] = {"tokenizer": tokenizer}
+            if tokenizer == "bpe":
+                inputs["bpe"] = self.request.sources.bpe.key()
             return Node(name, "tokens", f"tokens {corpus}, {tokenizer}", needs, inputs, TOKENS_CODE, 2.0)
 
         return self._add(name, make)
@@ -199,8 +207,12 @@ class _Builder:
                 "finetune",
                 f"fine-tune on the {tuning.corpus} corpus",
                 {"text": self.text(tuning.corpus), **self.stand_in()},
-                {"recipe": fields, "pretrained": pretrained.key(), "environment": environment(request.device)},
-                TUNE_CODE,
+                {
+                    "recipe": fields,
+                    "pretrained": pretrained.key(),
+                    "environment": environment(request.device, "transformers"),
+                },
+                TUNE_CODE + PRETRAINED_CODE,
                 tuning_seconds(resolved, stand_in=pretrained.kind == "stand-in"),
                 {"pretrained": pretrained.to_json()},
                 models=True,
@@ -236,16 +248,24 @@ class _Builder:
                 "profile": profile.name,
                 "numbers": exercise.numbers[profile.name],
                 "seeds": {recipe.name: profile.seeds(recipe) for recipe in exercise.recipes},
+                # Answers quote curves and budgets, which the weights alone do not tell apart.
+                "recipes": {recipe.name: canonical(profile.resolve(recipe)) for recipe in exercise.recipes},
+                "tunings": {tuning.name: canonical(profile.resolve_tuning(tuning)) for tuning in exercise.finetunes},
                 # One thread also where time is measured: on models of this size a second one gains little, and it loses
                 # far more than that where something else wants the core.
                 "environment": {**environment(request.device), "threads": 1},
             }
-            local: dict[str, Any] = {"sources": sources.summary()}
+            used = {*exercise.sources, *(recipe.corpus for recipe in exercise.recipes)}
+            used |= {tuning.corpus for tuning in exercise.finetunes}
+            local: dict[str, Any] = {"sources": sources.lines(used), "budget": profile.budget}
+            code: tuple[str, ...] = (modules()[exercise.id],)
             for tuning in exercise.finetunes:
                 needs[tuning_role(tuning)] = self.tuning(tuning)
             if "pretrained" in exercise.sources:
                 needs |= self.stand_in()
                 inputs["pretrained"] = sources.pretrained.key()
+                inputs["environment"] |= environment(request.device, "transformers")
+                code += PRETRAINED_CODE
                 local["pretrained"] = sources.pretrained.to_json()
             if "bpe" in exercise.sources:
                 inputs["bpe"] = sources.bpe.key()
@@ -257,7 +277,7 @@ class _Builder:
                 f"exercise {exercise.id}",
                 needs,
                 inputs,
-                (modules()[exercise.id],),
+                code,
                 exercise.seconds[profile.name],
                 local,
                 exercise.version,

@@ -34,7 +34,7 @@ Split = Literal["train", "validation"]
 class TrainedModel:
     """A model as an exercise receives it: in evaluation mode, on the context's device."""
 
-    recipe: Recipe  # resolved: vocabulary, steps and seed are final
+    recipe: Recipe  # resolved: sizes, steps and seed are final; the vocabulary is the tokenizer's
     model: GPT
     tokenizer: Tokenizer
     history: Mapping[str, list[float]]  # curves: "step", "tokens", "train_loss", "seconds"; see minigpt.train

@@ -28,6 +28,8 @@ class Profile:
     validation_characters: int
     scales: Mapping[str, Scale]
     finetune: Mapping[str, Any] = field(default_factory=dict)  # fields of ``FineTune``
+    budget: float = 1.0  # what ``scaled`` has multiplied the steps by
+    cuda: bool = False  # its workers have a GPU
     stand_in: bool = False  # a model of this run's own takes the pretrained one's place, unless one is asked for
 
     def resolve(self, recipe: Recipe) -> Recipe:
@@ -51,17 +53,21 @@ class Profile:
     def scaled(self, budget: float) -> "Profile":
         """The same profile with ``budget`` times the steps of every training, at least one.
 
-        Fine-tuning keeps its epochs and takes ``budget`` times the text, at least one block.
+        Warm-ups and the steps between evaluations go with them. Fine-tuning keeps its epochs and takes ``budget`` times
+        the text, at least one block.
         """
         if budget == 1.0:
             return self
-        scales = {
-            group: replace(scale, train={**scale.train, "steps": max(1, round(scale.train["steps"] * budget))})
-            for group, scale in self.scales.items()
-        }
+
+        def times(train: Mapping[str, Any]) -> dict[str, Any]:
+            counts = {name: train[name] for name in ("steps", "warmup_steps", "eval_every") if train.get(name)}
+            return {**train, **{name: max(1, round(count * budget)) for name, count in counts.items()}}
+
+        scales = {group: replace(scale, train=times(scale.train)) for group, scale in self.scales.items()}
         tuning = self.resolve_tuning(FineTune(name="any"))
         tokens = max(2 * tuning.block, round(tuning.train_tokens * budget))
-        return replace(self, scales=scales, finetune={**self.finetune, "train_tokens": tokens})
+        tuning_fields = {**self.finetune, "train_tokens": tokens}
+        return replace(self, scales=scales, finetune=tuning_fields, budget=self.budget * budget)
 
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """The seeds with which this profile trains a recipe."""
@@ -140,6 +146,7 @@ LAPTOP = Profile(
 
 GPU = Profile(
     name="gpu",
+    cuda=True,
     finetune={
         **{"block": 512, "batch_size": 16, "train_tokens": 1_000_000, "validation_tokens": 32_768},
         "precision": "bf16",

@@ -1,11 +1,21 @@
 """What a source is: a reference that names, identifies and describes it, and the sources of one run."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Kind = Literal["text", "dataset", "kjv", "psalms", "stdlib", "hub-model", "directory", "gguf", "stand-in", "gpt2-bpe"]
 Bundle = Literal["hub", "embedded"]
+LABELS = {
+    "main": "main corpus",
+    "domain": "domain corpus",
+    "code": "code corpus",
+    "pretrained": "pretrained model",
+    "bpe": "GPT-2 vocabulary",
+}
+
+
+GPT2 = "openai-community/gpt2"
 
 
 class SourceError(ValueError):
@@ -30,7 +40,7 @@ class Reference:
 
     def key(self) -> dict[str, str]:
         """What identifies the content, for cache keys: never a path or an address."""
-        if self.sha256:
+        if self.sha256 and self.kind != "hub-model":  # there it is of the weights, without tokenizer and configuration
             return {"kind": self.kind, "sha256": self.sha256}
         fields = ("kind", "name", "revision", "config", "split", "column", "file")
         return {field: getattr(self, field) for field in fields if getattr(self, field)}
@@ -57,28 +67,15 @@ class Sources:
         return {"main": self.main, "domain": self.domain, "code": self.code}[name]
 
     def summary(self) -> dict[str, str]:
-        """A line per source, for the top of the report."""
-        parts = {
-            "main corpus": self.main,
-            "domain corpus": self.domain,
-            "code corpus": self.code,
-            "pretrained model": self.pretrained,
-            "GPT-2 vocabulary": self.bpe,
-        }
-        lines = {what: f"{part.name}: {part.description} Licence: {part.licence}." for what, part in parts.items()}
-        return {"bundle": self.bundle + (f" ({self.note})" if self.note else ""), **lines}
+        """The bundle and a line per source, for the top of the report."""
+        return {"bundle": self.bundle + (f" ({self.note})" if self.note else ""), **self.lines(LABELS)}
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON, the inverse of ``sources_from_json``."""
-        return asdict(self)
+    def lines(self, names: Collection[str]) -> dict[str, str]:
+        """A line for each of the named sources: ``main``, ``domain``, ``code``, ``pretrained``, ``bpe``."""
+        parts: dict[str, Reference] = {LABELS[name]: getattr(self, name) for name in LABELS if name in names}
+        return {label: f"{part.name}: {part.description} Licence: {part.licence}." for label, part in parts.items()}
 
 
 def corpus_reference(data: Mapping[str, Any]) -> Reference:
     """A reference from its JSON."""
     return Reference(**data)
-
-
-def sources_from_json(data: Mapping[str, Any]) -> Sources:
-    """The inverse of ``Sources.to_json``."""
-    parts: dict[str, Any] = {n: Reference(**part) if isinstance(part, Mapping) else part for n, part in data.items()}
-    return Sources(**parts)

@@ -17,12 +17,12 @@ from typing import Literal
 
 from tasks import embedded, hub
 from tasks.hub import NotThere, Unreachable
-from tasks.references import Bundle, Reference, SourceError, Sources, corpus_reference, sources_from_json
+from tasks.references import GPT2, Bundle, Reference, SourceError, Sources, corpus_reference
 from tasks.user_sources import user_corpus, user_model
 
-__all__ = ["Reference", "SourceError", "Sources", "corpus_reference", "resolve_sources", "sources_from_json"]
+__all__ = ["Reference", "SourceError", "Sources", "corpus_reference", "resolve_sources"]
 
-GPT2, GPT2_REVISION = "openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+GPT2_REVISION = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
 GPT2_SHA256 = "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"
 POETRY, POETRY_REVISION = "merve/poetry", "956ae34eaf5d5086454b0667c7aa441fdd1fe0f7"
 POETRY_FILE = "poetry.csv"
@@ -178,19 +178,23 @@ def resolve_sources(
             raise SourceError(f"--sources hub: {problem}; use --sources embedded, or try again later.")
         else:
             note = problem
+    chosen = named_sources(bundle)
+    if chosen.pretrained == STAND_IN and model is None:
+        note = "; ".join(filter(None, [note, f"{embedded.GGUF_PACKAGE} is not installed, a stand-in takes its place"]))
+    return replace(chosen, main=main or chosen.main, pretrained=model or chosen.pretrained, note=note)
+
+
+def named_sources(bundle: Bundle) -> Sources:
+    """The sources of a bundle; whether the Hub has its own is not asked.
+
+    Raises:
+        SourceError: a package is missing.
+    """
     code, bpe = _code(), _bpe()
     if bundle == "hub":
-        chosen = Sources(bundle=bundle, main=TINY_SHAKESPEARE, domain=POEMS, code=code, pretrained=HUB_GPT2, bpe=bpe)
-    else:
-        own = _gguf()
-        if own is None and model is None:
-            note = "; ".join(
-                filter(None, [note, f"{embedded.GGUF_PACKAGE} is not installed, a stand-in takes its place"])
-            )
-        chosen = Sources(
-            bundle=bundle, main=_bible("kjv"), domain=_bible("psalms"), code=code, pretrained=own or STAND_IN, bpe=bpe
-        )
-    return replace(chosen, main=main or chosen.main, pretrained=model or chosen.pretrained, note=note)
+        return Sources(bundle=bundle, main=TINY_SHAKESPEARE, domain=POEMS, code=code, pretrained=HUB_GPT2, bpe=bpe)
+    main, domain = _bible("kjv"), _bible("psalms")
+    return Sources(bundle=bundle, main=main, domain=domain, code=code, pretrained=_gguf() or STAND_IN, bpe=bpe)
 
 
 def _hub_problem(cache: Path, patient: bool) -> str:

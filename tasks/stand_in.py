@@ -13,7 +13,7 @@ from minigpt.export import to_gpt2
 from minigpt.model import GPT
 from minigpt.tokenizers import UNKNOWN, BPETokenizer, CharTokenizer, Tokenizer
 from tasks.exercise import Pretrained
-from tasks.pretrained import for_any_length
+from tasks.reading import for_any_length
 
 
 def transformers_tokenizer(tokenizer: Tokenizer, context: int) -> Any:

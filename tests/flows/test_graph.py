@@ -8,6 +8,7 @@ from flows.graph import Node, Request, build, load_exercises, training_seconds
 from flows.plan import plan
 from tasks.catalogue import SMALL, recipes
 from tasks.exercises import modules
+from tasks.keys import code_digests
 from tasks.profiles import PROFILES, Profile
 from tasks.sources import STAND_IN, Sources, resolve_sources
 from tasks.store import Store
@@ -66,11 +67,46 @@ def test_a_seed_and_a_budget_change_only_what_they_must(sources: Sources) -> Non
     assert one["train/small/0"].inputs != half["train/small/0"].inputs
 
 
+def test_an_exercise_depends_on_what_its_models_curves_depend_on(sources: Sources) -> None:
+    """Weights do not tell how often a training was evaluated, and the answer quotes the evaluations."""
+    profile = PROFILES["smoke"]
+    scales = {group: replace(scale, train={**scale.train, "eval_every": 7}) for group, scale in profile.scales.items()}
+    finetune = {**profile.finetune, "validation_tokens": 77}
+    before = graph_of(profile, sources, "21.15", "21.21")
+    after = graph_of(replace(profile, scales=scales, finetune=finetune), sources, "21.15", "21.21")
+    for id in ("21.15", "21.21"):
+        assert before[f"exercise/{id}"].inputs != after[f"exercise/{id}"].inputs
+
+
+def test_what_reads_the_pretrained_model_is_in_the_keys_of_those_who_use_it(sources: Sources) -> None:
+    graph = graph_of(PROFILES["smoke"], sources)
+    users = {name for name, node in graph.items() if "tasks.reading" in code_digests(node.code)}
+    pretrained = {f"exercise/{e.id}" for e in load_exercises(tuple(modules())) if "pretrained" in e.sources}
+    assert users == pretrained | {name for name, node in graph.items() if node.kind == "finetune"}
+
+
+def test_steps_between_evaluations_and_warm_ups_go_with_the_budget() -> None:
+    profile = PROFILES["laptop"]
+    half = profile.scaled(0.5)
+    for group, scale in profile.scales.items():
+        for field in ("steps", "warmup_steps", "eval_every"):
+            if scale.train.get(field):
+                assert half.scales[group].train[field] == pytest.approx(scale.train[field] / 2, abs=0.51)
+    assert half.budget == 0.5
+    assert half.scaled(2.0).budget == 1.0
+
+
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_any_seed_may_be_the_first(profile: Profile, sources: Sources) -> None:
     scales = {group: replace(scale, seeds=(7, 8)) for group, scale in profile.scales.items()}
     graph = graph_of(replace(profile, scales=scales), replace(sources, pretrained=STAND_IN))
     assert {node.seed for node in graph.values() if node.kind == "train"} == {7, 8}
+
+
+def test_the_graph_for_gpu_workers_is_built_without_a_gpu(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    request = Request(PROFILES["gpu"], sources, load_exercises(tuple(modules())), device="cuda")
+    assert any("hardware" in node.inputs for node in build(request).values())
 
 
 def test_names_are_labels(sources: Sources) -> None:

@@ -37,7 +37,8 @@ from minigpt.model import GPT
 from minigpt.tokenizers import CharTokenizer
 from tasks import embedded, pretrained
 from tasks.corpora import build_tokenizer
-from tasks.pretrained import facts, is_causal, load
+from tasks.pretrained import load
+from tasks.reading import facts, is_causal
 from tasks.references import Reference
 from tasks.sources import SourceError, resolve_sources
 from tasks.stand_in import save_for_transformers, stand_in, transformers_tokenizer
@@ -250,7 +251,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
     gguf.write_bytes(b"four bits")
     monkeypatch.setattr(embedded, "gguf_file", lambda: gguf)
     monkeypatch.setattr(embedded, "GGUF_SHA256", embedded.sha256_of(gguf))
-    monkeypatch.setattr(pretrained, "_dequantise", dequantise_tiny)
+    monkeypatch.setattr(pretrained, "dequantise", dequantise_tiny)
     return Reference(kind="gguf", name="SmolLM2", sha256=embedded.sha256_of(gguf))
 
 
@@ -261,7 +262,7 @@ def dequantise_tiny(source: Path, folder: Path) -> None:
 
 def test_weights_are_turned_once(packaged: Reference, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(packaged, cache).model.state_dict()
-    monkeypatch.setattr(pretrained, "_dequantise", None)  # a second call would fail
+    monkeypatch.setattr(pretrained, "dequantise", None)  # a second call would fail
     second = load(packaged, cache).model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -299,10 +300,10 @@ def test_a_disk_that_fills_up_meanwhile(
         (folder / "model.safetensors").write_bytes(b"half of the wei")
         raise failure
 
-    monkeypatch.setattr(pretrained, "_dequantise", break_off)
+    monkeypatch.setattr(pretrained, "dequantise", break_off)
     assert "the disk is full" in refusal(packaged, cache)
     assert leftovers(cache) == []
-    monkeypatch.setattr(pretrained, "_dequantise", dequantise_tiny)
+    monkeypatch.setattr(pretrained, "dequantise", dequantise_tiny)
     assert load(packaged, cache).model is not None
 
 

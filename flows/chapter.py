@@ -5,6 +5,7 @@ train-model    one recipe to one tracked model; the unit that a GPU worker takes
 exercise       one exercise with all it needs; the unit a person reruns
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,7 +22,7 @@ from rich.console import Console
 
 from flows.engine import Listener, Outcome, Runner, execute
 from flows.graph import Node, Request, build, cores, load_exercises
-from flows.options import Options, UsageError, outputs_folder, store_url
+from flows.options import Options, UsageError, nearest, outputs_folder, store_url
 from flows.publish import publish as publish_report
 from flows.runners import Deployed, Inline, LocalPool
 from flows.watch import Display, Listeners, LogListener, TrackingListener
@@ -40,6 +41,7 @@ class Summary:
     report: str
     exercises: int
     failed: tuple[str, ...]
+    reasons: tuple[str, ...]
     trained: int
     ran: int
     cached: int
@@ -68,7 +70,7 @@ def device_named(device: str, profile: str, where: str) -> str:
         UsageError: CUDA is asked for and not there.
     """
     if where == "pool":
-        return {"auto": "cuda" if profile == "gpu" else "cpu"}.get(device, device)
+        return {"auto": "cuda" if PROFILES[profile].cuda else "cpu"}.get(device, device)
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: PyTorch finds no CUDA device here; leave the option out or use --device cpu")
     return {"auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(device, device)
@@ -79,6 +81,11 @@ def place_of(run: str) -> Place:
     return Place(store_url(), str(outputs_folder()), run, shared=deployment.get_id() is not None)
 
 
+def processes(options: Options, device: str) -> int:
+    """Processes of a local run: as many as asked for, or else one per core, and one in all on a GPU."""
+    return options.jobs or (1 if device == "cuda" else cores())
+
+
 def run_request(
     request: Request,
     place: Place,
@@ -87,16 +94,26 @@ def run_request(
     *,
     publishing: bool = True,
     command: str = "",
+    chapter: str | None = None,
 ) -> Summary:
-    """Run a request to its end, track it and publish the report."""
+    """Run a request to its end, track it and publish the report.
+
+    ``chapter`` names the chapter on MLflow that this run is a part of; without one it is a chapter of its own.
+    """
     started = time.time()
     graph = build(request)
     store = place.open_store()
     tracker = Tracker(Path(place.outputs))
     run_id = flow_run.get_id()
     tags = {"profile": request.profile.name, "device": request.device, "prefect_flow_run": run_id or ""}
-    with tracker.chapter(profile=request.profile.name, tags=tags) as chapter_run:
-        tracking = TrackingListener(tracker, chapter_run, store, request)
+    opened: AbstractContextManager[str] = (
+        nullcontext(chapter)
+        if chapter
+        else tracker.chapter(profile=request.profile.name, tags=tags, name=chapter_of(place.run))
+    )
+    with opened as chapter_run:
+        here = not isinstance(runner, Deployed)
+        tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here)
         listeners = Listeners([tracking, listener or LogListener()])
         try:
             with runner as chosen:
@@ -108,6 +125,14 @@ def run_request(
     return _summary(request, graph, outcome, report, time.time() - started)
 
 
+def chapter_of(run: str) -> str:
+    """The name on MLflow of the chapter that a flow run is.
+
+    The same whenever that run is taken up again, and known to it and its children before MLflow is asked.
+    """
+    return f"chapter-{run}"
+
+
 def _summary(request: Request, graph: Mapping[str, Node], outcome: Outcome, report: str, seconds: float) -> Summary:
     failed = tuple(e.id for e in request.exercises if f"exercise/{e.id}" not in outcome.records)
     failed += tuple(name for name in outcome.errors if graph[name].kind != "exercise")
@@ -115,6 +140,7 @@ def _summary(request: Request, graph: Mapping[str, Node], outcome: Outcome, repo
         report=report,
         exercises=len(request.exercises),
         failed=failed,
+        reasons=tuple(f"{graph[name].title}: {error}" for name, error in outcome.errors.items()),
         trained=sum(graph[name].makes_model for name in outcome.ran),
         ran=len(outcome.ran),
         cached=len(outcome.records) - len(outcome.ran),
@@ -138,8 +164,10 @@ class ChapterFailed(RuntimeError):
 
 
 def _check(summary: Summary) -> Summary:
-    if summary.failed:
+    if summary.failed and summary.report:
         raise ChapterFailed(f"{len(summary.failed)} failed: {', '.join(summary.failed)}; report: {summary.report}")
+    if summary.failed:  # all that the run which waits for this one hears
+        raise ChapterFailed("; ".join(summary.reasons))
     return summary
 
 
@@ -198,9 +226,9 @@ def run_options(options: Options) -> Summary:
     place = place_of(flow_run.get_id() or f"run-{time.time_ns()}")
     runner: AbstractContextManager[Runner]
     if options.where == "pool":
-        runner = nullcontext(Deployed(place, _caller(options, request)))
+        runner = Deployed(place, _caller(options, request, chapter_of(place.run)))
     else:
-        runner = LocalPool(place, options.jobs or (1 if request.device == "cuda" else cores()))
+        runner = LocalPool(place, processes(options, request.device))
     if terminal is None:
         return run_request(request, place, runner)
     if terminal.console.is_terminal:
@@ -212,25 +240,35 @@ def run_options(options: Options) -> Summary:
     return terminal.summary
 
 
-def _caller(options: Options, request: Request) -> Callable[[Node], PrefectFuture[Any]]:
+def _caller(options: Options, request: Request, chapter: str) -> Callable[[Node, threading.Event], PrefectFuture[Any]]:
     from flows.pools import run_on_pool
 
     common = {
         "profile": options.profile,
         "sources": request.sources.bundle,
-        "corpus": options.corpus,
-        "pretrained": options.pretrained,
+        "corpus": _absolute(options.corpus),
+        "pretrained": _absolute(options.pretrained),
         "device": request.device,
         "budget": options.budget,
+        "chapter": chapter,
     }
 
-    def call(node: Node) -> PrefectFuture[Any]:
+    def call(node: Node, stop: threading.Event) -> PrefectFuture[Any]:
         if node.makes_model:
-            return run_on_pool("train-model/train-model", {**common, "recipe": node.subject, "seed": node.seed})
+            parameters = {**common, "recipe": node.subject, "seed": node.seed}
+            return run_on_pool("train-model/train-model", parameters, stop=stop)
         deployment = f"exercise/21-{int(node.subject.partition('.')[2]):02d}"
-        return run_on_pool(deployment, {**common, "id": node.subject, "publish": False})
+        return run_on_pool(deployment, {**common, "id": node.subject, "publish": False}, stop=stop)
 
     return call
+
+
+def _absolute(source: str | None) -> str | None:
+    """A file or a directory as workers find it, which work in other folders; a name or an address as it is."""
+    if source is None or source in ("none", "stand-in", "embedded") or source.startswith("hf:") or "://" in source:
+        return source
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() else source
 
 
 @flow(name="train-model", flow_run_name="train {recipe}, seed {seed}, {profile}", persist_result=False)
@@ -243,8 +281,12 @@ def train_model(
     pretrained: str | None = None,
     device: str = "auto",
     budget: float = 1.0,
+    chapter: str | None = None,
 ) -> None:
-    """Train one recipe of the catalogue, or do one of its fine-tunings, with all that it needs, in this process."""
+    """Train one recipe of the catalogue, or do one of its fine-tunings, with all that it needs, in this process.
+
+    ``chapter`` is what ``full-chapter`` gives: its name on MLflow, under which the model is logged.
+    """
     options = Options(
         profile=profile, sources=sources, corpus=corpus, pretrained=pretrained, device=device, budget=budget
     ).validated()
@@ -254,8 +296,11 @@ def train_model(
     elif recipe in recipes():
         request = replace(request, recipes=((recipes()[recipe], seed),))
     else:
-        raise UsageError(f"recipe {recipe}: the catalogue has no such recipe; see `chapter models`")
-    _check(_inline(request, publishing=False))
+        known = (*recipes(), *tunings())
+        raise UsageError(
+            f"recipe {recipe}: the catalogue has none{nearest(recipe, known)} (`chapter models` names all)"
+        )
+    _check(_inline(request, publishing=False, chapter=chapter))
 
 
 @flow(name="exercise", flow_run_name="exercise {id}, {profile}", persist_result=False)
@@ -268,8 +313,12 @@ def exercise(
     device: str = "auto",
     budget: float = 1.0,
     publish: bool = True,
+    chapter: str | None = None,
 ) -> None:
-    """Run one exercise with all that it needs, in this process, and renew the report if it is to ``publish``."""
+    """Run one exercise with all that it needs, in this process, and renew the report if it is to ``publish``.
+
+    ``chapter`` is what ``full-chapter`` gives: its name on MLflow, under which the exercise is logged.
+    """
     options = Options(
         profile=profile,
         only=(id,),
@@ -279,12 +328,12 @@ def exercise(
         device=device,
         budget=budget,
     ).validated()
-    _check(_inline(request_of(options), publishing=publish))
+    _check(_inline(request_of(options), publishing=publish, chapter=chapter))
 
 
-def _inline(request: Request, *, publishing: bool) -> Summary:
+def _inline(request: Request, *, publishing: bool, chapter: str | None) -> Summary:
     place = place_of(flow_run.get_id() or f"run-{time.time_ns()}")
-    return run_request(request, place, _inline_runner(place), publishing=publishing)
+    return run_request(request, place, _inline_runner(place), publishing=publishing, chapter=chapter)
 
 
 @contextmanager

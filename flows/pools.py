@@ -8,20 +8,22 @@ API, the MLflow server and the store, nothing else. One worker per GPU:
 
 import hashlib
 import json
+import logging
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run, task_run
-from prefect.states import Crashed
+from prefect.states import Cancelling, Crashed
 
 from flows.recovery import CHILD_QUEUE, ensure_crash_detection
 
@@ -30,6 +32,8 @@ POOLS = {
     "gpu": "Trains models and runs the exercises that use them; one worker per GPU.",
 }
 POLL_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class ChildFailed(RuntimeError):
@@ -40,21 +44,31 @@ class ChildCrashed(ChildFailed):
     """A flow run on a pool died: of a killed process, a lost machine. Trying again may help."""
 
 
+class ChildStopped(ChildFailed):
+    """A flow run on a pool was cancelled because the run that waits for it stops."""
+
+
 def run_on_pool(
-    deployment: str, parameters: Mapping[str, Any], *, retries: int = 2, retry_delay_seconds: float = 2
+    deployment: str,
+    parameters: Mapping[str, Any],
+    *,
+    stop: threading.Event | None = None,
+    retries: int = 2,
+    retry_delay_seconds: float = 2,
 ) -> PrefectFuture[str]:
     """Run a deployment, such as ``train-model/train-model``, on its pool; call it from a flow.
 
     The future's ``result()`` is the id of the completed flow run, or raises ``ChildFailed``. A run that crashes is
     started again, up to ``retries`` times: the flow's own ``retries`` would not do, they live in the process
-    that died. A run that fails is not: a flow retries what is worth it itself.
+    that died. A run that fails is not: a flow retries what is worth it itself. Once ``stop`` is set, the run is
+    cancelled and no longer waited for.
     """
     named = wait_for_child.with_options(
         task_run_name=f"{deployment} {step_key(deployment, parameters)}",
         retries=retries,
         retry_delay_seconds=retry_delay_seconds,
     )
-    return named.submit(deployment, dict(parameters))
+    return named.submit(deployment, dict(parameters), stop or threading.Event())
 
 
 def step_key(deployment: str, parameters: Mapping[str, Any]) -> str:
@@ -67,8 +81,10 @@ def _has_crashed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
 
 
 @task(name="run on pool", retry_condition_fn=_has_crashed, cache_policy=NO_CACHE, persist_result=False)
-def wait_for_child(deployment: str, parameters: dict[str, Any]) -> str:
+def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.Event) -> str:
     """Create a flow run of a deployment and wait for its end; returns its id."""
+    if stop.is_set():
+        raise ChildStopped(f"{deployment} was not started, for this run stops")
     # The key makes a request that is sent twice (an answer was lost) one run. It differs in every attempt, and in
     # every run of the parent: with the same key Prefect would hand back the run that failed.
     attempt = f"{flow_run.get_id()}-{flow_run.get_run_count()}-{task_run.get_run_count()}"
@@ -77,16 +93,29 @@ def wait_for_child(deployment: str, parameters: dict[str, Any]) -> str:
         parameters=parameters,
         idempotency_key=f"{attempt}-{step_key(deployment, parameters)}",
         work_queue_name=CHILD_QUEUE,
-        poll_interval=POLL_SECONDS,
-        as_subflow=True,  # shown below its parent, and cancelled with it
+        timeout=0,  # the waiting is done here, where it can be stopped
+        as_subflow=True,  # shown below its parent
     )
     assert isinstance(child, FlowRun)  # and not a coroutine: this is not called from an event loop
-    # Whatever the end was, ``run_deployment`` returns; it raises nothing by itself.
+    with get_client(sync_client=True) as client:
+        while not (child.state and child.state.is_final()):
+            if stop.wait(POLL_SECONDS):
+                _cancel(client, child)
+                raise ChildStopped(f"{deployment}, run {child.name}: cancelled, for this run stops")
+            child = client.read_flow_run(child.id)
     state = child.state or Crashed(message="it has no state")
     if not state.is_completed():
         error = ChildCrashed if state.is_crashed() else ChildFailed
         raise error(f"{deployment}, run {child.name}: {state.name}. {state.message or ''}")
     return str(child.id)
+
+
+def _cancel(client: SyncPrefectClient, child: FlowRun) -> None:
+    """Have a flow run's worker end it; one that no worker has taken ends at once."""
+    try:
+        client.set_flow_run_state(child.id, Cancelling(message="The run that waits for this one stops."))
+    except Exception as error:  # whoever stops is not kept waiting by a server that is gone
+        logger.warning("run %s could not be cancelled: %s", child.name, error)
 
 
 def ensure_pools() -> list[str]:

@@ -18,7 +18,7 @@ from flows.engine import Finished
 from flows.graph import Node
 from tasks.keys import Step
 from tasks.progress import STOP
-from tasks.steps import Place, cached_task, save_storage
+from tasks.steps import Place, cached_task, drop_checkpoints, save_storage
 from tasks.store import Store
 
 STOP_SECONDS = 20
@@ -32,6 +32,7 @@ def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finish
     if state.is_completed():
         record = place.open_store().record(step.key)
         if record is not None:
+            drop_checkpoints(place, step.key)
             return Finished(node, record, shared=state.name == "Cached")
         return Finished(node, None, f"{node.title} completed, but its record cannot be read back from {place.store}")
     return Finished(node, None, _error(state), crashed=state.is_crashed())
@@ -169,6 +170,9 @@ def _close(runner: ProcessPoolTaskRunner, *, kill: bool) -> None:
     if kill:
         for process in (getattr(runner._executor, "_processes", None) or {}).values():
             process.kill()
+        messages = getattr(runner, "_subprocess_message_queue", None)
+        if messages is not None:  # who was killed while writing to it holds its lock for ever
+            messages.cancel_join_thread()
     runner.__exit__(None, None, None)
 
 
@@ -187,14 +191,24 @@ def _measured_elsewhere(store: Store, node: Node, step: Step) -> dict[str, Any] 
 class Deployed:
     """Hands steps that run models to the deployments ``train-model`` and ``exercise``; runs the others itself.
 
-    ``call`` starts a flow run of a deployment; its future raises if the run does not complete.
+    ``call`` starts a flow run of a deployment; its future raises if the run does not complete. Once the event that
+    it is given is set, the run is to be cancelled. Use as a context manager: whoever leaves it waits for no run.
     """
 
-    def __init__(self, place: Place, call: Callable[[Node], PrefectFuture[Any]], limit: int = 32) -> None:
+    def __init__(
+        self, place: Place, call: Callable[[Node, threading.Event], PrefectFuture[Any]], limit: int = 32
+    ) -> None:
         self.place, self._call = place, call
         self._inline = Inline(place)
         self._free = limit
         self._done: queue.Queue[Finished] = queue.Queue()
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "Deployed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
 
     def capacity(self) -> int:
         """Flow runs that may wait at once."""
@@ -207,7 +221,7 @@ class Deployed:
             self._inline.submit(node, step)
             self._done.put(self._inline.wait()[0])
             return
-        threading.Thread(target=self._watch, args=(node, step, self._call(node)), daemon=True).start()
+        threading.Thread(target=self._watch, args=(node, step, self._call(node, self._stop)), daemon=True).start()
 
     def _watch(self, node: Node, step: Step, future: PrefectFuture[Any]) -> None:
         try:
@@ -219,7 +233,7 @@ class Deployed:
                 if record
                 else (
                     f"{node.title} was completed by a worker, but not under the key {step.key[:12]}: worker and parent "
-                    "must share the store, the code, the device type and torch's version"
+                    "must share the store, the code, the device type and the versions of Python and of the packages"
                 )
             )
             self._done.put(Finished(node, record, error))

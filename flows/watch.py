@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.engine import Listener, Record
-from flows.graph import Node, Request
-from reports.figures import standalone
-from reports.types import Figure, from_json
+from flows.graph import Node, Request, hardware
+from reports.text import encodable
+from reports.types import Result, from_json
+from reports.write import drawings, tables
 from tasks.keys import Step, digest
 from tasks.progress import running
 from tasks.steps import Place
@@ -136,10 +137,29 @@ class Display:
 
 
 class TrackingListener:
-    """Logs every trained model and every exercise to MLflow, from a thread of its own: logging holds nobody up."""
+    """Logs every trained model and every exercise to MLflow, from a thread of its own: logging holds nobody up.
 
-    def __init__(self, tracker: Tracker, chapter_run: str | None, store: Store, request: Request) -> None:
+    Args:
+        tracker: what talks to MLflow.
+        chapter_run: the chapter that all is logged under, as ``Tracker.chapter`` names it.
+        store: where artifacts are.
+        request: what is run.
+        flow_run: the id of the Prefect flow run that runs it.
+        here: whether models run on this machine; if not, a worker says which machine it is.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        chapter_run: str | None,
+        store: Store,
+        request: Request,
+        flow_run: str | None = None,
+        *,
+        here: bool = True,
+    ) -> None:
         self._tracker, self._parent, self._store, self._request = tracker, chapter_run, store, request
+        self._flow_run, self._here = flow_run, here
         self._queue: queue.Queue[Callable[[], Any] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -167,12 +187,21 @@ class TrackingListener:
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.engine.Listener``."""
         if node.makes_model or node.kind == "exercise":
-            self._queue.put(lambda: self._log(node, step, record))
+            self._queue.put(lambda: self._log(node, step, record, self._circumstances(node)))
 
     def failed(self, node: Node, error: str) -> None:
         """See ``flows.engine.Listener``."""
+        self._tracker.fail(node.title, error)
 
-    def _log(self, node: Node, step: Step, record: Record) -> None:
+    def _circumstances(self, node: Node) -> dict[str, str]:
+        """The flow run and the machine that did the work, where that is known: this one."""
+        if node.models and not self._here:
+            return {}
+        facts = hardware(self._request.device if node.models else "cpu")
+        found = {f"hardware.{name}": str(value) for name, value in facts.items()}
+        return found | ({"prefect_flow_run": self._flow_run} if self._flow_run else {})
+
+    def _log(self, node: Node, step: Step, record: Record, circumstances: Mapping[str, str] | None = None) -> None:
         if self._tracker.run_of(step.key) is not None:
             self._tracker.link(self._parent, step.key, node.title)
             return
@@ -181,6 +210,7 @@ class TrackingListener:
             "fingerprint": step.key,
             "device": self._request.device,
             "code_version": digest(step.code)[:12],
+            **(circumstances or {}),
         }
         if node.makes_model:
             recipe = {**record["data"]["recipe"], "name": node.subject}
@@ -191,14 +221,11 @@ class TrackingListener:
         else:
             tags |= {"exercise": node.subject}
             result = json.loads(self._store.fetch_bytes(Artifact(**record["artifacts"]["result"])))
-            self._tracker.log_exercise(self._parent, step.key, result, tags, texts=_figures(result))
+            self._tracker.log_exercise(self._parent, step.key, result, tags, _files(from_json(Result, result)))
 
 
-def _figures(result: Record) -> dict[str, str]:
-    """The charts of an exercise as SVG files, by name."""
-    found = {}
-    for part in result["parts"]:
-        charts = [block for block in part["blocks"] if block["type"] == Figure.type]
-        for i, block in enumerate(charts, start=1):
-            found[f"figures/{part['letter'] or 'answer'}-{i}.svg"] = standalone(from_json(Figure, block))
-    return found
+def _files(result: Result) -> dict[str, str]:
+    """The charts and tables of an exercise, by their names in the outputs."""
+    charts = {f"figures/{name}.svg": svg for name, svg in drawings(result).items()}
+    frames = tables(result).items()
+    return charts | {f"tables/{name}.csv": encodable(frame.to_csv(index=False)) for name, frame in frames}

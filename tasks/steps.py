@@ -40,7 +40,7 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a step works: the store's URL, a folder of this machine for locks and progress, and the run's name.
+    """Where a step works: the store's URL, a folder of this machine for progress and caches, and the run's name.
 
     ``shared``: workers on other machines may want the same step.
     """
@@ -54,6 +54,11 @@ class Place:
     def progress(self) -> Path:
         """Where the steps of this run tell how far they are."""
         return Path(self.outputs) / "progress" / self.run
+
+    @property
+    def folder(self) -> Path:
+        """For locks and checkpoints: the store if that is a folder, so that all who share it share them, too."""
+        return self.open_store().local or Path(self.outputs)
 
     def open_store(self) -> Store:
         """The store, with a cache for its blobs if it is remote."""
@@ -73,7 +78,7 @@ class StepKey(CachePolicy):
 
 def cached_task(step: Step, place: Place, storage: RecordStorage) -> Task[..., Record]:
     """The Prefect task that runs ``step``, with the cache over ``storage``, a block that is saved on the server."""
-    locks = (LeasedLockManager if place.shared else FlockManager)(Path(place.outputs) / "locks")
+    locks = (LeasedLockManager if place.shared else FlockManager)(place.folder / "locks")
     policy = StepKey(lock_manager=locks, isolation_level="SERIALIZABLE")
     return TASKS[step.kind].with_options(
         task_run_name=step.name,
@@ -158,7 +163,6 @@ def _train(step: Step, local: Mapping[str, Any], place: Place, progress: Progres
     corpus = store.record(step.upstream["tokens"]["key"])
     if corpus is not None:  # what bits per byte need
         data |= {f"validation_{unit}": corpus["data"][unit]["validation"] for unit in ("tokens", "bytes")}
-    shutil.rmtree(checkpoints, ignore_errors=True)
     return as_record(step.key, artifacts, data)
 
 
@@ -194,20 +198,23 @@ def _finetune(step: Step, local: Mapping[str, Any], place: Place, progress: Prog
         progress=progress,
     )
     artifacts = {name: store.put(content) for name, content in files.items()}
-    shutil.rmtree(checkpoints, ignore_errors=True)
     return as_record(step.key, artifacts, {**data, "base": pretrained.name})
 
 
 def checkpoint_folder(place: Place, key: str) -> Path:
-    """Where a training keeps its checkpoints: in the store if that is a folder, so that other workers find them."""
-    local = place.open_store().local
-    return (local or Path(place.outputs)) / "checkpoints" / key
+    """Where a training keeps its checkpoints, and an exercise its finished parts; beside the store's records."""
+    return place.folder / "checkpoints" / key
+
+
+def drop_checkpoints(place: Place, key: str) -> None:
+    """For when the step's record is safely in the store, and not before."""
+    shutil.rmtree(checkpoint_folder(place, key), ignore_errors=True)
 
 
 def _exercise(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
     store = place.open_store()
     exercise: Exercise = importlib.import_module(step.inputs["module"]).EXERCISE
-    profile = PROFILES[step.inputs["profile"]]
+    profile = PROFILES[step.inputs["profile"]].scaled(local["budget"])
     environment = step.inputs["environment"]
     device = torch.device(environment["device"])
     context = StoreContext(
@@ -250,7 +257,6 @@ def _exercise(step: Step, local: Mapping[str, Any], place: Place, progress: Prog
         notes=answer.notes,
     )
     content = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False).encode()
-    shutil.rmtree(checkpoint_folder(place, step.key), ignore_errors=True)
     passed = sum(check.passed for check in answer.checks)
     return as_record(step.key, {"result": store.put(content)}, {"checks": len(answer.checks), "passed": passed})
 

@@ -34,12 +34,15 @@ from tasks.run_documents import (
     texts_of,
     training_document,
 )
+from tasks.urls import shown
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "chapter-21"
 STEP_KEY = "step_key"
+PARENT = "mlflow.parentRunId"
 BATCH = 1_000  # MLflow's limit of metrics per call
+FAILED = "failed/"  # how the tags of a chapter begin that name failed steps
 COOL_DOWN = 60.0  # seconds without a further try after a failure
 
 
@@ -56,8 +59,8 @@ class Tracker:
         self.folder = Path(outputs).resolve() / "mlflow"
         self.database = self.folder / "mlflow.db"
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.database}"
-        self.ui = self.uri.rstrip("/") if self.uri.startswith("http") else ui
-        slug = re.sub(r"\W+", "-", self.uri).strip("-")[-80:]
+        self.ui = shown(self.uri).rstrip("/") if self.uri.startswith("http") else ui
+        slug = re.sub(r"\W+", "-", shown(self.uri)).strip("-")[-80:]
         self.outbox = Outbox(self.folder / f"outbox-{slug}.jsonl")
         self._index_file = self.folder / f"index-{slug}.json"
         self._index: dict[str, Any] | None = None
@@ -66,6 +69,7 @@ class Tracker:
         self._warned = False
         self._chapter: str | None = None
         self._links: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
         self._guard = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,31 +83,38 @@ class Tracker:
     # --- What is logged ---
 
     @contextlib.contextmanager
-    def chapter(self, *, profile: str, tags: Mapping[str, str] | None = None) -> Iterator[str]:
+    def chapter(self, *, profile: str, tags: Mapping[str, str] | None = None, name: str | None = None) -> Iterator[str]:
         """The run of a whole chapter: the parent of what is logged inside.
 
         It is opened in the background, since importing MLflow and making its database take seconds. What is
-        given is a name for it that ``log_training`` and ``log_exercise`` understand; ``run_of`` turns it into MLflow's.
+        given is a name for it that ``log_training`` and ``log_exercise`` understand, also in other processes;
+        ``run_of`` turns it into MLflow's. If a chapter of this ``name``, which begins with "chapter-", is there
+        already, it is taken up again.
         """
         document: Document = {
             "kind": "chapter",
-            "key": f"chapter-{uuid.uuid4().hex}",
+            "key": name or f"chapter-{uuid.uuid4().hex}",
             "name": f"chapter ({profile})",
             "tags": {"kind": "chapter", "profile": profile, **(tags or {})},
             "start": time.time(),
         }
         name = str(document["key"])
-        self._chapter, self._links = name, {}
+        self._chapter, self._links, self._failures = name, {}, {}
         opening = threading.Thread(target=self._deliver, args=(document,), daemon=True, name="mlflow-open")
         opening.start()
         status = "FAILED"
         try:
             yield name
-            status = "FINISHED"
+            status = "FAILED" if self._failures else "FINISHED"
         finally:
             opening.join()
-            links, self._chapter = dict(self._links), None
-            self._deliver({"kind": "end", "run": name, "status": status, "end": time.time(), "links": links})
+            ended = {"links": dict(self._links), "failures": dict(self._failures)}
+            self._chapter = None
+            self._deliver({"kind": "end", "run": name, "status": status, "end": time.time(), **ended})
+
+    def fail(self, title: str, error: str) -> None:
+        """Note on the open chapter's run that a step failed, and why: that makes the chapter a failed one."""
+        self._failures[title] = error
 
     def log_training(
         self,
@@ -136,9 +147,9 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         texts: Mapping[str, str] | None = None,
     ) -> str | None:
-        """One exercise's result (``reports.types.Result`` as JSON): metrics, checks, tables as CSV, the JSON itself.
+        """One exercise's result (``reports.types.Result`` as JSON): metrics, checks, the JSON itself.
 
-        ``texts`` are kept as artifacts, too: name to content, such as its figures as SVG.
+        ``texts`` are kept as artifacts, too: name to content, such as its tables as CSV.
         """
         return self._log(parent, exercise_document(key, result, texts or {}, tags or {}))
 
@@ -204,9 +215,12 @@ class Tracker:
         self._retry_at = time.monotonic() + COOL_DOWN
         if not self._warned:
             self._warned = True
-            reason = " ".join(str(error).split())[:160]
+            reason = shown(" ".join(str(error).split()))[:160]
             logger.warning(
-                "MLflow at %s cannot be used now (%s); what is logged waits in %s", self.uri, reason, self.outbox.path
+                "MLflow at %s cannot be used now (%s); what is logged waits in %s",
+                shown(self.uri),
+                reason,
+                self.outbox.path,
             )
 
     def _empty_outbox(self) -> None:
@@ -224,6 +238,10 @@ class Tracker:
             finished = self._find(client, experiment, document["key"])
             if finished is None:
                 finished = self._create(client, experiment, document)
+            elif document["kind"] == "chapter":
+                client.update_run(finished, status="RUNNING")
+            else:
+                self._adopt(client, experiment, finished, document)
             self._remember({document["key"]: finished})
         return finished
 
@@ -237,15 +255,27 @@ class Tracker:
                 client.delete_run(run.info.run_id)
         return found
 
+    def _parent(self, client: Any, experiment: str, document: Document) -> str | None:
+        """MLflow's id of the chapter that a document belongs to, if that chapter is known by now."""
+        parent: str | None = document.get("parent")
+        if parent and parent.startswith("chapter-"):
+            return self.run_of(parent) or self._find(client, experiment, parent)
+        return parent
+
+    def _adopt(self, client: Any, experiment: str, run_id: str, document: Document) -> None:
+        """Nest a run that is there already, but was logged before its chapter could be found."""
+        if PARENT not in client.get_run(run_id).data.tags:
+            parent = self._parent(client, experiment, document)
+            if parent:
+                client.set_tag(run_id, PARENT, parent)
+
     def _create(self, client: Any, experiment: str, document: Document) -> str:
         from mlflow.entities import Metric, Param
 
-        parent = document.get("parent")
-        if parent and parent.startswith("chapter-"):
-            parent = self.run_of(parent) or self._find(client, experiment, parent)
+        parent = self._parent(client, experiment, document)
         tags = {**document["tags"], STEP_KEY: document["key"], **origin()}
         if parent:
-            tags["mlflow.parentRunId"] = parent
+            tags[PARENT] = parent
         start = int(document["start"] * 1000)
         run = client.create_run(experiment, start_time=start, tags=texts_of(tags), run_name=document["name"])
         run_id = str(run.info.run_id)
@@ -306,13 +336,27 @@ class Tracker:
         run_id = self._find(client, experiment, document["run"])
         if run_id is None:
             return
-        links = document["links"]
-        lines = [f"- {title}: [{run}]({self.url(run)})" for title, run in sorted(links.items())]
-        note = "Taken from the store, made by earlier runs:\n\n" + "\n".join(lines) if lines else ""
-        tags = {f"cached/{allowed_name(title)}": run for title, run in links.items()}
-        tags |= {"cached_steps": str(len(links)), "mlflow.note.content": note}
-        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in texts_of(tags).items()])
+        links, failures = document["links"], document.get("failures", {})
+        tags = {f"cached/{title}": run for title, run in links.items()}
+        tags |= {f"{FAILED}{title}": error for title, error in failures.items()}
+        tags |= {"cached_steps": str(len(links)), "failed_steps": str(len(failures))}
+        texts = texts_of({**tags, "mlflow.note.content": self._note(links, failures)})
+        for name in client.get_run(run_id).data.tags.keys() - texts.keys():
+            if name.startswith(FAILED):  # this time it did not
+                client.delete_tag(run_id, name)
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in texts.items()])
         client.set_terminated(run_id, document["status"], int(document["end"] * 1000))
+
+    def _note(self, links: Mapping[str, str], failures: Mapping[str, str]) -> str:
+        """What the page of a chapter says about it, in Markdown."""
+        parts = []
+        if failures:
+            firsts = {title: (error.splitlines() or [""])[0].replace("`", "'") for title, error in failures.items()}
+            parts += ["Failed:", "\n".join(f"- {title}: `{first}`" for title, first in sorted(firsts.items()))]
+        if links:
+            lines = [f"- {title}: [{run}]({self.url(run)})" for title, run in sorted(links.items())]
+            parts += ["Taken from the store, made by earlier runs:", "\n".join(lines)]
+        return "\n\n".join(parts)
 
     # --- Connection ---
 

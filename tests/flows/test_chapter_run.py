@@ -6,6 +6,7 @@ All runs share one Prefect server. Each scenario has a store of its own.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,6 +225,31 @@ def test_a_killed_pool_child_costs_its_step_alone(chapter: Chapter, finished: Ch
     assert output.begun.count("train large, seed 0") == 2
     assert all(output.begun.count(name) == 1 for name in set(output.begun) - {"train large, seed 0"})
     assert chapter.weights() == finished.weights()
+
+
+def test_a_budget_reaches_the_answer(chapter: Chapter) -> None:
+    """21.15 counts epochs from its recipe's steps, and has an exact check on them."""
+    output = chapter.run("--only", "21.15", "--budget", "0.5")
+    assert output.status == 0, output
+    result = json.loads((chapter.outputs / "latest" / "results" / "21.15.json").read_text())
+    assert [check["claim"] for check in result["checks"] if check["kind"] == "exact" and not check["passed"]] == []
+
+
+def test_checkpoints_stay_until_the_record_is_there(chapter: Chapter, finished: Chapter) -> None:
+    """What Prefect could not store costs no training: the checkpoint of the last step is still there."""
+    records = chapter.outputs / "store" / "records"
+    process = chapter.start("--only", EXERCISE)
+    state = chapter.wait_for_progress("train large, seed 0", 0.5)
+    shutil.rmtree(records)
+    records.write_text("in the way")
+    output = Chapter.end(process)
+    assert output.status != 0, output
+    assert list((chapter.outputs / "store" / "checkpoints" / str(state["key"])).glob("step-*.json"))
+    records.unlink()
+    output = chapter.run("--only", EXERCISE)
+    assert output.status == 0, output
+    assert chapter.weights() == finished.weights()
+    assert not list((chapter.outputs / "store" / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM])

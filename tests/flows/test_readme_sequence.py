@@ -103,6 +103,17 @@ def assert_tracked() -> None:
 
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     runs = [run for found in client.search_experiments() for run in client.search_runs([found.experiment_id])]
-    kinds = [run.data.tags.get("kind", "") for run in runs]
-    assert {"chapter", "exercise"} <= set(kinds)
     assert all(run.info.status == "FINISHED" for run in runs)
+    by_kind = {
+        kind: [run for run in runs if run.data.tags["kind"] == kind] for kind in ("chapter", "model", "exercise")
+    }
+    # full-chapter, and exercise/21-15 run by itself; the flow runs on the pool "gpu" are no chapters of their own.
+    whole, alone = sorted(by_kind["chapter"], key=lambda run: run.info.start_time)
+    nested = by_kind["model"] + by_kind["exercise"]
+    assert len(by_kind["exercise"]) == 2
+    assert by_kind["model"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in nested} == {whole.info.run_id}
+    assert all(run.data.tags["hardware.cores"] for run in nested)
+    flow_runs = {run.data.tags["exercise"]: run.data.tags["prefect_flow_run"] for run in by_kind["exercise"]}
+    assert flow_runs[WITHOUT_MODELS] == whole.data.tags["prefect_flow_run"]
+    assert flow_runs[WITH_MODELS] not in {run.data.tags["prefect_flow_run"] for run in (whole, alone)}

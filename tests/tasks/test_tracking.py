@@ -131,7 +131,7 @@ def test_a_trained_model_is_in_the_models_tab(tracker: Tracker, files: dict[str,
     assert model.tags["artifacts"] == f"runs:/{run_id}/model"
 
 
-def test_an_exercise_run_holds_metrics_and_tables(tracker: Tracker) -> None:
+def test_an_exercise_run_holds_metrics_and_files(tracker: Tracker) -> None:
     with tracker.chapter(profile="smoke") as chapter:
         tracker.log_exercise(chapter, "k-exercise", RESULT, {"profile": "smoke"}, {"figures/a-1.svg": "<svg/>"})
     run = run_of(tracker, "k-exercise")
@@ -140,7 +140,6 @@ def test_an_exercise_run_holds_metrics_and_tables(tracker: Tracker) -> None:
     assert "undefined" not in run.data.metrics
     assert (run.data.metrics["checks_passed"], run.data.metrics["checks_failed"]) == (1, 1)
     assert run.data.metrics["exact_checks_failed"] == 0
-    assert artifact(tracker, run, "tables/b0.csv").decode() == 'size,note\nsmall,"a, ""b"""\n'
     assert artifact(tracker, run, "figures/a-1.svg") == b"<svg/>"
     assert json.loads(artifact(tracker, run, "result.json")) == RESULT
 
@@ -176,6 +175,55 @@ def test_a_failed_chapter_is_marked(tracker: Tracker) -> None:
     with pytest.raises(ZeroDivisionError), tracker.chapter(profile="smoke") as chapter:
         raise ZeroDivisionError
     assert run_of(tracker, chapter).info.status == "FAILED"
+
+
+def test_a_chapter_with_a_failed_step_is_marked_and_says_which(tracker: Tracker) -> None:
+    with tracker.chapter(profile="smoke") as chapter:
+        tracker.fail("exercise 21.7", "ValueError: no such token\nand more")
+    run = run_of(tracker, chapter)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["failed_steps"] == "1"
+    assert run.data.tags["failed/exercise 21.7"] == "ValueError: no such token\nand more"
+    assert "exercise 21.7: `ValueError: no such token`" in run.data.tags["mlflow.note.content"]
+
+
+def test_a_chapter_that_is_taken_up_again_is_the_same_run(tracker: Tracker, place: Path) -> None:
+    with tracker.chapter(profile="smoke", name="chapter-of-flow-run-1") as chapter:
+        assert chapter == "chapter-of-flow-run-1"
+        tracker.fail("train small", "killed")
+    first = tracker.run_of(chapter)
+    again = Tracker(place, _sqlite(place))
+    with again.chapter(profile="smoke", name="chapter-of-flow-run-1") as chapter:
+        made = again.log_exercise(chapter, "k-taken-up", RESULT)
+        assert run_of(again, chapter).info.status == "RUNNING"
+    run = run_of(again, chapter)
+    assert (run.info.run_id, run.info.status) == (first, "FINISHED")
+    assert run.data.tags["failed_steps"] == "0"
+    assert not [name for name in run.data.tags if name.startswith("failed/")], "what failed before has not failed now"
+    assert run_of(again, "k-taken-up").data.tags["mlflow.parentRunId"] == first
+    assert made is not None
+
+
+def test_what_another_process_logs_is_nested_under_the_same_chapter(tracker: Tracker, place: Path) -> None:
+    worker = Tracker(place, _sqlite(place))
+    with tracker.chapter(profile="smoke") as chapter:
+        tracker.log_exercise(chapter, "k-of-parent", RESULT)  # by now the chapter is there
+        made = worker.log_exercise(chapter, "k-on-worker", RESULT)
+        assert tracker.log_exercise(chapter, "k-on-worker", RESULT) == made, "its parent hears of it as well"
+    parent = tracker.run_of(chapter)
+    for key in ("k-of-parent", "k-on-worker"):
+        assert run_of(tracker, key).data.tags["mlflow.parentRunId"] == parent
+
+
+def test_what_a_worker_logged_before_the_chapter_was_known_is_nested_by_the_chapter(
+    tracker: Tracker, place: Path
+) -> None:
+    worker = Tracker(place, _sqlite(place))
+    made = worker.log_exercise("chapter-not-there-yet", "k-early", RESULT)
+    assert "mlflow.parentRunId" not in run_of(worker, "k-early").data.tags
+    with tracker.chapter(profile="smoke", name="chapter-not-there-yet") as chapter:
+        assert tracker.log_exercise(chapter, "k-early", RESULT) == made
+    assert run_of(tracker, "k-early").data.tags["mlflow.parentRunId"] == tracker.run_of(chapter)
 
 
 def test_the_index_answers_without_importing_mlflow(tracker: Tracker, place: Path, files: dict[str, Path]) -> None:

@@ -1,0 +1,147 @@
+"""What the parent sends to the pools, and how it stops; without a server."""
+
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect import State
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Completed, Crashed, Failed, Running
+
+from flows import chapter, pools, runners
+from flows.graph import Node, Request
+from flows.options import Options
+from flows.runners import Deployed
+from tasks.keys import Step
+from tasks.profiles import PROFILES
+from tasks.sources import resolve_sources
+from tasks.steps import Place
+
+MODEL = Node("train/small", "train", "train small", {}, {}, (), 1.0, models=True, subject="small", seed=2)
+EXERCISE = Node("exercise/21.7", "exercise", "exercise 21.7", {}, {}, (), 1.0, models=True, subject="21.7")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    calls: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(pools, "run_on_pool", lambda name, parameters, **_: calls.append((name, dict(parameters))))
+    return calls
+
+
+def call(options: Options, *nodes: Node) -> None:
+    request = Request(PROFILES["smoke"], resolve_sources("embedded"), ())
+    caller = chapter._caller(options, request, "chapter-of-parent")
+    for node in nodes:
+        caller(node, threading.Event())
+
+
+def test_children_are_told_their_chapter(sent: list[tuple[str, dict[str, Any]]]) -> None:
+    call(Options(where="pool"), MODEL, EXERCISE)
+    assert [name for name, _ in sent] == ["train-model/train-model", "exercise/21-07"]
+    for (_, parameters), flow in zip(sent, (chapter.train_model, chapter.exercise), strict=True):
+        assert parameters["chapter"] == "chapter-of-parent"
+        flow.validate_parameters(parameters)
+
+
+def test_paths_are_sent_as_absolute_ones(
+    sent: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.txt").write_text("text")
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    call(Options(where="pool", corpus="mine.txt", pretrained="./model"), MODEL)
+    assert sent[0][1]["corpus"] == str(tmp_path / "mine.txt")
+    assert sent[0][1]["pretrained"] == str(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "name", ["hf:imdb:test:text", "https://example.org/a.txt", "openai-community/gpt2", "none", None]
+)
+def test_names_are_sent_as_they_are(sent: list[tuple[str, dict[str, Any]]], name: str | None) -> None:
+    call(Options(where="pool", corpus=name, pretrained=name), MODEL)
+    assert sent[0][1]["corpus"] == sent[0][1]["pretrained"] == name
+
+
+def test_an_interrupted_parent_asks_its_children_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "save_storage", lambda place: None)
+    asked: list[threading.Event] = []
+
+    def begin(node: Node, stop: threading.Event) -> Any:
+        asked.append(stop)
+        return Future()
+
+    def interrupted() -> None:
+        with Deployed(Place(str(tmp_path), str(tmp_path)), begin) as runner:
+            runner.submit(MODEL, Step("train", "train small", {}, {}, {}, 1))
+            assert not asked[0].is_set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert asked[0].is_set()
+
+
+class Server:
+    """A Prefect server on which a run stays in a state until it is cancelled."""
+
+    def __init__(self, state: State[Any], fails: bool = False) -> None:
+        self.run = FlowRun(flow_id=uuid4(), name="child", state=state)
+        self.cancelled: list[Any] = []
+        self.fails = fails
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read_flow_run(self, id: Any) -> FlowRun:
+        assert id == self.run.id
+        return self.run
+
+    def set_flow_run_state(self, id: Any, state: State[Any]) -> None:
+        assert state.type == "CANCELLING"
+        self.cancelled.append(id)
+        if self.fails:
+            raise ConnectionError("the server is gone")
+
+
+def waiting(server: Server, stop: threading.Event, patch: pytest.MonkeyPatch) -> str:
+    patch.setattr(pools, "run_deployment", lambda *_, **__: server.run)
+    patch.setattr(pools, "get_client", lambda **_: server)
+    return str(pools.wait_for_child.fn("train-model/train-model", {}, stop))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_waits_for_a_child_cancels_it_when_asked_to_stop(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    server, stop = Server(Running(), fails), threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    begun = time.monotonic()
+    with pytest.raises(pools.ChildStopped):
+        waiting(server, stop, monkeypatch)
+    assert server.cancelled == [server.run.id]
+    assert time.monotonic() - begun < 0.9, "at once, not at the next look"
+
+
+def test_no_child_is_started_once_the_parent_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, stop = Server(Running()), threading.Event()
+    stop.set()
+    with pytest.raises(pools.ChildStopped):
+        waiting(server, stop, monkeypatch)
+    assert not server.cancelled
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [(Completed(), None), (Failed(message="why"), pools.ChildFailed), (Crashed(message="why"), pools.ChildCrashed)],
+)
+def test_the_end_of_a_child(monkeypatch: pytest.MonkeyPatch, state: State[Any], error: type[Exception] | None) -> None:
+    server = Server(state)
+    if error is None:
+        assert waiting(server, threading.Event(), monkeypatch) == str(server.run.id)
+    else:
+        with pytest.raises(error, match="why"):
+            waiting(server, threading.Event(), monkeypatch)

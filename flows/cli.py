@@ -1,7 +1,7 @@
 """The command line: ``chapter``, or ``python -m flows``.
 
-Bad input is answered before anything heavy is imported, in one sentence and with exit status 2. A run that
-leaves a failed exercise ends with 1, one that was interrupted with 130.
+Bad input is answered in one sentence and with exit status 2, before anything heavy is imported; only whether there is
+a CUDA device must PyTorch be asked. A run that leaves a failed exercise ends with 1, one that was interrupted with 130.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from flows.options import (
     WHERE_NAMES,
     Options,
     UsageError,
+    check_places,
     exercise_id,
     outputs_folder,
     store_url,
@@ -30,13 +31,18 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parsed = _parser().parse_args(arguments)
+    from flows.servers import ServerError
     from tasks.sources import SourceError
 
     try:
+        check_places()
         return int(parsed.command(parsed))
     except (UsageError, SourceError) as error:
         print(f"chapter: {error}", file=sys.stderr)
         return 2
+    except ServerError as error:
+        print(f"chapter: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nchapter: stopped; what was computed is kept, the same command goes on from there", file=sys.stderr)
         return 130
@@ -48,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         description="All exercises of a chapter on decoder-only language models as one cached, tracked pipeline.",
         epilog="CHAPTER_STORE (any fsspec URL) and CHAPTER_OUTPUTS say where results go; default: ./outputs.",
     )
+    parser.set_defaults(only="", jobs=None)  # for the commands that do not take them
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -57,10 +64,10 @@ def _parser() -> argparse.ArgumentParser:
 
     _run_options(command("run", _run, "run the chapter, or some of its exercises, and write the report"))
     _run_options(command("plan", _plan, "say what a run would do, why, and how long it would take"))
-    _run_options(command("report", _report, "render the report again from stored results"))
+    _identity_options(command("report", _report, "render the report again from stored results"))
     show = command("show", _show, "show one answer in the terminal")
     show.add_argument("exercise", help="its id, such as 21.08")
-    _run_options(command("models", _models, "list trained models, with paths to load them from"))
+    _identity_options(command("models", _models, "list recipes, and trained models with paths to load them from"))
     ui = command("ui", _ui, "serve the Prefect and MLflow pages on 127.0.0.1 until Ctrl-C")
     ui.add_argument("--prefect-port", type=int, default=4200)
     ui.add_argument("--mlflow-port", type=int, default=5000)
@@ -73,15 +80,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", default="laptop", help=f"{', '.join(PROFILE_NAMES)} (default: laptop)")
     parser.add_argument("--only", default="", metavar="IDS", help="exercises, such as 21.27,21.32 (default: all)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes of a local run (default: one per core, or one on a GPU)"
+    )
+    _identity_options(parser)
+
+
+def _identity_options(parser: argparse.ArgumentParser) -> None:
+    """What results are stored under."""
+    parser.add_argument("--profile", default="laptop", help=f"{', '.join(PROFILE_NAMES)} (default: laptop)")
     parser.add_argument("--sources", default="auto", help=f"{', '.join(SOURCE_NAMES)} (default: auto)")
     parser.add_argument("--corpus", metavar="TEXT", help="your own text: a file, hf:NAME, or a URL")
     parser.add_argument("--pretrained", metavar="MODEL", help="any causal LM: a Hub name or a directory")
     parser.add_argument("--where", default="local", help=f"{', '.join(WHERE_NAMES)} (default: local)")
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICE_NAMES)} (default: auto)")
     parser.add_argument("--budget", type=float, default=1.0, metavar="FACTOR", help="multiplies all training steps")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes of a local run (default: one per core)")
 
 
 def _options(parsed: argparse.Namespace) -> Options:
@@ -128,7 +142,7 @@ def _report(parsed: argparse.Namespace) -> int:
 
 
 def _show(parsed: argparse.Namespace) -> int:
-    id = exercise_id(parsed.exercise)
+    id = exercise_id(parsed.exercise, "exercise")
     from flows.inspect import show
 
     return show(id)
@@ -142,6 +156,9 @@ def _models(parsed: argparse.Namespace) -> int:
 
 
 def _ui(parsed: argparse.Namespace) -> int:
+    for option, port in (("prefect", parsed.prefect_port), ("mlflow", parsed.mlflow_port)):
+        if not 1 <= port <= 65535:
+            raise UsageError(f"--{option}-port {port}: a port is a number from 1 to 65535")
     from flows.servers import ui
 
     return ui(outputs_folder(), prefect_port=parsed.prefect_port, mlflow_port=parsed.mlflow_port)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.sources import SourceError, resolve_sources
+from tasks.urls import shown
 
 PACKAGES = ("prefect", "torch", "datasets", "transformers", "mlflow", "pandas", "matplotlib", "fastapi")
 GIB = 2**30
@@ -45,7 +46,7 @@ def findings(outputs: Path, store: str) -> list[tuple[str, str, str]]:
     found.append(("ok" if os.access(folder, os.W_OK) else "missing", "outputs", f"{outputs}"))
     found.append(("ok", "store", store))
     for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
-        found.append(("ok", variable, os.environ.get(variable) or "not set: a local one is used"))
+        found.append(("ok", variable, shown(os.environ.get(variable, "")) or "not set: a local one is used"))
     try:
         sources = resolve_sources()
     except SourceError as error:

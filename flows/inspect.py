@@ -2,18 +2,17 @@
 
 import json
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from flows.chapter import place_of, request_of
-from flows.graph import build, cores
+from flows.chapter import place_of, processes, request_of
+from flows.graph import build
 from flows.options import Options, outputs_folder
 from flows.plan import plan, stored, summary
-from flows.publish import publish
+from flows.publish import newest_run, publish
 from reports.terminal import show as show_result
 from reports.types import Result, from_json
 from tasks.catalogue import recipes, tunings
@@ -30,15 +29,15 @@ def print_plan(options: Options, sources: Sources) -> int:
     for item in planned:
         table.add_row(item.node.title, marks[item.state], item.why, f"{item.seconds:.0f}" if item.seconds else "")
     Console().print(table)
-    print(summary(planned, options.jobs or cores()))
+    print(summary(planned, processes(options, request.device)))
     return 0
 
 
 def render_again(options: Options, sources: Sources) -> int:
-    """Render the report from what is stored."""
-    place = place_of("report")
-    tracker = Tracker(Path(place.outputs))
-    print(publish(request_of(options, sources), place, {}, time.time(), tracker, "chapter report"))
+    """Render the report from what is stored, and from what the newest run of this profile has said of itself."""
+    request, place = request_of(options, sources), place_of("report")
+    outputs = Path(place.outputs)
+    print(publish(request, place, tracker=Tracker(outputs), **newest_run(request, outputs)))
     return 0
 
 
@@ -77,7 +76,11 @@ def print_models(options: Options, sources: Sources) -> int:
                 str(path),
             )
     Console().print(table)
-    missing = [node.title for name, node in graph.items() if node.makes_model and name not in records]
+    missing: dict[str, list[str]] = {}
+    for name, node in graph.items():
+        if node.makes_model and name not in records:
+            missing.setdefault(node.subject, []).append(str(node.seed))
     if missing:
-        print(f"{len(missing)} models of the catalogue are not trained yet at profile {options.profile}")
+        print(f"not trained yet at profile {options.profile}, with their seeds:")
+        Console(highlight=False).print(", ".join(f"{name} ({' '.join(seeds)})" for name, seeds in missing.items()))
     return 0

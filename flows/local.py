@@ -21,7 +21,7 @@ def run_here(options: Options, sources: Sources, command: str) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", module="pydantic")
     signal.signal(signal.SIGTERM, _terminate)
-    from flows.servers import ServerError, prefect_server
+    from flows.servers import prefect_server
 
     console = Console(stderr=True)
     status = console.status("starting or joining the Prefect server")
@@ -31,9 +31,6 @@ def run_here(options: Options, sources: Sources, command: str) -> int:
         with prefect_server(outputs_folder(), meanwhile=_import_heavy):
             status.stop()
             return _run(options, sources, command, console)
-    except ServerError as error:
-        print(f"chapter: {error}", file=sys.stderr)
-        return 1
     finally:
         status.stop()
 

@@ -50,15 +50,15 @@ class Options:
             ("where", self.where, WHERE_NAMES),
         ):
             if value not in names:
-                raise UsageError(f"--{option} {value}: there is no such {option}{_nearest(value, names)}")
+                raise UsageError(f"--{option} {value}: there is no such {option}{nearest(value, names)}")
         if not (math.isfinite(self.budget) and self.budget > 0):
             raise UsageError(f"--budget {self.budget:g}: a budget is a factor above 0, such as 0.5 for half the steps")
         if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"--jobs {self.jobs}: give at least 1 process, or leave it out for one per core")
+            raise UsageError(f"--jobs {self.jobs}: give at least 1 process, or leave it out")
         return Options(**{**vars(self), "only": tuple(dict.fromkeys(exercise_id(text) for text in self.only))})
 
 
-def exercise_id(text: str) -> str:
+def exercise_id(text: str, option: str = "--only") -> str:
     """The id of an exercise as the chapter writes it: "21.8" for "21.08", "21-08" or "8".
 
     Raises:
@@ -70,10 +70,11 @@ def exercise_id(text: str) -> str:
         id = f"21.{int(number)}"
         if id in known:
             return id
-    raise UsageError(f"--only {text}: there is no such exercise{_nearest(text, tuple(known))}")
+    raise UsageError(f"{option} {text}: there is no such exercise{nearest(text, tuple(known))}")
 
 
-def _nearest(text: str, names: Sequence[str]) -> str:
+def nearest(text: str, names: Sequence[str]) -> str:
+    """The end of a sentence that says there is no ``text``: the most similar name, or what to choose from."""
     close = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]}?"
@@ -89,3 +90,34 @@ def outputs_folder() -> Path:
 def store_url() -> str:
     """Where blobs and records are: ``CHAPTER_STORE``, any fsspec URL, or a folder in the outputs."""
     return os.environ.get("CHAPTER_STORE") or str(outputs_folder() / "store")
+
+
+def check_places() -> None:
+    """Refuse outputs and a store that cannot be.
+
+    Raises:
+        UsageError: names the variable, its value and the remedy.
+    """
+    _check_folder("CHAPTER_OUTPUTS", os.environ.get("CHAPTER_OUTPUTS", ""), outputs_folder())
+    url = store_url()
+    if "://" not in url and "::" not in url:
+        _check_folder("CHAPTER_STORE", url, Path(url).resolve())
+        return
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"CHAPTER_STORE {url}: {reason}; install what it needs, or name a folder or another fsspec URL"
+        ) from error
+    if isinstance(fs, LocalFileSystem):
+        _check_folder("CHAPTER_STORE", url, Path(root))
+
+
+def _check_folder(variable: str, value: str, folder: Path) -> None:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"{variable} {value}: {there} is not a folder; name one that is there or can be made")

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from flows.engine import Record
 from flows.graph import Node, Request, build, cores, load_exercises
+from flows.options import UsageError, exercise_id
 from flows.plan import stored
 from reports.cache import DirectoryCache
 from reports.run import Machine, ModelRow, RunInfo
@@ -23,6 +25,7 @@ from tasks.exercises import modules
 from tasks.steps import Place
 from tasks.store import Artifact, Store
 from tasks.tracking import Tracker
+from tasks.urls import shown
 
 KEPT_RUNS = 10
 
@@ -31,15 +34,20 @@ def publish(
     request: Request,
     place: Place,
     errors: Mapping[str, str],
-    started: float,
+    started: float | None,
     tracker: Tracker,
     command: str = "",
     trained: int = 0,
+    seconds: float | None = None,
 ) -> Path:
     """Write the report on everything that is stored for this profile and these sources; returns the page's path.
 
     An exercise that was not asked for, but whose result is in the store, is in the report as well. ``errors``
-    are those of this run, by node.
+    are those of this run, by node. ``started`` is None where nothing is known of a run; ``seconds`` is what it took,
+    or None if it ends now.
+
+    Raises:
+        UsageError: there is nothing to report.
     """
     store = place.open_store()
     everything = replace(request, exercises=load_exercises(tuple(modules())))
@@ -48,22 +56,57 @@ def publish(
     outputs = Path(place.outputs)
     prefect = prefect_page(outputs)
     results = list(_results(everything, graph, records, errors, store, tracker, prefect))
+    name = request.profile.name
+    if not results:
+        raise UsageError(
+            f"profile {name}: nothing is stored for it and these sources; run `chapter run --profile {name}` first"
+        )
+    if seconds is None:
+        seconds = 0.0 if started is None else time.time() - started
     info = RunInfo(
-        profile=request.profile.name,
+        profile=name,
         sources=request.sources.summary(),
         machine=_machine(request.device),
-        started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-        seconds=time.time() - started,
+        started="" if started is None else datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
         command=command,
         trainings=trained,
         models=tuple(_models(graph, records, store, tracker)),
         links={"Prefect": prefect, "MLflow": tracker.ui},
         served_by="" if tracker.uri.startswith("http") else "chapter ui",
     )
-    folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{request.profile.name}-{os.getpid()}"
+    folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
     write_outputs(folder, results, info, sections_cache=DirectoryCache(outputs / "sections"))
     point_latest(outputs, folder)
     return outputs / "latest" / "report.html"
+
+
+def newest_run(request: Request, outputs: Path) -> dict[str, Any]:
+    """What the newest run of this profile and these sources has said of itself, as arguments of ``publish``."""
+    sources = _without_note(request.sources.summary())
+    for folder in sorted((outputs / "runs").glob("*"), reverse=True):
+        try:
+            summary = json.loads((folder / "summary.json").read_text())
+            run = summary["run"]
+            same = summary["profile"] == request.profile.name and _without_note(run["sources"]) == sources
+            failed = [exercise["id"] for exercise in summary["exercises"] if exercise["status"] == "failed"]
+            results = [json.loads((folder / "results" / f"{id}.json").read_text()) for id in failed]
+        except (OSError, ValueError, KeyError):
+            continue
+        if same:
+            return {
+                "errors": {f"exercise/{exercise_id(result['id'])}": result["error"] for result in results},
+                "started": datetime.fromisoformat(run["started"]).timestamp() if run["started"] else None,
+                "seconds": run["seconds"],
+                "command": run["command"],
+                "trained": run["trainings"],
+            }
+    return {"errors": {}, "started": None}
+
+
+def _without_note(sources: Mapping[str, str]) -> dict[str, str]:
+    """Sources as they are, without the line on how they were chosen."""
+    return {what: line for what, line in sources.items() if what != "bundle"}
 
 
 def point_latest(outputs: Path, folder: Path) -> None:
@@ -152,6 +195,6 @@ def prefect_page(outputs: Path, ui: str = "http://127.0.0.1:4200") -> str:
 
     That is where ``chapter ui`` shows the same database.
     """
-    page = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    page = shown(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api")
     own = outputs / "prefect" / "server" / "url"
     return page if page and not (own.exists() and own.read_text() == page) else ui

@@ -66,7 +66,11 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
         with _environment(settings):
             (meanwhile or _nothing)()
             if not _answers(f"{given}/health", ours=False):
-                raise ServerError(f"PREFECT_API_URL is {given}, where nothing answers; unset it to use a local server")
+                from tasks.urls import shown
+
+                raise ServerError(
+                    f"PREFECT_API_URL is {shown(given)}, where nothing answers; unset it to use a local server"
+                )
             yield given
         return
 

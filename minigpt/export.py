@@ -1,4 +1,4 @@
-"""To and from Transformers: a GPT-2-shaped model is a ``GPT2LMHeadModel`` with its weights renamed.
+"""To Transformers: a GPT-2-shaped model is a ``GPT2LMHeadModel`` with its weights renamed.
 
     to_gpt2(model).save_pretrained(directory)
     AutoModelForCausalLM.from_pretrained(directory)
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from minigpt.config import GPTConfig
-from minigpt.files import model_from_state
 from minigpt.model import GPT
 
 if TYPE_CHECKING:
@@ -88,41 +87,3 @@ def _to_theirs(model: GPT) -> dict[str, Tensor]:
             their = (NORMS | MATRICES)[module]
             state[f"transformer.h.{layer}.{their}.{kind}"] = weight.T if weight.ndim == 2 else weight
     return state
-
-
-def from_gpt2(theirs: "GPT2LMHeadModel") -> GPT:
-    """A ``GPT2LMHeadModel`` as a model of this package, in evaluation mode, on the CPU.
-
-    Raises:
-        ValueError: a variant of GPT-2 that this package does not have.
-    """
-    c = theirs.config
-    if c.model_type != "gpt2" or c.activation_function not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise ValueError(f"not a GPT-2 with its tanh-approximated GELU: {c.model_type}, {c.activation_function}")
-    if not c.scale_attn_weights or c.scale_attn_by_inverse_layer_idx or c.layer_norm_epsilon != 1e-5:
-        raise ValueError("this GPT-2 scales its attention or its norms in another way")
-    config = GPTConfig(
-        n_layer=c.n_layer,
-        n_head=c.n_head,
-        d_model=c.n_embd,
-        context=c.n_positions,
-        vocab_size=c.vocab_size,
-        d_ff=c.n_inner,
-        tie_weights=c.tie_word_embeddings,
-        dropout=c.resid_pdrop,
-    )
-    source = {name: weight.detach().cpu().float() for name, weight in theirs.state_dict().items()}
-    state = {
-        "token_embedding.weight": source["transformer.wte.weight"],
-        "position_embedding.weight": source["transformer.wpe.weight"],
-        "final_norm.weight": source["transformer.ln_f.weight"],
-        "final_norm.bias": source["transformer.ln_f.bias"],
-    }
-    if not config.tie_weights:
-        state["unembedding.weight"] = source["lm_head.weight"]
-    for layer in range(config.n_layer):
-        for ours, their in (NORMS | MATRICES).items():
-            for kind in ("weight", "bias"):
-                weight = source[f"transformer.h.{layer}.{their}.{kind}"]
-                state[f"blocks.{layer}.{ours}.{kind}"] = weight.T if weight.ndim == 2 else weight
-    return model_from_state(config, state)

@@ -14,8 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from minigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from tasks import embedded, hub
 from tasks.references import Reference, SourceError
@@ -267,8 +265,3 @@ def build_tokenizer(name: Literal["char", "word", "bpe"] | str, train_text: str)
     if name == "bpe":
         return gpt2_tokenizer()
     raise ValueError(f"no tokenizer is called {name!r}; choose char, word or bpe")
-
-
-def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Token ids of a text, (N,), in uint16 where the vocabulary allows and int32 elsewhere."""
-    return np.asarray(tokenizer.encode(text), dtype=np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)

@@ -1,7 +1,5 @@
 """What is logged about a model or an exercise, as plain JSON: MLflow is told now, or the outbox keeps it for later."""
 
-import csv
-import io
 import json
 import math
 import re
@@ -100,26 +98,10 @@ def exercise_document(
         "params": {"exercise": result["id"], **{f"source.{k}": v for k, v in provenance.get("sources", {}).items()}},
         "curves": [],
         "metrics": metrics,
-        "texts": {"result.json": json.dumps(result), **_tables(result), **texts},
+        "texts": {"result.json": json.dumps(result), **texts},
         "start": end - metrics["seconds"],
         "end": end,
     }
-
-
-def _tables(result: Mapping[str, Any]) -> dict[str, str]:
-    """The tables of all parts as CSV."""
-    texts: dict[str, str] = {}
-    for part in result.get("parts", []):
-        for place, block in enumerate(part["blocks"]):
-            if block.get("type") != "table":
-                continue
-            out = io.StringIO()
-            writer = csv.writer(out, lineterminator="\n")
-            writer.writerow(block["columns"])
-            writer.writerows(block["rows"])
-            name = block.get("name") or f"{part['letter']}{place}"
-            texts[f"tables/{''.join(c if c.isalnum() or c in '-_' else '-' for c in name)}.csv"] = out.getvalue()
-    return texts
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -81,20 +81,25 @@ class Store:
             self.fs.rm_file(f"{self.root}/{relative}")
 
     def listing(self, folder: str) -> list[dict[str, Any]]:
-        """Name, size and modification time of everything below a folder."""
+        """Path, size and time of modification (seconds, None if unknown) of everything below a folder."""
         base = f"{self.root}/{folder}"
         if not self.fs.exists(base):
             return []
         self.fs.invalidate_cache(base)
         found = self.fs.find(base, detail=True)
         return [
-            {
-                "path": path[len(self.root) + 1 :],
-                "size": info["size"],
-                "modified": info.get("mtime") or info.get("created"),
-            }
+            {"path": path[len(self.root) + 1 :], "size": info["size"], "modified": self._modified(path, info)}
             for path, info in found.items()
         ]
+
+    def _modified(self, path: str, info: Mapping[str, Any]) -> float | None:
+        when = info.get("mtime")  # local; every other file system has a name of its own for it
+        if when is None:
+            try:
+                when = self.fs.modified(path)
+            except (NotImplementedError, FileNotFoundError):
+                when = info.get("created")
+        return when if when is None or isinstance(when, int | float) else float(when.timestamp())
 
     # --- blobs ---
 
@@ -123,11 +128,12 @@ class Store:
             path = self.local / artifact.url
         else:
             path = (self.cache or Path(tempfile.gettempdir()) / "chapter-blobs") / artifact.sha256
-            if not path.exists():
-                try:
-                    write_atomic(path, self.read(artifact.url))
-                except FileNotFoundError:
-                    raise MissingArtifact(f"blob {artifact.sha256[:12]} is not in the store") from None
+            if path.exists() and file_sha256(path) == artifact.sha256:
+                return path
+            try:  # no copy, or a damaged one, which says nothing of the blob
+                write_atomic(path, self.read(artifact.url))
+            except FileNotFoundError:
+                path.unlink(missing_ok=True)
         if not path.exists():
             raise MissingArtifact(f"blob {artifact.sha256[:12]} is not in the store")
         if file_sha256(path) != artifact.sha256:

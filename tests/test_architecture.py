@@ -1,11 +1,14 @@
 """The house rules that no linter knows: imports go one way, and every file stays within reach of a reader."""
 
 import ast
+import importlib.metadata
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -69,3 +72,17 @@ def test_exercises_are_plain_functions(path: Path) -> None:
     own = {module for module in modules if module.split(".")[0] in ("tasks", "reports", "flows")}
     assert own <= allowed, f"an exercise imports {own - allowed}"
     assert not {"prefect", "mlflow"} & {module.split(".")[0] for module in modules}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A package that is there only because another one needs it goes when that one no longer does."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {Requirement(line).name.lower().replace("_", "-") for line in project["dependencies"]}
+    owners = importlib.metadata.packages_distributions()
+    used = set().union(*map(imported, FILES)) - set(sys.stdlib_module_names) - set(MAY_IMPORT)
+    missing = [
+        name
+        for name in sorted(used)
+        if name in owners and not declared & {n.lower().replace("_", "-") for n in owners[name]}
+    ]
+    assert not missing

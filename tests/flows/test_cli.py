@@ -9,6 +9,7 @@ import pytest
 
 from flows.cli import main
 from flows.options import Options, UsageError, exercise_id
+from flows.servers import ServerError
 from tasks.exercises import modules
 from tasks.profiles import PROFILES
 
@@ -72,6 +73,51 @@ def test_options_that_cannot_be(capsys: pytest.CaptureFixture[str], arguments: t
 
 def test_a_negative_grace_period(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--grace-days" in refused(capsys, "gc", "--grace-days", "-1")
+
+
+@pytest.mark.parametrize("port", ["70000", "0", "-1"])
+@pytest.mark.parametrize("option", ["--prefect-port", "--mlflow-port"])
+def test_a_port_that_cannot_be(capsys: pytest.CaptureFixture[str], option: str, port: str) -> None:
+    assert f"{option} {port}: " in refused(capsys, "ui", option, port)
+
+
+def test_a_server_that_cannot_be_started(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_free(*_: object, **__: object) -> int:
+        raise ServerError("no port is free from 4200 on")
+
+    monkeypatch.setenv("CHAPTER_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr("flows.servers.ui", none_free)
+    assert main(["ui"]) == 1
+    assert capsys.readouterr().err == "chapter: no port is free from 4200 on\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("CHAPTER_OUTPUTS", "/dev/null/x", "/dev/null is not a folder"),
+        ("CHAPTER_OUTPUTS", "/dev/null", "/dev/null is not a folder"),
+        ("CHAPTER_STORE", "/dev/null/x", "/dev/null is not a folder"),
+        ("CHAPTER_STORE", "file:///dev/null/x", "/dev/null is not a folder"),
+        ("CHAPTER_STORE", "foo://x", "Protocol not known: foo"),
+        ("CHAPTER_STORE", "s3://bucket", "s3fs"),
+    ],
+)
+@pytest.mark.parametrize("command", ["ui", "run", "report", "gc"])
+def test_places_that_cannot_be(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    variable: str,
+    value: str,
+    words: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
+    monkeypatch.setenv(variable, value)
+    error = refused(capsys, command)
+    assert f"{variable} {value}: " in error
+    assert words in error
 
 
 def test_bad_input_is_answered_within_five_seconds(texts: Path) -> None:

@@ -118,3 +118,31 @@ def test_a_remote_store_serves_and_checks_blobs(tmp_path: Path) -> None:
     assert remote.fetch_bytes(artifact) == b"far away"
     with pytest.raises(MissingArtifact):
         remote.fetch(Artifact("blobs/00/00", "0" * 64, 1))
+
+
+def test_a_damaged_copy_of_a_good_remote_blob_is_downloaded_again(tmp_path: Path) -> None:
+    remote = Store("memory://chapter-copies", cache=tmp_path)
+    artifact = remote.put(b"far away")
+    remote.fetch(artifact).write_bytes(b"far awry")
+    assert remote.fetch_bytes(artifact) == b"far away"
+    assert remote.has(artifact)
+
+
+def test_a_remote_blob_that_was_altered_is_dropped_with_its_copy(tmp_path: Path) -> None:
+    remote = Store("memory://chapter-altered", cache=tmp_path)
+    artifact = remote.put(b"far away")
+    remote.write(artifact.url, b"far awry")
+    with pytest.raises(MissingArtifact, match="altered"):
+        remote.fetch(artifact)
+    assert not remote.has(artifact)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_copy_goes_where_the_blob_is_gone(tmp_path: Path) -> None:
+    remote = Store("memory://chapter-gone", cache=tmp_path)
+    artifact = remote.put(b"far away")
+    remote.fetch(artifact).write_bytes(b"far awry")
+    remote.delete(artifact.url)
+    with pytest.raises(MissingArtifact, match="not in the store"):
+        remote.fetch(artifact)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,88 @@
+"""``chapter report``: the page again, from what is stored, with what the run itself has said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import publish
+from flows.chapter import request_of
+from flows.cli import main
+from flows.options import Options
+from reports.run import RunInfo
+from reports.types import Provenance, Result
+from reports.write import write_outputs
+
+ASKED = ("--profile", "smoke", "--sources", "embedded")
+STARTED = "2026-01-02T03:04:05+00:00"
+ERROR = "Traceback (most recent call last):\n  …\nValueError: γ must be positive"
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of outputs in whose store nothing is."""
+    monkeypatch.setenv("CHAPTER_OUTPUTS", str(tmp_path))
+    monkeypatch.delenv("CHAPTER_STORE", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def a_run(outputs: Path, profile: str) -> Path:
+    """A run in which one exercise failed, at 2026-01-02."""
+    sources = request_of(Options(profile=profile, sources="embedded")).sources.summary()
+    failed = Result("21.1", "Factorization", "failed", Provenance(profile=profile), error=ERROR)
+    run = RunInfo(profile, sources, started=STARTED, seconds=1234.5, command="chapter run --budget 2", trainings=7)
+    folder = write_outputs(outputs / "runs" / f"20260102-030405-{profile}-1", [failed], run)
+    publish.point_latest(outputs, folder)
+    return folder
+
+
+def summary(outputs: Path) -> Any:
+    return json.loads((outputs / "latest" / "summary.json").read_text())
+
+
+def test_it_says_what_the_run_has_said(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = a_run(outputs, "smoke")
+    assert main(["report", *ASKED]) == 0
+    assert (outputs / "latest").resolve() != before
+    found = summary(outputs)
+    assert found["exercises"][0]["status"] == "failed"
+    assert found["exercises"][0]["error"] == "ValueError: γ must be positive"
+    assert json.loads((outputs / "latest" / "results" / "21.01.json").read_text())["error"] == ERROR
+    run = found["run"]
+    assert (run["started"], run["seconds"], run["trainings"]) == (STARTED, 1234.5, 7)
+    assert run["command"] == "chapter run --budget 2"
+
+
+def test_a_run_of_another_profile_says_nothing(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run(outputs, "laptop")
+    answered = Result("21.1", "Factorization", "ok", Provenance(profile="smoke"))
+    monkeypatch.setattr(publish, "_results", lambda *_: [answered])
+    assert main(["report", *ASKED]) == 0
+    found = summary(outputs)
+    assert found["score"]["failed"] == 0
+    assert (found["run"]["started"], found["run"]["seconds"]) == ("", 0.0)
+
+
+def test_nothing_is_stored(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = a_run(outputs, "laptop")
+    assert main(["report", *ASKED]) == 2
+    error = capsys.readouterr().err
+    assert "nothing is stored" in error
+    assert "chapter run --profile smoke" in error
+    assert error.count("\n") == 1
+    assert (outputs / "latest").resolve() == before.resolve()
+
+
+@pytest.mark.parametrize("command", ["report", "models"])
+@pytest.mark.parametrize("option", [("--only", "21.1"), ("--jobs", "2")], ids=str)
+def test_options_without_a_meaning_are_refused(
+    outputs: Path, capsys: pytest.CaptureFixture[str], command: str, option: tuple[str, str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main([command, *option])
+    assert refused.value.code == 2
+    assert f"unrecognized arguments: {' '.join(option)}" in capsys.readouterr().err

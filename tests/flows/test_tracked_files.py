@@ -1,0 +1,50 @@
+"""What MLflow keeps of an exercise are the files that lie in the outputs, under the same names."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flows.graph import Node, Request
+from flows.watch import TrackingListener
+from reports.run import RunInfo
+from reports.types import Figure, Part, Provenance, Result, Series, Table, to_json
+from reports.write import write_outputs
+from tasks.keys import Step
+from tasks.profiles import PROFILES
+from tasks.run_documents import exercise_document
+from tasks.store import Store
+
+TABLE = Table(("size", "note"), (("small", 'a, "b"'), ("\ud800", None)))
+CHART = Figure("line", (Series("s", (1, 2), (1.0, 2.0)),), "x", "y")
+RESULT = Result(
+    "21.1", "t", "ok", Provenance("smoke"), parts=(Part("a", (TABLE, CHART)), Part("b", (CHART, TABLE, CHART)))
+)
+
+
+class Told:
+    """A tracker that makes the document and keeps it."""
+
+    def run_of(self, key: str) -> None: ...
+
+    def log_exercise(self, parent: Any, key: str, result: Any, tags: Any, texts: dict[str, str]) -> None:
+        self.texts: dict[str, str] = exercise_document(key, result, texts, tags)["texts"]
+
+
+def test_tables_and_charts_are_those_of_the_outputs(tmp_path: Path) -> None:
+    told: Any = Told()
+    store = Store(str(tmp_path / "store"))
+    record = {"artifacts": {"result": asdict(store.put(json.dumps(to_json(RESULT)).encode()))}, "data": {}}
+    sources: Any = None
+    tracking = TrackingListener(told, "chapter-1", store, Request(PROFILES["smoke"], sources, ()), "run", here=True)
+    node = Node("exercise/21.1", "exercise", "exercise 21.1", {}, {}, (), 1.0, subject="21.1")
+    tracking.cached(node, Step("exercise", "exercise 21.1", {}, {}, {}, 1), record)
+    tracking.close()
+    outputs = write_outputs(tmp_path / "run", [RESULT], RunInfo("smoke"))
+    files = {f"tables/{path.name}": path.read_text() for path in (outputs / "tables").iterdir()}
+    assert len(files) == 2
+    assert {name: text for name, text in told.texts.items() if name.startswith("tables/")} == files
+    charts = {name for name in told.texts if name.startswith("figures/")}
+    assert charts == {f"figures/21.01{letter}-figure-{place}.svg" for letter, place in (("a", 2), ("b", 1), ("b", 3))}
+    for text in told.texts.values():
+        text.encode()

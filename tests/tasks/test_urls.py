@@ -1,0 +1,54 @@
+"""Passwords in addresses stay out of what is shown, logged and linked to."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from flows.doctor import findings
+from flows.publish import prefect_page
+from flows.servers import ServerError, prefect_server
+from tasks.tracking import Tracker
+from tasks.urls import shown
+
+SECRET = "http://ann:pw@127.0.0.1:9"  # the port of "discard", where nothing answers
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://ann:pw@host:5000/x", "http://host:5000/x"),
+        ("https://token@host", "https://host"),
+        ("http://ann:p@w@host/a@b", "http://host/a@b"),
+        (
+            "request to http://ann:pw@host/api failed, see http://b:c@d",
+            "request to http://host/api failed, see http://d",
+        ),
+        ("postgresql://ann:pw@db/mlflow", "postgresql://db/mlflow"),
+        ("http://host/users/ann@host?mail=a@b", "http://host/users/ann@host?mail=a@b"),
+        ("http://host?mail=a@b", "http://host?mail=a@b"),
+        ("sqlite:////tmp/a@b/mlflow.db", "sqlite:////tmp/a@b/mlflow.db"),
+    ],
+)
+def test_shown(text: str, expected: str) -> None:
+    assert shown(text) == expected
+
+
+def test_a_tracker_keeps_its_password_to_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker(tmp_path, SECRET)
+    assert tracker.uri == SECRET  # MLflow needs it
+    assert tracker.ui == "http://127.0.0.1:9"
+    with caplog.at_level(logging.WARNING):
+        tracker._failed(OSError(f"no answer from {SECRET}/api"))
+    assert "pw" not in caplog.text + str(tracker.outbox.path.name) + tracker._index_file.name
+    assert "http://127.0.0.1:9/api" in caplog.text
+
+
+def test_pages_and_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"{SECRET}/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", SECRET)
+    assert prefect_page(tmp_path) == "http://127.0.0.1:9"
+    assert "ann:pw" not in str(findings(tmp_path, str(tmp_path)))
+    with pytest.raises(ServerError) as error, prefect_server(tmp_path):
+        pass
+    assert "http://127.0.0.1:9/api" in str(error.value)

@@ -7,7 +7,7 @@ import pytest
 
 from flows.doctor import findings
 from flows.publish import prefect_page
-from flows.servers import ServerError, prefect_server
+from flows.servers import ServerError, _environment, prefect_server
 from tasks.tracking import Tracker
 from tasks.urls import shown
 
@@ -44,11 +44,10 @@ def test_a_tracker_keeps_its_password_to_itself(tmp_path: Path, caplog: pytest.L
     assert "http://127.0.0.1:9/api" in caplog.text
 
 
-def test_pages_and_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", f"{SECRET}/api")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", SECRET)
-    assert prefect_page(tmp_path) == "http://127.0.0.1:9"
-    assert "ann:pw" not in str(findings(tmp_path, str(tmp_path)))
-    with pytest.raises(ServerError) as error, prefect_server(tmp_path):
-        pass
+def test_pages_and_messages(tmp_path: Path) -> None:
+    with _environment({"PREFECT_API_URL": f"{SECRET}/api", "MLFLOW_TRACKING_URI": SECRET}):
+        assert prefect_page(tmp_path) == "http://127.0.0.1:9"
+        assert "ann:pw" not in str(findings(tmp_path, str(tmp_path)))
+        with pytest.raises(ServerError) as error, prefect_server(tmp_path):
+            pass
     assert "http://127.0.0.1:9/api" in str(error.value)

@@ -202,7 +202,7 @@ def _finetune(step: Step, local: Mapping[str, Any], place: Place, progress: Prog
 
 
 def checkpoint_folder(place: Place, key: str) -> Path:
-    """Where a training keeps its checkpoints, and an exercise its finished parts; beside the store's records."""
+    """Where a training keeps its checkpoints, and an exercise its finished parts; see ``Place.folder``."""
     return place.folder / "checkpoints" / key
 
 

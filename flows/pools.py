@@ -111,7 +111,10 @@ def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.
 
 
 def _cancel(client: SyncPrefectClient, child: FlowRun) -> None:
-    """Have a flow run's worker end it; one that no worker has taken ends at once."""
+    """Have a flow run's worker end it; one that no worker has taken ends at once.
+
+    One that is just being started is ended by nobody, and does not begin: see ``flows/recovery.py``.
+    """
     try:
         client.set_flow_run_state(child.id, Cancelling(message="The run that waits for this one stops."))
     except Exception as error:  # whoever stops is not kept waiting by a server that is gone

@@ -1,10 +1,16 @@
-"""What happens to a flow run whose process dies: it is found crashed, and taken up again.
+"""What happens to a flow run whose process dies: it is found crashed, and taken up again, or found cancelled.
 
 A worker reports the death of a flow's process, but if both die together nobody does, and Prefect shows the run
 as ``Running`` for ever. So flow runs send heartbeats (every 30 s, the least that Prefect takes), and an automation
 marks a run as crashed when it falls silent: https://docs.prefect.io/v3/advanced/detect-zombie-flows
 
     worker killed, run with it → 75 s of silence → Crashed → 15 s → AwaitingRetry → any worker of the pool takes it
+
+A worker that is to cancel a run kills its process and says so. If it has died, or if it is just starting that process
+(Prefect then forgets the request, and the process is refused its start), nobody says so, and Prefect shows the run as
+``Cancelling`` for ever. So another automation ends it:
+
+    run Cancelling, nobody ends it → 60 s → Cancelled
 
 Automations apply to what happens after they were made, so they have to be there before the first run:
 ``python -m flows.pools``, ``prefect deploy`` (a step in prefect.yaml) and ``prefect_server`` see to it.
@@ -31,13 +37,16 @@ SILENCE = timedelta(seconds=75)
 # ("this borrower is already holding one of this CapacityLimiter's tokens"; a kin of Prefect's issue 10632).
 PAUSE = timedelta(seconds=15)
 
+# A worker gives a process 30 s to end before it kills it.
+CANCELLING = timedelta(seconds=60)
+
 # Runs that another run waits for stand in this queue of their pool; their parent starts new ones (flows/pools.py),
 # so nobody else does. Prefect makes the queue when it is first named, and workers take runs from all queues.
 CHILD_QUEUE = "children"
 
 
 def automations() -> list[AutomationCore]:
-    """The two automations of this project."""
+    """The automations of this project."""
     ours: dict[str, str | list[str]] = {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)}
     silent = AutomationCore(
         name="chapter: mark silent runs as crashed",
@@ -87,7 +96,29 @@ def automations() -> list[AutomationCore]:
             )
         ],
     )
-    return [silent, crashed]
+    forgotten = AutomationCore(
+        name="chapter: end runs that nobody cancels",
+        description="A run that is to be cancelled, and whose worker has died or was just starting it.",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related=ours,
+            for_each={"prefect.resource.id"},
+            after={"prefect.flow-run.Cancelling"},
+            expect=ENDS,
+            posture=Posture.Proactive,
+            threshold=1,
+            within=CANCELLING,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CANCELLED,
+                name="Cancelled",
+                force=False,
+                message=f"Cancelling for {CANCELLING.total_seconds():.0f} s: no worker was there to end it.",
+            )
+        ],
+    )
+    return [silent, crashed, forgotten]
 
 
 def ensure_crash_detection(client: SyncPrefectClient | None = None) -> None:

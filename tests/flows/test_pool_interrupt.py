@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
 
+from flows.pools import _cancel
 from tests.flows.conftest import ROOT, prefect, wait_until, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(600)]
@@ -39,9 +44,6 @@ def outputs(api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def children() -> list[Any]:
     """The flow runs of ``train-model/train-model``."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("train-model/train-model")
         return client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])))
@@ -74,4 +76,21 @@ def test_ctrl_c_cancels_the_children_and_waits_for_none(outputs: Path, tmp_path:
     assert "Traceback" not in said
     assert said.strip().splitlines()[-1].startswith("chapter: stopped; what was computed is kept")
     assert all(run.state.name in ("Cancelling", "Cancelled") for run in children())
-    wait_until(lambda: all(run.state.is_cancelled() for run in children()), 60, "the worker has ended its run")
+    wait_until(lambda: all(run.state.is_cancelled() for run in children()), 120, "the worker has ended its run")
+
+
+def test_a_child_that_is_just_being_started_does_not_begin_and_ends(outputs: Path) -> None:
+    """Prefect alone leaves it as Cancelling for ever, its process refused and gone."""
+    child = run_deployment("train-model/train-model", parameters={"recipe": "small", "profile": "smoke"}, timeout=0)
+    assert isinstance(child, FlowRun)
+    with get_client(sync_client=True) as client:
+
+        def now() -> FlowRun:
+            return client.read_flow_run(child.id)
+
+        wait_until(lambda: now().state_name in ("Pending", "Submitting"), 60, "a worker has taken it")
+        _cancel(client, child)
+        assert now().state_name == "Cancelling"
+        wait_until(lambda: now().state_name == "Cancelled", 120, "the automation has ended it")
+        assert "Running" not in {state.name for state in client.read_flow_run_states(child.id)}
+    assert not list((outputs / "progress").glob("*/*.json"))

@@ -3,6 +3,7 @@
 The weights are a function of (configuration, training configuration, tokens, seed, device type, library version, and
 the model to go on from, if there is one) and of nothing else: batches, dropout and the draws of an objective are
 derived from (seed, step), so a training that was killed goes on from its last checkpoint and ends with the same bits.
+(On a GPU a given model may have operations that are not reproducible; PyTorch then says so in a warning.)
 """
 
 import dataclasses
@@ -151,7 +152,9 @@ def train(
         ValueError: too few tokens, token ids outside the vocabulary, or an objective without its teacher or heads.
         FloatingPointError: the loss is not a number any more.
     """
-    with _settings(torch.device(device), tc.threads):
+    # To PyTorch 2.13 attention has a reproducible backward pass only where nothing else is allowed. A model from
+    # elsewhere may have operations that have none.
+    with _settings(torch.device(device), tc.threads, strict=start is None):
         run = _Training(config, tc, train_tokens, validation_tokens, seed, torch.device(device), teacher, start)
         checkpoints = Checkpoints(checkpoint_dir, run.identity()) if checkpoint_dir else None
         if checkpoints is None or not run.restore(checkpoints):
@@ -362,16 +365,20 @@ def _digest(tensor: Tensor) -> str:
 
 
 @contextmanager
-def _settings(device: torch.device, threads: int) -> Iterator[None]:
-    """Threads, reproducible kernels and random state for the duration."""
+def _settings(device: torch.device, threads: int, *, strict: bool) -> Iterator[None]:
+    """Threads, reproducible kernels and random state for the duration.
+
+    Unless ``strict``, what has no reproducible kernel is done by another one, and PyTorch warns.
+    """
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.set_num_threads(threads)
         if device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.use_deterministic_algorithms(True, warn_only=not strict)
         try:
             yield
         finally:
             torch.set_num_threads(before)
-            torch.use_deterministic_algorithms(deterministic)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

@@ -372,13 +372,19 @@ def _settings(device: torch.device, threads: int, *, strict: bool) -> Iterator[N
     """
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.set_num_threads(threads)
         if device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=not strict)
+            # A kernel launch for each new tensor (163 per step of the large model), against programs that read what
+            # they have not written.
+            memory.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.set_num_threads(before)
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            memory.fill_uninitialized_memory = fill

@@ -44,7 +44,7 @@ def findings(outputs: Path, store: str) -> list[tuple[str, str, str]]:
         )
     )
     found.append(("ok" if os.access(folder, os.W_OK) else "missing", "outputs", f"{outputs}"))
-    found.append(("ok", "store", store))
+    found.append(("ok", "store", shown(store)))
     for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
         found.append(("ok", variable, shown(os.environ.get(variable, "")) or "not set: a local one is used"))
     try:

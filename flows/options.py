@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.exercises import modules
+from tasks.urls import shown
 
 PROFILE_NAMES = ("smoke", "laptop", "gpu")
 SOURCE_NAMES = ("auto", "embedded", "hub")
@@ -109,9 +110,9 @@ def check_places() -> None:
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
+        reason = shown(" ".join(str(error).split()))
         raise UsageError(
-            f"CHAPTER_STORE {url}: {reason}; install what it needs, or name a folder or another fsspec URL"
+            f"CHAPTER_STORE {shown(url)}: {reason}; install what it needs, or name a folder or another fsspec URL"
         ) from error
     if isinstance(fs, LocalFileSystem):
         _check_folder("CHAPTER_STORE", url, Path(root))

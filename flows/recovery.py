@@ -16,6 +16,7 @@ Automations apply to what happens after they were made, so they have to be there
 ``python -m flows.pools``, ``prefect deploy`` (a step in prefect.yaml) and ``prefect_server`` see to it.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 
@@ -23,6 +24,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+Labels = dict[str, str | list[str]]
 
 FLOWS = ("full-chapter", "train-model", "exercise")
 RESTARTS = 2
@@ -47,78 +50,79 @@ CHILD_QUEUE = "children"
 
 def automations() -> list[AutomationCore]:
     """The automations of this project."""
-    ours: dict[str, str | list[str]] = {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)}
-    silent = AutomationCore(
-        name="chapter: mark silent runs as crashed",
-        description="A run that shows no sign of life after one, and no end, has died together with its worker.",
-        trigger=EventTrigger(
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related=ours,
-            for_each={"prefect.resource.id"},
+    return [
+        _unless_heard(
+            "chapter: mark silent runs as crashed",
+            "A run that shows no sign of life after one, and no end, has died together with its worker.",
             # From Pending on: a worker may die between accepting a run and the run's first heartbeat. What is in
             # both sets starts the wait anew; any other expected event ends it, so a pattern would be too much.
             after=SIGNS_OF_LIFE,
             expect=SIGNS_OF_LIFE | ENDS,
-            posture=Posture.Proactive,
-            threshold=1,
             within=SILENCE,
-        ),
-        actions=[
-            ChangeFlowRunState(
+            then=ChangeFlowRunState(
                 state=StateType.CRASHED,
                 name="Crashed",
                 force=False,
                 message=f"No heartbeat for {SILENCE.total_seconds():.0f} s: the process or its machine has died.",
-            )
-        ],
-    )
-    crashed = AutomationCore(
-        name="chapter: start crashed runs again",
-        description=f"At most {RESTARTS} times; finished steps are cached and trainings go on from their checkpoint.",
-        trigger=EventTrigger(
-            match={
-                "prefect.resource.id": "prefect.flow-run.*",
-                "prefect.run-count": [str(count) for count in range(RESTARTS + 1)],
-            },
-            # Each dictionary must match one related resource. Runs outside deployments have no queue.
-            match_related=[ours, {"prefect.resource.role": "work-queue", "prefect.resource.name": "default"}],
-            for_each={"prefect.resource.id"},
+            ),
+        ),
+        _unless_heard(
+            "chapter: start crashed runs again",
+            f"At most {RESTARTS} times; finished steps are cached and trainings go on from their checkpoint.",
             after={"prefect.flow-run.Crashed"},
             expect=SIGNS_OF_LIFE | {"prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry"},
-            posture=Posture.Proactive,
-            threshold=1,
             within=PAUSE,
-        ),
-        actions=[
             # What the button "Retry" does: the same run, with the same parameters, is scheduled for now.
-            ChangeFlowRunState(
+            then=ChangeFlowRunState(
                 state=StateType.SCHEDULED, name="AwaitingRetry", message="Started again after a crash.", force=False
-            )
-        ],
-    )
-    forgotten = AutomationCore(
-        name="chapter: end runs that nobody cancels",
-        description="A run that is to be cancelled, and whose worker has died or was just starting it.",
-        trigger=EventTrigger(
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related=ours,
-            for_each={"prefect.resource.id"},
+            ),
+            run={"prefect.run-count": [str(count) for count in range(RESTARTS + 1)]},
+            # Runs outside deployments have no queue.
+            related=[{"prefect.resource.role": "work-queue", "prefect.resource.name": "default"}],
+        ),
+        _unless_heard(
+            "chapter: end runs that nobody cancels",
+            "A run that is to be cancelled, and whose worker has died or was just starting it.",
             after={"prefect.flow-run.Cancelling"},
             expect=ENDS,
-            posture=Posture.Proactive,
-            threshold=1,
             within=CANCELLING,
-        ),
-        actions=[
-            ChangeFlowRunState(
+            then=ChangeFlowRunState(
                 state=StateType.CANCELLED,
                 name="Cancelled",
                 force=False,
                 message=f"Cancelling for {CANCELLING.total_seconds():.0f} s: no worker was there to end it.",
-            )
-        ],
+            ),
+        ),
+    ]
+
+
+def _unless_heard(
+    name: str,
+    description: str,
+    *,
+    after: set[str],
+    expect: set[str],
+    within: timedelta,
+    then: ChangeFlowRunState,
+    run: Labels | None = None,
+    related: Sequence[Labels] = (),
+) -> AutomationCore:
+    """Change the state of a run of ours if ``within`` some time ``after`` an event none of those ``expect``-ed comes.
+
+    ``run`` are further labels of the run, ``related`` of what is related to it: one resource must match each of them.
+    """
+    ours: Labels = {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)}
+    trigger = EventTrigger(
+        match={"prefect.resource.id": "prefect.flow-run.*", **(run or {})},
+        match_related=[ours, *related] if related else ours,
+        for_each={"prefect.resource.id"},
+        after=after,
+        expect=expect,
+        posture=Posture.Proactive,
+        threshold=1,
+        within=within,
     )
-    return [silent, crashed, forgotten]
+    return AutomationCore(name=name, description=description, trigger=trigger, actions=[then])
 
 
 def ensure_crash_detection(client: SyncPrefectClient | None = None) -> None:

@@ -20,6 +20,7 @@ from tasks.keys import Step
 from tasks.progress import STOP
 from tasks.steps import Place, cached_task, drop_checkpoints, save_storage
 from tasks.store import Store
+from tasks.urls import shown
 
 STOP_SECONDS = 20
 
@@ -34,7 +35,9 @@ def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finish
         if record is not None:
             drop_checkpoints(place, step.key)
             return Finished(node, record, shared=state.name == "Cached")
-        return Finished(node, None, f"{node.title} completed, but its record cannot be read back from {place.store}")
+        return Finished(
+            node, None, f"{node.title} completed, but its record cannot be read back from {shown(place.store)}"
+        )
     return Finished(node, None, _error(state), crashed=state.is_crashed())
 
 

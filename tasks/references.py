@@ -13,8 +13,6 @@ LABELS = {
     "pretrained": "pretrained model",
     "bpe": "GPT-2 vocabulary",
 }
-
-
 GPT2 = "openai-community/gpt2"
 
 

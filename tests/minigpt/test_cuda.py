@@ -17,8 +17,9 @@ from minigpt.model import GPT
 from minigpt.quantize import to_int8
 from minigpt.sampling import generate
 from minigpt.speculative import speculate
-from minigpt.train import TrainConfig, TrainResult, _Training, train
+from minigpt.train import TrainConfig, TrainResult, train
 from minigpt.watermark import KeyedGreenLists, Watermark, detect
+from tests.minigpt.test_train import Stopped, same_results, stop_before
 
 pytestmark = [
     pytest.mark.gpu,
@@ -142,29 +143,15 @@ def test_stopped_and_taken_up_again_it_ends_with_the_same_bits(
     tc = TrainConfig(steps=40, batch_size=8, **fields)  # type: ignore[arg-type]
 
     def run(directory: Path | None) -> TrainResult:
-        return train(
-            *(config, tc, tokens[:18_000], tokens[18_000:]),
-            **{"seed": 3, "device": "cuda", "checkpoint_dir": directory, "checkpoint_seconds": 0.0},  # type: ignore
-        )
+        data = (tokens[:18_000], tokens[18_000:])
+        return train(config, tc, *data, seed=3, device="cuda", checkpoint_dir=directory, checkpoint_seconds=0.0)
 
     expected = run(None)
-    advance = _Training.advance
-
-    def advance_or_stop(self: _Training) -> None:
-        if self.step == 23:
-            raise KeyboardInterrupt
-        advance(self)
-
     with monkeypatch.context() as patch:
-        patch.setattr(_Training, "advance", advance_or_stop)
-        with pytest.raises(KeyboardInterrupt):
+        stop_before(23, patch)
+        with pytest.raises(Stopped):
             run(tmp_path)
-    again = run(tmp_path)
-    assert again.history["train_loss"] == expected.history["train_loss"]
-    for (name, weight), other in zip(
-        again.model.state_dict().items(), expected.model.state_dict().values(), strict=True
-    ):
-        assert torch.equal(weight, other), name
+    assert same_results(run(tmp_path), expected)
 
 
 def test_a_model_of_transformers_is_trained_further() -> None:

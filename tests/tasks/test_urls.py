@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.doctor import findings
+from flows.options import UsageError, check_places
 from flows.publish import prefect_page
 from flows.servers import ServerError, _environment, prefect_server
 from tasks.tracking import Tracker
@@ -47,7 +48,14 @@ def test_a_tracker_keeps_its_password_to_itself(tmp_path: Path, caplog: pytest.L
 def test_pages_and_messages(tmp_path: Path) -> None:
     with _environment({"PREFECT_API_URL": f"{SECRET}/api", "MLFLOW_TRACKING_URI": SECRET}):
         assert prefect_page(tmp_path) == "http://127.0.0.1:9"
-        assert "ann:pw" not in str(findings(tmp_path, str(tmp_path)))
+        assert "ann:pw" not in str(findings(tmp_path, "s3://ann:pw@bucket"))
         with pytest.raises(ServerError) as error, prefect_server(tmp_path):
             pass
     assert "http://127.0.0.1:9/api" in str(error.value)
+
+
+def test_a_store_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAPTER_STORE", "foo://ann:pw@bucket")
+    with pytest.raises(UsageError, match="CHAPTER_STORE foo://bucket: ") as error:
+        check_places()
+    assert "ann:pw" not in str(error.value)

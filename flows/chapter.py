@@ -20,18 +20,18 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
 from rich.console import Console
 
-from flows.engine import Listener, Outcome, Runner, execute
-from flows.graph import Node, Request, build, cores, load_exercises
+from flows.execution.engine import Listener, Outcome, Runner, execute
+from flows.execution.graph import Node, Request, build, cores, load_exercises
+from flows.execution.publish import publish as publish_report
+from flows.execution.runners import Deployed, Inline, LocalPool
+from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
 from flows.options import Options, UsageError, nearest, outputs_folder, store_url
-from flows.publish import publish as publish_report
-from flows.runners import Deployed, Inline, LocalPool
-from flows.watch import Display, Listeners, LogListener, TrackingListener
-from tasks.catalogue import recipes, tunings
 from tasks.exercises import modules
-from tasks.profiles import PROFILES
-from tasks.sources import STAND_IN, Sources, resolve_sources
+from tasks.recipes.catalogue import recipes, tunings
+from tasks.recipes.profiles import PROFILES
+from tasks.sources.resolve import OWN_MODEL, Sources, resolve_sources
 from tasks.steps import Place
-from tasks.tracking import Tracker
+from tasks.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ def request_of(options: Options, sources: Sources | None = None) -> Request:
 
     Raises:
         UsageError: a device that is not there.
-        tasks.sources.SourceError: a source that cannot be used.
+        tasks.sources.resolve.SourceError: a source that cannot be used.
     """
     profile = PROFILES[options.profile].scaled(options.budget)
     sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained)
     if profile.stand_in and options.pretrained is None:
-        sources = replace(sources, pretrained=STAND_IN)
+        sources = replace(sources, pretrained=OWN_MODEL)
     exercises = load_exercises(options.only or tuple(modules()))
     return Request(profile, sources, exercises, device_named(options.device, options.profile, options.where))
 

@@ -25,14 +25,14 @@ from flows.options import (
 )
 
 if TYPE_CHECKING:
-    from tasks.sources import Sources
+    from tasks.sources.resolve import Sources
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parsed = _parser().parse_args(arguments)
     from flows.servers import ServerError
-    from tasks.sources import SourceError
+    from tasks.sources.resolve import SourceError
 
     try:
         check_places()
@@ -114,7 +114,7 @@ def _options(parsed: argparse.Namespace) -> Options:
 
 def _checked(parsed: argparse.Namespace) -> "tuple[Options, Sources]":
     """The options, and the sources they mean: the last check before the heavy imports."""
-    from tasks.sources import resolve_sources
+    from tasks.sources.resolve import resolve_sources
 
     options = _options(parsed)
     return options, resolve_sources(options.sources, options.corpus, options.pretrained)
@@ -122,35 +122,35 @@ def _checked(parsed: argparse.Namespace) -> "tuple[Options, Sources]":
 
 def _run(parsed: argparse.Namespace) -> int:
     options, sources = _checked(parsed)
-    from flows.local import run_here
+    from flows.commands.local import run_here
 
     return run_here(options, sources, command=shlex.join(["chapter", *sys.argv[1:]]))
 
 
 def _plan(parsed: argparse.Namespace) -> int:
     options, sources = _checked(parsed)
-    from flows.inspect import print_plan
+    from flows.commands.inspect import print_plan
 
     return print_plan(options, sources)
 
 
 def _report(parsed: argparse.Namespace) -> int:
     options, sources = _checked(parsed)
-    from flows.inspect import render_again
+    from flows.commands.inspect import render_again
 
     return render_again(options, sources)
 
 
 def _show(parsed: argparse.Namespace) -> int:
     id = exercise_id(parsed.exercise, "exercise")
-    from flows.inspect import show
+    from flows.commands.inspect import show
 
     return show(id)
 
 
 def _models(parsed: argparse.Namespace) -> int:
     options, sources = _checked(parsed)
-    from flows.inspect import print_models
+    from flows.commands.inspect import print_models
 
     return print_models(options, sources)
 
@@ -165,7 +165,7 @@ def _ui(parsed: argparse.Namespace) -> int:
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
-    from flows.doctor import print_findings
+    from flows.commands.doctor import print_findings
 
     return print_findings(outputs_folder(), store_url())
 
@@ -173,7 +173,7 @@ def _doctor(parsed: argparse.Namespace) -> int:
 def _gc(parsed: argparse.Namespace) -> int:
     if parsed.grace_days < 0:
         raise UsageError(f"--grace-days {parsed.grace_days:g}: a number of days is 0 or more")
-    from flows.garbage import collect
+    from flows.commands.garbage import collect
 
     return collect(Path(outputs_folder()), store_url(), parsed.grace_days, parsed.user_corpora, parsed.dry_run)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flows.graph import load_exercises
+from flows.execution.graph import load_exercises
 from tasks.exercise import Exercise
 from tasks.exercises import modules
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
-from tasks.urls import shown
 
 PROFILE_NAMES = ("smoke", "laptop", "gpu")
 SOURCE_NAMES = ("auto", "embedded", "hub")
@@ -110,9 +110,10 @@ def check_places() -> None:
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        reason = shown(" ".join(str(error).split()))
+        reason = without_credentials(" ".join(str(error).split()))
         raise UsageError(
-            f"CHAPTER_STORE {shown(url)}: {reason}; install what it needs, or name a folder or another fsspec URL"
+            f"CHAPTER_STORE {without_credentials(url)}: {reason}; install what it needs, or name a folder or another "
+            "fsspec URL"
         ) from error
     if isinstance(fs, LocalFileSystem):
         _check_folder("CHAPTER_STORE", url, Path(root))

@@ -66,10 +66,11 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
         with _environment(settings):
             (meanwhile or _nothing)()
             if not _answers(f"{given}/health", ours=False):
-                from tasks.urls import shown
+                from tasks.cache.urls import without_credentials
 
                 raise ServerError(
-                    f"PREFECT_API_URL is {shown(given)}, where nothing answers; unset it to use a local server"
+                    f"PREFECT_API_URL is {without_credentials(given)}, where nothing answers; unset it to use a local "
+                    "server"
                 )
             yield given
         return
@@ -117,9 +118,9 @@ def mlflow_server(home: Path, port: int | None = None) -> Iterator[str]:
     Raises:
         ServerError: it does not start.
     """
-    from tasks.mlflow_client import connect
-    from tasks.outbox import locked
-    from tasks.tracking import Tracker
+    from tasks.tracking.client import connect
+    from tasks.tracking.outbox import locked
+    from tasks.tracking.tracker import Tracker
 
     tracker = Tracker(home)
     if tracker.uri.startswith("http"):

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from minigpt.decoding.sampling import cache_for, generate
+from minigpt.decoding.speculative import Speculation, acceptance_probability, expected_speedup, speculate, verify
+from minigpt.evaluation.timing import Timing, measure
 from minigpt.model import GPT
-from minigpt.sampling import cache_for, generate
-from minigpt.speculative import Speculation, acceptance_probability, expected_speedup, speculate, verify
-from minigpt.timing import Timing, measure
 
 
 @dataclass(frozen=True)

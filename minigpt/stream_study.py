@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt.full_context import FullReader
-from minigpt.limits import context_of
-from minigpt.sampling import sample
-from minigpt.streaming import ReencodingReader, SinkReader, reencoded_losses, stream_losses, stream_on
+from minigpt.decoding.sampling import sample
+from minigpt.decoding.streaming import ReencodingReader, SinkReader, reencoded_losses, stream_losses, stream_on
+from minigpt.pretrained.full_context import FullReader
+from minigpt.pretrained.limits import context_of
 
 Tell = Callable[[float, str], None]  # fraction done, what
 

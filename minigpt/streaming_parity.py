@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from minigpt.causal_lm import token_losses
-from minigpt.streaming import ReencodingReader, SinkReader, rotation_error, stream_losses
+from minigpt.decoding.streaming import ReencodingReader, SinkReader, rotation_error, stream_losses
+from minigpt.pretrained.causal_lm import row_losses
 
 V, LENGTH = 31, 96
 SINKS = [0, 1, 4]
@@ -31,7 +31,7 @@ def streaming_parity(generator: torch.Generator, size: int = 12) -> StreamingPar
     """
     tokens = torch.randint(V, (1, LENGTH), generator=generator).expand(len(SINKS), -1)
     one, two = _llama(1, generator), _llama(2, generator)
-    roomy = stream_losses(SinkReader(two, SINKS, LENGTH), tokens, 3) - token_losses(two, tokens)[:, 2:]
+    roomy = stream_losses(SinkReader(two, SINKS, LENGTH), tokens, 3) - row_losses(two, tokens)[:, 2:]
     cached = stream_losses(SinkReader(one, SINKS, size), tokens, size)
     anew = stream_losses(ReencodingReader(one, SINKS, size), tokens, size)
     reader, n_bytes = SinkReader(two, SINKS, size), set()

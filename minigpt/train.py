@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from minigpt.checkpoint import Checkpoints
 from minigpt.config import GPTConfig
 from minigpt.data import Windows, derive_seed
-from minigpt.evaluate import evaluate
+from minigpt.evaluation.evaluate import evaluate
 from minigpt.files import load_state, model_state
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES

@@ -170,7 +170,7 @@ def _figure(block: Figure, uid: str) -> dict[str, Any]:
 
 def _heatmap(block: Heatmap, uid: str) -> dict[str, Any]:
     values = heatmaps.flat(block)
-    scale = heatmaps.Scale.of(values, block.diverging)
+    scale = heatmaps.ColourScale.of(values, block.diverging)
     masked = any(value is None for row in block.values for value in row)
     return {
         "svg": heatmaps.draw(block, uid),
@@ -203,7 +203,7 @@ class ScoredToken:
 
 def _token_scores(block: TokenScores, uid: str) -> dict[str, Any]:
     known = [score for score in block.scores if score is not None]
-    scale = heatmaps.Scale.of(known, diverging=any(score < 0 for score in known))
+    scale = heatmaps.ColourScale.of(known, diverging=any(score < 0 for score in known))
     tokens = []
     for token, score in zip(block.tokens, block.scores, strict=True):
         place = scale.place(score) if score is not None and math.isfinite(score) else 0.0

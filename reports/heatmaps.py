@@ -23,7 +23,7 @@ _ADVANCE = 0.58 * _FONT  # of a character
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColourScale:
     """Maps values to -1…1: the sign chooses the colour, the size its opacity."""
 
     low: float
@@ -31,14 +31,14 @@ class Scale:
     diverging: bool
 
     @staticmethod
-    def of(values: Sequence[float], diverging: bool = False) -> "Scale":
+    def of(values: Sequence[float], diverging: bool = False) -> "ColourScale":
         """From the smallest to the largest finite value; centred on zero where diverging."""
         finite = [v for v in values if math.isfinite(v)]
         low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
         if diverging:
             reach = max(abs(low), abs(high))
-            return Scale(-reach, reach, True)
-        return Scale(low, high, False)
+            return ColourScale(-reach, reach, True)
+        return ColourScale(low, high, False)
 
     def place(self, value: float) -> float:
         """Where a value lies, from 0 (or -1 where diverging) to 1."""
@@ -62,7 +62,7 @@ def draw(heatmap: Heatmap, prefix: str) -> Markup:
     upright = max((len(name) for name in x_names), default=0) * _ADVANCE > max(side, 26)
     left = 32 + max((len(name) for name in y_names), default=0) * _ADVANCE
     below = (max(map(len, x_names)) * _ADVANCE + 8 if upright else 20 if x_names else 4) + 20
-    scale = Scale.of(flat(heatmap), heatmap.diverging)
+    scale = ColourScale.of(flat(heatmap), heatmap.diverging)
     total_width, total_height = max(left + width + 8, 200), height + below + 4
     body = _image(heatmap, scale, side, prefix) if rows * columns > MOST_RECTANGLES else _cells(heatmap, scale, side)
     parts = [
@@ -132,7 +132,7 @@ def _fill(place: float) -> str:
     return f'class="{colour}" fill-opacity="{abs(place):.3g}"'
 
 
-def _cells(heatmap: Heatmap, scale: Scale, side: float) -> str:
+def _cells(heatmap: Heatmap, scale: ColourScale, side: float) -> str:
     """One rectangle per cell on paper; a masked cell leaves the hatching bare."""
     shapes = []
     for i, row in enumerate(heatmap.values):
@@ -150,7 +150,7 @@ def _cells(heatmap: Heatmap, scale: Scale, side: float) -> str:
     return "".join(shapes)
 
 
-def _annotate(heatmap: Heatmap, scale: Scale, side: float, texts: list[list[str]]) -> list[str]:
+def _annotate(heatmap: Heatmap, scale: ColourScale, side: float, texts: list[list[str]]) -> list[str]:
     shapes = []
     for i, row in enumerate(heatmap.values):
         for j, value in enumerate(row):
@@ -179,7 +179,7 @@ def _ticks(names: Sequence[str], side: float, *, along: bool, upright: bool, rea
     return shapes
 
 
-def _image(heatmap: Heatmap, scale: Scale, side: float, prefix: str) -> str:
+def _image(heatmap: Heatmap, scale: ColourScale, side: float, prefix: str) -> str:
     """Large matrices: an image of opacities for each colour, masking a rectangle of that colour."""
     rows, columns = len(heatmap.values), len(heatmap.values[0])
     box = f'width="{columns * side:.4g}" height="{rows * side:.4g}"'

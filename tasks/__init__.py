@@ -1,1 +1,6 @@
-"""Cached tasks: corpora, training, evaluation, tracking and the chapter's exercises."""
+"""Cached tasks, from corpora to answers.
+
+``steps`` holds the tasks; ``exercise`` says what an exercise is, ``context`` what it is given, ``study`` how variants
+are compared. ``recipes``, ``sources``, ``models``, ``cache`` and ``tracking`` are the rooms; ``exercises`` has one
+folder per exercise.
+"""

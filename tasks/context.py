@@ -17,12 +17,12 @@ from torch import Tensor
 from minigpt.files import write_atomic
 from minigpt.model import GPT
 from minigpt.tokenizers import Tokenizer, from_json
+from tasks.cache.keys import canonical
+from tasks.cache.store import Artifact, Store
 from tasks.exercise import Exercise, FineTuned, Pretrained, Source, Split, TrainedModel
-from tasks.keys import canonical
-from tasks.profiles import Profile
-from tasks.recipes import FineTune, Recipe
-from tasks.store import Artifact, Store
-from tasks.training import load_model
+from tasks.models.training import load_model
+from tasks.recipes.profiles import Profile
+from tasks.recipes.recipe import FineTune, Recipe
 
 
 def training_role(recipe: Recipe, seed: int) -> str:
@@ -137,7 +137,7 @@ class StoreContext:
 
     def finetuned(self, recipe: FineTune) -> FineTuned:
         """See ``tasks.exercise.Context``."""
-        from tasks.finetuning import load_weights
+        from tasks.models.finetuning import load_weights
 
         role = tuning_role(recipe)
         content = self.blob(role, "model")

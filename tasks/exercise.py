@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # an exercise's cache key follows its imports: this module mu
     from minigpt.model import GPT
     from minigpt.tokenizers import Tokenizer
     from reports.types import Answer
-    from tasks.recipes import FineTune, Recipe
+    from tasks.recipes.recipe import FineTune, Recipe
 
 Source = Literal["main", "domain", "code", "pretrained", "bpe"]
 Split = Literal["train", "validation"]

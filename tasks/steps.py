@@ -22,14 +22,14 @@ from prefect.context import TaskRunContext
 from safetensors.torch import save
 
 from reports.types import Provenance, Result, to_json
-from tasks.catalogue import STAND_IN
+from tasks.cache.keys import Step, canonical, digest
+from tasks.cache.locks import FlockManager, LeasedLockManager
+from tasks.cache.progress import ProgressFile
+from tasks.cache.store import Artifact, RecordSerializer, RecordStorage, Store, as_record
 from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
-from tasks.keys import Step, canonical, digest
-from tasks.locks import FlockManager, LeasedLockManager
-from tasks.profiles import PROFILES
-from tasks.progress import ProgressFile
-from tasks.store import Artifact, RecordSerializer, RecordStorage, Store, as_record
+from tasks.recipes.catalogue import STAND_IN
+from tasks.recipes.profiles import PROFILES
 
 Record = dict[str, Any]
 
@@ -105,8 +105,8 @@ def _upstream(store: Store, step: Step, role: str, name: str) -> bytes:
 
 
 def _text(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
-    from tasks.corpora import prepare_text
-    from tasks.sources import corpus_reference
+    from tasks.sources.corpora import prepare_text
+    from tasks.sources.resolve import corpus_reference
 
     store = place.open_store()
     sizes = step.inputs["train_characters"], step.inputs["validation_characters"]
@@ -116,7 +116,7 @@ def _text(step: Step, local: Mapping[str, Any], place: Place, progress: Progress
 
 
 def _tokens(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
-    from tasks.corpora import build_tokenizer
+    from tasks.sources.corpora import build_tokenizer
 
     store = place.open_store()
     texts = {split: _upstream(store, step, "text", split).decode() for split in ("train", "validation")}
@@ -135,7 +135,7 @@ def _tokens(step: Step, local: Mapping[str, Any], place: Place, progress: Progre
 
 
 def _train(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
-    from tasks.training import load_model, train_recipe
+    from tasks.models.training import load_model, train_recipe
 
     store = place.open_store()
     device = torch.device(step.inputs["environment"]["device"])
@@ -171,8 +171,8 @@ def _samples(model: bytes, config: Mapping[str, Any], tokenizer: Any, tokens: to
 
     They are made here and not in the training, whose key would otherwise change with the code that samples.
     """
-    from minigpt.sampling import generate
-    from tasks.training import load_model
+    from minigpt.decoding.sampling import generate
+    from tasks.models.training import load_model
 
     prompt = tokens[None, : min(8, config["context"] // 2)].repeat(2, 1)
     n_new = min(120, config["context"] - prompt.shape[1])
@@ -182,7 +182,7 @@ def _samples(model: bytes, config: Mapping[str, Any], tokenizer: Any, tokens: to
 
 
 def _finetune(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
-    from tasks.finetuning import fine_tune
+    from tasks.models.finetuning import fine_tune
 
     store = place.open_store()
     device = torch.device(step.inputs["environment"]["device"])
@@ -268,11 +268,11 @@ def _task_run_id() -> str | None:
 
 def load_pretrained(step: Step, local: Mapping[str, Any], place: Place, device: torch.device) -> Pretrained:
     """The pretrained model of a step's run: of its sources, or this project's own in its place."""
-    from tasks.pretrained import load
+    from tasks.models.pretrained import load
 
     def own() -> Pretrained:
-        from tasks.stand_in import stand_in
-        from tasks.training import load_model
+        from tasks.models.stand_in import stand_in
+        from tasks.models.training import load_model
 
         store = place.open_store()
         [role] = [role for role in step.upstream if role.startswith(f"train/{STAND_IN.name}/")]
@@ -288,7 +288,7 @@ def load_pretrained(step: Step, local: Mapping[str, Any], place: Place, device: 
 
 
 def _bpe() -> Any:
-    from tasks.corpora import gpt2_tokenizer
+    from tasks.sources.corpora import gpt2_tokenizer
 
     return gpt2_tokenizer()
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from minigpt.evaluation.statistics import Comparison, compare, describe, mean_std
+from minigpt.evaluation.timing import Timing, measure
 from minigpt.objectives import OBJECTIVES
-from minigpt.statistics import Comparison, compare, describe, mean_std
-from minigpt.timing import Timing, measure
 from minigpt.train import make_optimizer
 from reports.types import Figure, Series, Table
 from tasks.exercise import Context, TrainedModel
-from tasks.recipes import Recipe
+from tasks.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from minigpt.model import GPT
 from minigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from minigpt.train import train
 from reports.types import Answer, AttentionMaps, Code, Figure, Heatmap, Sample, Table, TokenScores, from_json, to_json
-from tasks.catalogue import STAND_IN
+from tasks.cache.keys import canonical
 from tasks.exercise import Exercise, FineTuned, Pretrained, Source, Split, TrainedModel
-from tasks.finetuning import fine_tune
-from tasks.keys import canonical
-from tasks.profiles import PROFILES, Profile
-from tasks.recipes import FineTune, Recipe
-from tasks.stand_in import stand_in
+from tasks.models.finetuning import fine_tune
+from tasks.models.stand_in import stand_in
+from tasks.recipes.catalogue import STAND_IN
+from tasks.recipes.profiles import PROFILES, Profile
+from tasks.recipes.recipe import FineTune, Recipe
 
 EVIDENCE = (Table, Figure, Heatmap, Sample, Code, TokenScores, AttentionMaps)
 Architecture = Literal["gpt2", "llama", "stand-in"]

@@ -52,7 +52,7 @@ def test_reports_load_without_torch() -> None:
 
 def test_what_is_slow_to_import_is_imported_when_it_is_used() -> None:
     """Every command loads all exercises; Transformers' models alone take as long as all the rest."""
-    code = "import sys; from flows.graph import load_exercises; from tasks.exercises import modules\n" + (
+    code = "import sys; from flows.execution.graph import load_exercises; from tasks.exercises import modules\n" + (
         "load_exercises(tuple(modules()))\n"
         "slow = [m for m in ('transformers', 'datasets', 'mlflow', 'pandas', 'matplotlib') if m in sys.modules]\n"
         "sys.exit(', '.join(slow) or 0)"
@@ -68,7 +68,7 @@ def test_exercises_are_plain_functions(path: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module
     }
-    allowed = {"tasks.exercise", "tasks.catalogue", "tasks.study", "reports.types"}
+    allowed = {"tasks.exercise", "tasks.recipes.catalogue", "tasks.study", "reports.types"}
     own = {module for module in modules if module.split(".")[0] in ("tasks", "reports", "flows")}
     assert own <= allowed, f"an exercise imports {own - allowed}"
     assert not {"prefect", "mlflow"} & {module.split(".")[0] for module in modules}

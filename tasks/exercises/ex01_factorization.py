@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt.config import GPTConfig
-from minigpt.evaluate import token_losses
+from minigpt.evaluation.evaluate import token_losses
 from minigpt.model import GPT
 from reports.types import Answer, Block, Check, Part, Prose, Table
-from tasks.catalogue import STUDY
 from tasks.exercise import Context, Exercise, Pretrained, TrainedModel
+from tasks.recipes.catalogue import STUDY
 
 SENTENCE = "The cat sat on the mat"
 WORDS = SENTENCE.split()
@@ -361,7 +361,9 @@ def checks(
     )
     total = sum(f.nats for f in characters.factors())
     evaluated = token_losses(trained.model, line).sum().item()
-    result.append(Check.close("the character model: ΣNLL against minigpt.evaluate (nats)", total, evaluated, 1e-3))
+    result.append(
+        Check.close("the character model: ΣNLL against minigpt.evaluation.evaluate (nats)", total, evaluated, 1e-3)
+    )
     for n, count, probability in sums:
         result.append(
             Check.close(f"all {count} sequences of {n} tokens: their probabilities sum to 1", probability, 1, 1e-12)

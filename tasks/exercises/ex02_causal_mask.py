@@ -4,14 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.entropy import unigram_loss
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.entropy import unigram_loss
+from minigpt.evaluation.statistics import format_mean_std, mean_std
 from minigpt.masks import causal_mask
 from minigpt.model import attention_weights
-from minigpt.sampling import generate
-from minigpt.statistics import format_mean_std, mean_std
 from reports.types import Answer, Block, Check, Code, Figure, Heatmap, Part, Prose, Sample, Series, Table
-from tasks.catalogue import STUDY, STUDY_BIDIRECTIONAL
 from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import STUDY, STUDY_BIDIRECTIONAL
 
 LENGTH, POSITION = 8, 5
 Losses = dict[str, list[Tensor]]  # one tensor (T,) per seed: the mean loss at each position of the window

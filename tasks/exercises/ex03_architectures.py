@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from minigpt import published
 from minigpt.config import GPTConfig
+from minigpt.cost import published
+from minigpt.cost.published import GPT1, GPT2, GPT3, MODELS, PublishedModel
+from minigpt.cost.scaling_laws import Law, SizeAndData, besiroglu_loss, contributions, hoffmann_loss, kaplan_loss
 from minigpt.model import GPT
-from minigpt.published import GPT1, GPT2, GPT3, MODELS, PublishedModel
-from minigpt.scaling_laws import Law, Scale, besiroglu_loss, contributions, hoffmann_loss, kaplan_loss
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Series, Table
 from tasks.exercise import Context, Exercise
 
@@ -102,7 +102,7 @@ def training_flops(model: PublishedModel) -> float:
     return 6 * count(model.consistent_config()) * tokens_of(model.family) * epochs
 
 
-def scale_for(law: Law, model: PublishedModel, factor: float = 1.0) -> Scale:
+def scale_for(law: Law, model: PublishedModel, factor: float = 1.0) -> SizeAndData:
     """Parameters and tokens as the law counts them: Kaplan et al. leave out the embeddings.
 
     ``factor`` multiplies tokens that are estimated, those of GPT-1 and GPT-2.

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minigpt import depth
+from minigpt.analysis import depth
 from minigpt.config import GPTConfig, Norm
-from minigpt.entropy import unigram_loss
+from minigpt.evaluation.entropy import unigram_loss
+from minigpt.evaluation.statistics import compare, describe, mean_std
 from minigpt.model import GPT, Block
-from minigpt.statistics import compare, describe, mean_std
 from reports.types import Answer, Check, Figure, Part, Prose, Series, Table
 from reports.types import Block as Piece
-from tasks.catalogue import DEEP_POST, DEEP_POST_COLD, DEEP_PRE, DEEP_PRE_COLD
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import DEEP_POST, DEEP_POST_COLD, DEEP_PRE, DEEP_PRE_COLD
 from tasks.study import Variant, metrics, table, variants
 
 PLACEMENTS: tuple[Norm, ...] = ("pre", "post")

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt.config import GPTConfig
+from minigpt.cost.published import GPT1, GPT2, GPT3
+from minigpt.evaluation.statistics import format_mean_std, mean_std
 from minigpt.model import GPT
-from minigpt.published import GPT1, GPT2, GPT3
-from minigpt.statistics import format_mean_std, mean_std
 from reports.types import Answer, Block, Check, Part, Prose, Table
-from tasks.catalogue import STUDY, STUDY_UNTIED
 from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import STUDY, STUDY_UNTIED
 from tasks.study import Variant, comparisons, curves, metrics, sentences, table, variants
 
 VOCABULARY, WIDTH = 50_257, 768

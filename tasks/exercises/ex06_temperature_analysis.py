@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from minigpt.entropy import effective_support, entropy, normalised_entropy
+from minigpt.evaluation.entropy import effective_support, entropy, normalised_entropy
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Series, Table
 from tasks.exercise import Context, Exercise
 

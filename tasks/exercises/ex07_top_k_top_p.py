@@ -7,8 +7,8 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from minigpt.entropy import effective_support, entropy, kl_divergence, participation_ratio, total_variation
-from minigpt.sampling import sample, top_k_warp, top_p_warp
+from minigpt.decoding.sampling import sample, top_k_warp, top_p_warp
+from minigpt.evaluation.entropy import effective_support, entropy, kl_divergence, participation_ratio, total_variation
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Series, Table
 from tasks.exercise import Context, Exercise
 

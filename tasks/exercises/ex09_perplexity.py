@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.causal_lm import ScoredText, score_text, token_losses
-from minigpt.entropy import unigram_loss
-from minigpt.limits import context_of
-from minigpt.statistics import mean_std
+from minigpt.evaluation.entropy import unigram_loss
+from minigpt.evaluation.statistics import mean_std
+from minigpt.pretrained.causal_lm import ScoredText, row_losses, score_text
+from minigpt.pretrained.limits import context_of
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Series, Table
-from tasks.catalogue import STUDY
 from tasks.exercise import Context, Exercise, Pretrained, Source
+from tasks.recipes.catalogue import STUDY
 
 GIVEN, UNIFORM, QUESTIONED = 25, 50_000, 50
 ENGLISH, PYTHON = 15, 45
@@ -331,7 +331,7 @@ def own_difference(pretrained: Pretrained, scored: ScoredText) -> float:
     ids = pretrained.tokenizer(scored.text, add_special_tokens=False, return_tensors="pt")["input_ids"]
     ids = ids[:, : min(64, context_of(pretrained.model))].to(pretrained.model.device)
     theirs: float = pretrained.model(ids, labels=ids).loss.item()
-    return abs(token_losses(pretrained.model, ids).mean().item() - theirs)
+    return abs(row_losses(pretrained.model, ids).mean().item() - theirs)
 
 
 EXERCISE = Exercise(

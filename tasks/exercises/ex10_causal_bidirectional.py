@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minigpt import infill, published
-from minigpt.evaluate import TOKENS_AT_ONCE, token_losses
+from minigpt.analysis.probe import fit
+from minigpt.cost import published
+from minigpt.decoding import infill
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.evaluate import TOKENS_AT_ONCE, token_losses
+from minigpt.evaluation.statistics import Comparison, compare, describe, format_mean_std, mean_std
 from minigpt.model import GPT
-from minigpt.probe import fit
-from minigpt.sampling import generate
-from minigpt.statistics import Comparison, compare, describe, format_mean_std, mean_std
 from reports.types import Answer, Block, Cell, Check, Part, Prose, Sample, Table
-from tasks.catalogue import MEDIUM, SMALL, STUDY_MASKED, STUDY_ROPE
 from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import MEDIUM, SMALL, STUDY_MASKED, STUDY_ROPE
 
 PAIRS = 3  # of neighbouring letters transposed in a corrupted window
 

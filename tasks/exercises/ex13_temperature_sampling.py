@@ -12,10 +12,10 @@ from scipy.special import softmax
 from scipy.stats import chisquare
 from torch import Tensor
 
-from minigpt.entropy import entropy
+from minigpt.evaluation.entropy import entropy
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Part, Prose, Series, Table
-from tasks.catalogue import STUDY_ROPE
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import STUDY_ROPE
 
 TOKENS = ("the", "a", "his", "my", "God", "wine", "seven", "of")
 LOGITS = (3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -1.0, -3.0)
@@ -129,7 +129,7 @@ class Findings:
     toy: tuple[Setting, ...]
     with_top_k: tuple[Setting, ...]
     real: tuple[Setting, ...]
-    characters: tuple[str, ...]  # the model's vocabulary, as shown
+    characters: tuple[str, ...]  # the model's vocabulary, as visible_character
     prompt: str
     samples: int
     draws: int
@@ -212,7 +212,7 @@ def ties(n: int, generator: torch.Generator) -> tuple[float, float]:
     return first[0], first[1]
 
 
-def shown(character: str) -> str:
+def visible_character(character: str) -> str:
     """A character that can be read on an axis."""
     return {"\n": "⏎", " ": "␣", "\t": "⇥"}.get(character, character)
 
@@ -229,7 +229,7 @@ def measure(ctx: Context) -> Findings:
         toy=tuple(try_setting(ctx, logits, tau, None, "toy") for tau in TEMPERATURES),
         with_top_k=tuple(try_setting(ctx, logits, tau, TOP_K, "toy") for tau in TEMPERATURES[2:]),
         real=tuple(try_setting(ctx, real_logits, tau, None, "real") for tau in (0.5, 1.0, 2.0)),
-        characters=tuple(shown(trained.tokenizer.decode([i])) for i in range(trained.tokenizer.vocab_size)),
+        characters=tuple(visible_character(trained.tokenizer.decode([i])) for i in range(trained.tokenizer.vocab_size)),
         prompt=trained.tokenizer.decode(tokens[0, -32:].tolist()),
         samples=n["samples"],
         draws=n["draws"],

@@ -10,10 +10,10 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from minigpt.sampling import top_p_warp
+from minigpt.decoding.sampling import top_p_warp
 from reports.types import Answer, Check, Code, Figure, Heatmap, Part, Prose, Series, Table
-from tasks.catalogue import STUDY_ROPE
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import STUDY_ROPE
 
 P = 0.85
 TOKENS = ("and", "the", "LORD", "unto", "said", "ark", "of", "seven")  # in vocabulary order, not in that of likelihood
@@ -100,7 +100,10 @@ def not_scattered(logits: Tensor, p: float) -> Tensor:
 
 
 Filter = Callable[[Tensor, float], Tensor]
-REFERENCES: dict[str, Filter] = {"minigpt.sampling.top_p_warp": top_p_warp, "TopPLogitsWarper": transformers_filter}
+REFERENCES: dict[str, Filter] = {
+    "minigpt.decoding.sampling.top_p_warp": top_p_warp,
+    "TopPLogitsWarper": transformers_filter,
+}
 
 
 def random_logits(n: int, generator: torch.Generator) -> dict[str, Tensor]:

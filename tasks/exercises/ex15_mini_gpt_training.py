@@ -8,19 +8,19 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from minigpt.counting import count_parameters
-from minigpt.curves import mean_between
+from minigpt.cost.counting import count_parameters
 from minigpt.data import Windows
-from minigpt.entropy import unigram_loss
-from minigpt.evaluate import Evaluation, evaluate
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.curves import mean_between
+from minigpt.evaluation.entropy import unigram_loss
+from minigpt.evaluation.evaluate import Evaluation, evaluate
+from minigpt.evaluation.statistics import format_mean_std, mean_std
+from minigpt.evaluation.words import share_of_real_words, words
 from minigpt.model import GPT
-from minigpt.sampling import generate
-from minigpt.statistics import format_mean_std, mean_std
 from minigpt.tokenizers import Tokenizer
-from minigpt.words import share_of_real_words, words
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import SMALL_LONG
 from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import SMALL_LONG
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
-from minigpt.cost import CostModel, generation_flops, step_flops
-from minigpt.counting import kv_cache_bytes
+from minigpt.cost.counting import kv_cache_bytes
+from minigpt.cost.generation import CostModel, generation_flops, step_flops
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.timing import Timing
+from minigpt.evaluation.timing import measure as time_in_turn
 from minigpt.model import GPT
-from minigpt.sampling import generate
-from minigpt.timing import Timing
-from minigpt.timing import measure as time_in_turn
 from reports.types import Answer, Block, Check, Code, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import TIMING
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import TIMING
 
 KIB = 2**10
 STEADY = 32  # steps timed together: a single one after a long pass would find the weights gone from the caches
@@ -310,7 +310,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
         *exact,
         Check.at_most(f"the same over {T} characters of real text, read one by one and at once", difference, 1e-3),
         Check.equal(f"sampling at temperature 1 writes the same {first.n_new} tokens", f.samples_agree, True),
-        Check.equal("the loop agrees with minigpt.sampling.generate", f.library_agrees, True),
+        Check.equal("the loop agrees with minigpt.decoding.sampling.generate", f.library_agrees, True),
         Check.equal(f"FLOPs of a pass over {T - 1} tokens, counted by torch", f.counted[0], read),
         Check.equal("FLOPs of one more after them, counted by torch", f.counted[1], step),
         Check.equal(f"bytes of the cache after {last.n_new} tokens: 2·L·G·D·T·4", last.cache_bytes, size),

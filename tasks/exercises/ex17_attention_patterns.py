@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt.attention_heads import Head, head_outputs, output_projections, random_heads, without_heads
-from minigpt.causal_lm import ordinary_tokens, token_losses
-from minigpt.copying import CopyRows, copy_rows
-from minigpt.head_scores import row_shares, row_uniform_shares, same_token
-from minigpt.head_survey import SHARE, TIMES, HeadScores, heads_to_draw, kinds, read_maps, survey
-from minigpt.limits import context_of
-from minigpt.statistics import compare_paired, mean_std
-from minigpt.words import is_punctuation
+from minigpt.analysis.head_ablation import Head, head_outputs, output_projections, random_heads, without_heads
+from minigpt.analysis.head_scores import row_shares, row_uniform_shares, same_token
+from minigpt.analysis.head_survey import SHARE, TIMES, HeadScores, heads_to_draw, kinds, read_maps, survey
+from minigpt.analysis.induction import CopyRows, copy_rows
+from minigpt.evaluation.statistics import compare_paired, mean_std
+from minigpt.evaluation.words import is_punctuation
+from minigpt.pretrained.causal_lm import ordinary_tokens, row_losses
+from minigpt.pretrained.limits import context_of
 from reports.types import Answer, AttentionMaps, Block, Check, Figure, Heatmap, Part, Prose, Series, Table
 from tasks.exercise import Context, Exercise
 
@@ -126,7 +126,7 @@ def on_repeats(ctx: Context) -> tuple[HeadScores, Copying]:
     def compute() -> list[Any]:
         both = (rows.tokens.to(ctx.device), rows.controls.to(ctx.device))
         scores = (survey(model, ids, {"induction": rows.wanted})["induction"] for ids in both)
-        return [*scores, *(token_losses(model, ids).tolist() for ids in both)]
+        return [*scores, *(row_losses(model, ids).tolist() for ids in both)]
 
     repeats, controls, losses, other = map(torch.tensor, ctx.once("random tokens", compute))
     blind = mean_std(row_uniform_shares(rows.wanted))[0]
@@ -160,8 +160,8 @@ def ablations(ctx: Context, scores: Mapping[str, HeadScores], copying: Copying, 
 
         def compute(heads: list[Head] = heads) -> Any:
             with without_heads(model, heads):
-                repeats = token_losses(model, copying.rows.tokens.to(ctx.device)) if heads else copying.losses
-                return [repeats.tolist(), token_losses(model, text).mean().item()]
+                repeats = row_losses(model, copying.rows.tokens.to(ctx.device)) if heads else copying.losses
+                return [repeats.tolist(), row_losses(model, text).mean().item()]
 
         losses, nats = ctx.once(f"without heads: {name}", compute)
         result.append(Ablation(name, heads, *copying.rows.split(torch.tensor(losses)), nats))

@@ -12,22 +12,22 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from minigpt.beam import beam_search
-from minigpt.causal_lm import score_continuation
 from minigpt.config import GPTConfig
-from minigpt.diversity import distinct, repetition
-from minigpt.entropy import entropy
-from minigpt.evaluate import evaluating, token_losses
-from minigpt.export import to_gpt2
-from minigpt.limits import context_of
+from minigpt.decoding.beam import beam_search
+from minigpt.decoding.sampling import generate, warp
+from minigpt.evaluation.diversity import distinct, repetition
+from minigpt.evaluation.entropy import entropy
+from minigpt.evaluation.evaluate import evaluating, token_losses
+from minigpt.evaluation.excerpts import spread_starts
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.evaluation.words import share_of_real_words, words
 from minigpt.model import GPT
-from minigpt.prompts import spread_starts
-from minigpt.sampling import generate, warp
-from minigpt.statistics import Comparison, compare_paired, mean_std
-from minigpt.words import share_of_real_words, words
+from minigpt.pretrained.causal_lm import score_continuation
+from minigpt.pretrained.export import to_gpt2
+from minigpt.pretrained.limits import context_of
 from reports.types import Answer, Cell, Check, Code, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import SMALL_LONG
 from tasks.exercise import Context, Exercise, Pretrained
+from tasks.recipes.catalogue import SMALL_LONG
 
 PROMPT = 32  # characters
 RUN = 8  # characters whose repetition is counted
@@ -342,7 +342,7 @@ def overview(f: Findings) -> Part:
         "",
         (
             Prose(definition(f)),
-            Code(inspect.getsource(beam_search), "minigpt/beam.py"),
+            Code(inspect.getsource(beam_search), "minigpt/decoding/beam.py"),
             overall(f),
             Prose(quality(f)),
             scatter(f),

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt.causal_lm import continue_text, losses_under
-from minigpt.diversity import ngrams, repetition
-from minigpt.limits import context_of
-from minigpt.penalties import banned, repetition_penalty
-from minigpt.prompts import spread_starts
-from minigpt.recording import Recorder
-from minigpt.sampling import Processor
-from minigpt.statistics import Comparison, compare_paired, mean_std
-from minigpt.words import share_of_real_words, words
+from minigpt.decoding.penalties import banned, repetition_penalty
+from minigpt.decoding.recording import Recorder
+from minigpt.decoding.sampling import Processor
+from minigpt.evaluation.diversity import ngrams, repetition
+from minigpt.evaluation.excerpts import spread_starts
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.evaluation.words import share_of_real_words, words
+from minigpt.pretrained.causal_lm import continue_text, losses_under
+from minigpt.pretrained.limits import context_of
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Part, Prose, Sample, Series, Table
 from tasks.exercise import Context, Exercise
 
@@ -303,7 +303,7 @@ def overview(f: Findings) -> Part:
         "",
         (
             Prose(definition(f)),
-            Code(inspect.getsource(repetition_penalty), "minigpt/penalties.py"),
+            Code(inspect.getsource(repetition_penalty), "minigpt/decoding/penalties.py"),
             overall(f),
             Prose(closest(f)),
             *figures(f),

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minigpt.learned_positions import learned_positions
-from minigpt.position_analysis import (
+from minigpt.analysis.position_analysis import (
     TableAnalysis,
     analyse,
     distance_correlation,
@@ -17,11 +16,12 @@ from minigpt.position_analysis import (
     sinusoidal_cosine,
     strongest_wave,
 )
+from minigpt.evaluation.words import words
 from minigpt.positions import sinusoidal
-from minigpt.words import words
+from minigpt.pretrained.learned_positions import learned_positions
 from reports.types import Answer, Block, Check, Figure, Heatmap, Part, Prose, Series, Table
-from tasks.catalogue import SMALL_LONG
 from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import SMALL_LONG
 
 SEGMENTS = 8  # series in a cloud of positions
 SHOWN, LISTED = 4, 6  # components over position, and with their periods

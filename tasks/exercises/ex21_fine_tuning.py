@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minigpt.causal_lm import ScoredText, continue_text, score_text
-from minigpt.limits import context_of
-from minigpt.statistics import Comparison, compare, compare_paired
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired
+from minigpt.pretrained.causal_lm import ScoredText, continue_text, score_text
+from minigpt.pretrained.limits import context_of
 from reports.types import Answer, Block, Cell, Check, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import VERSE
 from tasks.exercise import Context, Exercise, FineTuned, Pretrained, Source
+from tasks.recipes.catalogue import VERSE
 
 TEXTS: Mapping[str, Source] = {"domain": "domain", "main corpus": "main", "Python source": "code"}
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 import torch
 
 from minigpt.config import GPTConfig
-from minigpt.counting import count_parameters, training_flops
-from minigpt.curves import mean_between, smoothed
-from minigpt.evaluate import Evaluation, evaluate
+from minigpt.cost.counting import count_parameters, training_flops
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.curves import mean_between, smoothed
+from minigpt.evaluation.evaluate import Evaluation, evaluate
+from minigpt.evaluation.statistics import compare, describe, mean_std
+from minigpt.evaluation.words import longest_copy, share_of_real_words, words
 from minigpt.files import blank_model
-from minigpt.sampling import generate
-from minigpt.statistics import compare, describe, mean_std
-from minigpt.words import longest_copy, share_of_real_words, words
 from reports.types import Answer, Cell, Check, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import LARGE, MEDIUM, MEDIUM_LONG, SMALL, SMALL_LONG
 from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import LARGE, MEDIUM, MEDIUM_LONG, SMALL, SMALL_LONG
 
 SIZES = {"small": SMALL, "medium": MEDIUM, "large": LARGE}
 RUNS = {**SIZES, "small, longer": SMALL_LONG, "medium, longer": MEDIUM_LONG}

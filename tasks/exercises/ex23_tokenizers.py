@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt.counting import count_parameters, training_flops
-from minigpt.evaluate import token_losses
-from minigpt.statistics import compare, describe, mean_std
+from minigpt.cost.counting import count_parameters, training_flops
+from minigpt.evaluation.evaluate import token_losses
+from minigpt.evaluation.statistics import compare, describe, mean_std
 from minigpt.tokenizers import Tokenizer
 from reports.types import Answer, Cell, Check, Code, Figure, Part, Prose, Series, Table, TokenScores
-from tasks.catalogue import STUDY_BPE, STUDY_ROPE, STUDY_WORD
 from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import STUDY_BPE, STUDY_ROPE, STUDY_WORD
 from tasks.study import Variant, at_equal_time, variants
 
 KINDS = {"characters": STUDY_ROPE, "byte pairs": STUDY_BPE, "words": STUDY_WORD}

@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt.causal_lm import ScoredText, first_choices, score_text, target_windows, token_losses
-from minigpt.limits import context_of
-from minigpt.statistics import mean_std
-from minigpt.stratified import Effect, stratified_difference
-from minigpt.word_losses import (
+from minigpt.evaluation.statistics import mean_std
+from minigpt.evaluation.stratified import Effect, stratified_difference
+from minigpt.evaluation.word_losses import (
     CONTENT,
     FUNCTION,
     KINDS,
@@ -28,7 +26,9 @@ from minigpt.word_losses import (
     sentence_starts,
     words_of,
 )
-from minigpt.words import words as words_in
+from minigpt.evaluation.words import words as words_in
+from minigpt.pretrained.causal_lm import ScoredText, first_choices, row_losses, score_text, target_windows
+from minigpt.pretrained.limits import context_of
 from reports.types import Answer, Cell, Check, Figure, Part, Prose, Series, Table, TokenScores
 from tasks.exercise import Context, Exercise
 
@@ -168,7 +168,7 @@ def measure(ctx: Context) -> Findings:
         for tokens, probabilities in chosen
         for token, p in zip(tokens.flatten().tolist(), probabilities.flatten().tolist(), strict=True)
     ]
-    alone = torch.cat([token_losses(pretrained.model, row).flatten() for row in rows]).cpu()
+    alone = torch.cat([row_losses(pretrained.model, row).flatten() for row in rows]).cpu()
     words = words_of(text.text, text.ends, text.losses.tolist(), window)
     whole = [word for word in words if word.whole]
     placed = [word for word in whole if word.place is not None]

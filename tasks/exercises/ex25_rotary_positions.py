@@ -9,15 +9,15 @@ from torch import Tensor
 
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
-from minigpt.extrapolation import losses_by_bucket, readings
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.extrapolation import losses_by_bucket, readings
+from minigpt.evaluation.statistics import compare, describe, format_mean_std, mean_std
 from minigpt.model import GPT, CausalSelfAttention
-from minigpt.parity import with_our_attention
 from minigpt.positions import rope_tables, rotate, sinusoidal
-from minigpt.sampling import generate
-from minigpt.statistics import compare, describe, format_mean_std, mean_std
+from minigpt.pretrained.parity import with_our_attention
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Heatmap, Part, Prose, Sample, Series, Table
-from tasks.catalogue import STUDY, STUDY_NO_POSITION, STUDY_ROPE, STUDY_SINUSOIDAL
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import STUDY, STUDY_NO_POSITION, STUDY_ROPE, STUDY_SINUSOIDAL
 from tasks.study import Variant, curves, metrics, sentences, table, variants
 
 TRAINED = {

@@ -11,18 +11,18 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from minigpt.analysis.receptive_field import influence, reach
 from minigpt.cache import KVCache, RollingKVCache
 from minigpt.config import GPTConfig
+from minigpt.evaluation.statistics import format_mean_std, mean_std
+from minigpt.evaluation.timing import Timing, measure
 from minigpt.masks import causal_mask, window_mask
 from minigpt.model import GPT
-from minigpt.parity import with_our_attention
-from minigpt.receptive import influence, reach
-from minigpt.statistics import format_mean_std, mean_std
-from minigpt.timing import Timing, measure
+from minigpt.pretrained.parity import with_our_attention
 from minigpt.window import windowed_attention
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Heatmap, Part, Prose, Series, Table
-from tasks.catalogue import STUDY_ROPE, STUDY_WINDOW_2, STUDY_WINDOW_8, STUDY_WINDOW_32
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import STUDY_ROPE, STUDY_WINDOW_2, STUDY_WINDOW_8, STUDY_WINDOW_32
 from tasks.study import Variant, comparisons, curves, metrics, sentences, table, variants
 
 TRAINED = {

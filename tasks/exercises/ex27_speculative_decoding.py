@@ -11,14 +11,15 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from minigpt.counting import count_parameters
+from minigpt.cost.counting import count_parameters
+from minigpt.decoding.sampling import generate, warp
+from minigpt.decoding.speculative import acceptance_probability, expected_tokens, speculate, verify
+from minigpt.evaluation.statistics import compare, describe, mean_std
 from minigpt.model import GPT
-from minigpt.sampling import generate, warp
 from minigpt.speculation_speed import Speed, pass_times, time_speculation
-from minigpt.speculative import acceptance_probability, expected_tokens, speculate, verify
-from minigpt.statistics import compare, describe, mean_std
 from reports.types import Answer, Block, Check, Code, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import (
+from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import (
     DISTILLED_1,
     DISTILLED_2,
     DISTILLED_4,
@@ -29,7 +30,6 @@ from tasks.catalogue import (
     STUDENT,
     TEACHER,
 )
-from tasks.exercise import Context, Exercise, TrainedModel
 
 ITSELF = "the target itself"
 STUDENTS = {
@@ -205,7 +205,7 @@ def part_b(ctx: Context, found: Sequence[Draft]) -> tuple[Part, list[Check], Met
             "probability $\\min(p, q) + (p - q)_+ = p$: the target's own, whatever $q$ is. When all γ drafts stand, "
             "the pass that verified them has also paid for one more token, the bonus."
         ),
-        Code(inspect.getsource(speculate) + "\n\n" + inspect.getsource(verify), "minigpt/speculative.py"),
+        Code(inspect.getsource(speculate) + "\n\n" + inspect.getsource(verify), "minigpt/decoding/speculative.py"),
         Table(("texts written by", "p-value"), rows, caption, "distribution"),
         Prose(
             f"Greedy decoding is the same algorithm at temperature 0, where $p$ and $q$ are 0 or 1: {same} of {n} "

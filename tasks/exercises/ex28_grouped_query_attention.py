@@ -11,14 +11,14 @@ from torch import Tensor
 
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
-from minigpt.evaluate import evaluate
+from minigpt.evaluation.evaluate import evaluate
+from minigpt.evaluation.statistics import compare, describe, format_mean_std, mean_std
 from minigpt.masks import causal_mask
 from minigpt.model import GPT, CausalSelfAttention, attention_weights
-from minigpt.parity import with_our_attention
-from minigpt.statistics import compare, describe, format_mean_std, mean_std
+from minigpt.pretrained.parity import with_our_attention
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Part, Prose, Series, Table
-from tasks.catalogue import STUDY_GQA, STUDY_MQA, STUDY_MQA_WIDE, STUDY_ROPE
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import STUDY_GQA, STUDY_MQA, STUDY_MQA_WIDE, STUDY_ROPE
 from tasks.study import Variant, curves, metrics, sentences, table, variants
 
 TRAINED = {

@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt import streaming
-from minigpt.causal_lm import ordinary_tokens, token_losses
-from minigpt.diversity import distinct, repetition
-from minigpt.head_scores import share
-from minigpt.learned_positions import learned_positions
-from minigpt.limits import context_of
-from minigpt.pieces import places, windows
+from minigpt.analysis.head_scores import share
+from minigpt.analysis.sinks import SinkProfile, planted_shares, received, sink_profile, uniform_received
+from minigpt.decoding import streaming
+from minigpt.decoding.streaming import ReencodingReader, SinkReader, reencoded_losses, rotation_error, stream_losses
+from minigpt.evaluation.diversity import distinct, repetition
+from minigpt.evaluation.excerpts import places, windows
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 from minigpt.plain import from_plain, to_plain
-from minigpt.sinks import SinkProfile, planted_shares, received, sink_profile, uniform_received
-from minigpt.statistics import Comparison, compare_paired, mean_std
+from minigpt.pretrained.causal_lm import ordinary_tokens, row_losses
+from minigpt.pretrained.learned_positions import learned_positions
+from minigpt.pretrained.limits import context_of
 from minigpt.stream_study import Bounded, StreamStudy, Unbounded, read_anew, read_cached, read_in_full
-from minigpt.streaming import ReencodingReader, SinkReader, reencoded_losses, rotation_error, stream_losses
 from minigpt.streaming_parity import streaming_parity
 from reports.types import Answer, AttentionMaps, Block, Check, Code, Figure, Heatmap, Part, Prose, Sample, Series, Table
 from tasks.exercise import Context, Exercise, Pretrained
@@ -377,7 +377,7 @@ def part_c(f: Findings) -> Part:
     )
     columns = ("tokens read", "positions kept", "streaming cache (MiB)", "ordinary cache (MiB)")
     listing = inspect.getsource(streaming.shifted) + "\n\n" + inspect.getsource(streaming.SinkCache.update)
-    blocks = (Prose(text), Code(listing, "minigpt/streaming.py"), Table(columns, rows, caption, "memory"))
+    blocks = (Prose(text), Code(listing, "minigpt/decoding/streaming.py"), Table(columns, rows, caption, "memory"))
     return Part("c", blocks, "Keeping sinks when evicting")
 
 
@@ -569,7 +569,7 @@ def exact_checks(ctx: Context, f: Findings) -> list[Check]:
     other = (received(last[0], late)[:, :4].sum(-1) - share(last, wanted)).abs().max().item()
     text = s.texts[:1, : s.size + 1].to(ctx.device)
     reader = (SinkReader if f.cached else ReencodingReader)(model, [f.kept], s.size)
-    streamed = (stream_losses(reader, text, s.size)[0, 0] - token_losses(model, text)[0, -1]).abs().item()
+    streamed = (stream_losses(reader, text, s.size)[0, 0] - row_losses(model, text)[0, -1]).abs().item()
     small = streaming_parity(ctx.generator("small models"))
     checks = [
         Check.at_most("small model: keys moved by 1,000 positions against its own, relative", small.rotation, 1e-4),

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minigpt.decoding.prefix import complete, suffix_losses
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, describe, format_mean_std, mean_std
 from minigpt.masks import causal_mask, prefix_mask
 from minigpt.model import GPT
 from minigpt.objectives import prefix as prefix_objective
-from minigpt.prefix import complete, suffix_losses
-from minigpt.statistics import Comparison, compare, compare_paired, describe, format_mean_std, mean_std
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Heatmap, Part, Prose, Sample, Series, Table
-from tasks.catalogue import STUDY_PREFIX, STUDY_PREFIX_CONTROL, STUDY_ROPE
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import STUDY_PREFIX, STUDY_PREFIX_CONTROL, STUDY_ROPE
 from tasks.study import Variant, curves, metrics, table, variants
 
 TRAINED = {"causal": STUDY_ROPE, "prefix": STUDY_PREFIX, "control": STUDY_PREFIX_CONTROL}

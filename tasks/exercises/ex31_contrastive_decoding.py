@@ -10,20 +10,20 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from minigpt import contrastive
-from minigpt.contrastive import Contrastive, contrast, plausible
-from minigpt.counting import count_parameters
-from minigpt.diversity import distinct, repetition
-from minigpt.entropy import entropy
-from minigpt.evaluate import evaluating
+from minigpt.cost.counting import count_parameters
+from minigpt.decoding import contrastive
+from minigpt.decoding.contrastive import Contrastive, contrast, plausible
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.diversity import distinct, repetition
+from minigpt.evaluation.entropy import entropy
+from minigpt.evaluation.evaluate import evaluating
+from minigpt.evaluation.quality import continuation_nll
+from minigpt.evaluation.statistics import compare, format_mean_std, mean_std
+from minigpt.evaluation.words import share_of_real_words, words
 from minigpt.model import GPT
-from minigpt.quality import continuation_nll
-from minigpt.sampling import generate
-from minigpt.statistics import compare, format_mean_std, mean_std
-from minigpt.words import share_of_real_words, words
 from reports.types import Answer, Block, Check, Code, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import MEDIUM_LONG, STUDENT, TEACHER
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import MEDIUM_LONG, STUDENT, TEACHER
 
 BOOK, PAPER = "book", "paper"
 PLAUSIBILITY = 0.1  # Li et al. (2022), section 3.3
@@ -297,7 +297,7 @@ def part_b(ctx: Context, lab: Lab) -> Part:
     blocks = (
         Prose(text),
         Table(("next character", *columns), rows, caption, "one_step"),
-        Code(inspect.getsource(contrastive.contrast), "minigpt/contrastive.py"),
+        Code(inspect.getsource(contrastive.contrast), "minigpt/decoding/contrastive.py"),
     )
     return Part("b", blocks, "The formula")
 

@@ -12,15 +12,15 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from minigpt import watermark
-from minigpt.quality import continuation_nll
-from minigpt.sampling import generate
-from minigpt.statistics import mean_std
-from minigpt.watermark import Detection, KeyedGreenLists, Watermark, detect
-from minigpt.words import share_of_real_words, words
+from minigpt.decoding import watermark
+from minigpt.decoding.sampling import generate
+from minigpt.decoding.watermark import Detection, KeyedGreenLists, Watermark, detect
+from minigpt.evaluation.quality import continuation_nll
+from minigpt.evaluation.statistics import mean_std
+from minigpt.evaluation.words import share_of_real_words, words
 from reports.types import Answer, Block, Check, Code, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import SMALL_LONG
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import SMALL_LONG
 
 if TYPE_CHECKING:
     from transformers import WatermarkLogitsProcessor
@@ -159,7 +159,7 @@ def part_a(lab: Lab) -> Part:
     listing = "\n\n".join(inspect.getsource(item) for item in (watermark.keyed_hash, KeyedGreenLists))
     return Part(
         "a",
-        (Prose(text), Table(columns, tuple(rows), caption, "lists"), Code(listing, "minigpt/watermark.py")),
+        (Prose(text), Table(columns, tuple(rows), caption, "lists"), Code(listing, "minigpt/decoding/watermark.py")),
         "Green and red lists from the previous tokens",
     )
 

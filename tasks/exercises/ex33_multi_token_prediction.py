@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from minigpt.entropy import unigram_loss
-from minigpt.heads import HeadScores, score_heads
+from minigpt.decoding.sampling import generate
+from minigpt.decoding.self_speculation import SelfSpeculation, self_speculate
+from minigpt.evaluation.entropy import unigram_loss
+from minigpt.evaluation.future_heads import FutureHeadScores, score_heads
+from minigpt.evaluation.statistics import compare, describe, format_mean_std, mean_std
+from minigpt.evaluation.timing import Timing, measure
+from minigpt.evaluation.words import share_of_real_words, words
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES, multi_token
-from minigpt.sampling import generate
-from minigpt.self_speculation import SelfSpeculation, self_speculate
-from minigpt.statistics import compare, describe, format_mean_std, mean_std
-from minigpt.timing import Timing, measure
 from minigpt.train import TrainConfig, train
-from minigpt.words import share_of_real_words, words
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import STUDY_FUTURE_2, STUDY_FUTURE_4, STUDY_FUTURE_4_SUM, STUDY_FUTURE_8, STUDY_ROPE
 from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import STUDY_FUTURE_2, STUDY_FUTURE_4, STUDY_FUTURE_4_SUM, STUDY_FUTURE_8, STUDY_ROPE
 from tasks.study import Variant, comparisons, curves, metrics, sentences, table, variants
 
 HEADS = {
@@ -100,7 +100,7 @@ def gradients(model: GPT, batch: Tensor, reduction: str) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
 
-def by_head(scores: Mapping[str, Sequence[HeadScores]], field: str) -> tuple[Series, ...]:
+def by_head(scores: Mapping[str, Sequence[FutureHeadScores]], field: str) -> tuple[Series, ...]:
     """One line per model: loss or accuracy against the head's number, mean ± standard deviation over seeds."""
     series = []
     for label, seeds in scores.items():
@@ -112,7 +112,7 @@ def by_head(scores: Mapping[str, Sequence[HeadScores]], field: str) -> tuple[Ser
 
 
 def part_b(
-    ctx: Context, rows: Sequence[Variant], scores: Mapping[str, Sequence[HeadScores]], tokens: Tensor
+    ctx: Context, rows: Sequence[Variant], scores: Mapping[str, Sequence[FutureHeadScores]], tokens: Tensor
 ) -> tuple[tuple[Block, ...], list[Check], dict[str, float]]:
     """Losses of the heads, their mean and their sum."""
     four = next(row for row in rows if row.label == "N = 4").models[0].model
@@ -182,7 +182,7 @@ def first_head_texts(ctx: Context, row: Variant, prompts: Tensor) -> list[list[s
 
 
 def part_c(
-    ctx: Context, rows: Sequence[Variant], scores: Mapping[str, Sequence[HeadScores]], tokens: Tensor
+    ctx: Context, rows: Sequence[Variant], scores: Mapping[str, Sequence[FutureHeadScores]], tokens: Tensor
 ) -> tuple[tuple[Block, ...], dict[str, float]]:
     """Whether training more heads improves the first."""
     vocabulary = frozenset(words(ctx.text("train")))
@@ -350,7 +350,7 @@ def drafting_sentence(best: Drafting) -> str:
 
 
 def part_d(
-    ctx: Context, rows: Sequence[Variant], scores: Mapping[str, Sequence[HeadScores]], tokens: Tensor
+    ctx: Context, rows: Sequence[Variant], scores: Mapping[str, Sequence[FutureHeadScores]], tokens: Tensor
 ) -> tuple[tuple[Block, ...], list[Check], dict[str, float]]:
     """The effect of N on the first head, on the later ones, and on decoding."""
     context = rows[0].models[0].model.config.context

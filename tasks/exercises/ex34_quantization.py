@@ -15,7 +15,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from minigpt import quantize as quantization
-from minigpt.evaluate import evaluate
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.evaluate import evaluate
+from minigpt.evaluation.statistics import mean_std
+from minigpt.evaluation.timing import Timing, measure
 from minigpt.files import model_state
 from minigpt.model import GPT
 from minigpt.quantize import (
@@ -27,12 +30,9 @@ from minigpt.quantize import (
     summed_in_fp32,
     to_int8,
 )
-from minigpt.sampling import generate
-from minigpt.statistics import mean_std
-from minigpt.timing import Timing, measure
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Part, Prose, Sample, Series, Table
-from tasks.catalogue import LARGE, SMALL_LONG, STUDENT
 from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.recipes.catalogue import LARGE, SMALL_LONG, STUDENT
 
 BITS = (8, 7, 6, 5, 4, 3, 2)
 NAIVE, TENSOR, CHANNEL = f"naive, range ±{NAIVE_RANGE:g}", "absmax per tensor", "absmax per channel"

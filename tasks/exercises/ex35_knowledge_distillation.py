@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from minigpt import objectives
-from minigpt.counting import count_parameters
-from minigpt.entropy import entropy, kl_divergence
-from minigpt.evaluate import evaluating
+from minigpt.cost.counting import count_parameters
+from minigpt.evaluation.entropy import entropy, kl_divergence
+from minigpt.evaluation.evaluate import evaluating
+from minigpt.evaluation.statistics import compare, describe, mean_std
 from minigpt.model import GPT
 from minigpt.objectives import causal, distill
-from minigpt.statistics import compare, describe, mean_std
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Part, Prose, Series, Table
-from tasks.catalogue import (
+from tasks.exercise import Context, Exercise
+from tasks.recipes.catalogue import (
     DISTILLED_1,
     DISTILLED_2,
     DISTILLED_4,
@@ -26,7 +27,6 @@ from tasks.catalogue import (
     STUDENT_LONG,
     TEACHER,
 )
-from tasks.exercise import Context, Exercise
 from tasks.study import Variant, curves, variants
 
 ALONE, LONGER = "cross-entropy only", "cross-entropy only, for longer"

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from minigpt.config import GPTConfig
-from minigpt.counting import count_parameters
-from minigpt.evaluate import evaluate
+from minigpt.cost.counting import count_parameters
+from minigpt.evaluation.evaluate import evaluate
 from minigpt.tokenizers import CharTokenizer
 from minigpt.train import TrainConfig, train
 from tests.benchmarks.nanogpt import NanoGPTTraining

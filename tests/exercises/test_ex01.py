@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from tasks.catalogue import STUDY
 from tasks.exercises import ex01_factorization as ex01
+from tasks.recipes.catalogue import STUDY
 from tests.exercise_context import assert_sound, make_context
 from tests.exercises.formulas import assert_formulas
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from minigpt.evaluate import token_losses
+from minigpt.evaluation.evaluate import token_losses
 from minigpt.masks import causal_mask
-from tasks.catalogue import STUDY
 from tasks.exercises import ex02_causal_mask as ex02
+from tasks.recipes.catalogue import STUDY
 from tests.exercise_context import assert_sound, make_context
 from tests.exercises.formulas import assert_formulas
 

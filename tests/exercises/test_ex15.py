@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from minigpt.evaluate import Evaluation
+from minigpt.evaluation.evaluate import Evaluation
 from tasks.exercises.ex15_mini_gpt_training import (
     EXERCISE,
     Baselines,

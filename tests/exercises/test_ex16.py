@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from minigpt.config import GPTConfig
-from minigpt.cost import step_flops
+from minigpt.cost.generation import step_flops
 from minigpt.model import GPT
 from tasks.exercises import ex16_kv_cache as ex16
 from tests.exercise_context import assert_sound, make_context

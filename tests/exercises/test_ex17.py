@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minigpt.head_survey import HeadScores
+from minigpt.analysis.head_survey import HeadScores
 from reports.types import AttentionMaps, Table
 from tasks.exercises import ex17_attention_patterns as ex17
 from tests.exercise_context import assert_sound, make_context, tiny_pretrained

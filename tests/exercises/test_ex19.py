@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import RepetitionPenaltyLogitsProcessor
 
-from minigpt.causal_lm import token_losses
+from minigpt.pretrained.causal_lm import row_losses
 from tasks.exercises import ex19_repetition_penalty as ex19
 from tests.exercise_context import assert_sound, make_context
 from tests.exercises.formulas import assert_formulas
@@ -42,7 +42,7 @@ def test_every_alpha_has_the_texts_of_transformers(architecture):
                 pad_token_id=0,
             )[0]
             assert written.texts[i] == f.lab.tokenizer.decode(theirs[f.lab.length :])
-            expected = token_losses(f.lab.model, theirs[None])[0, f.lab.length - 1 :].mean().item()
+            expected = row_losses(f.lab.model, theirs[None])[0, f.lab.length - 1 :].mean().item()
             assert written.nats[i] == pytest.approx(expected, abs=1e-4)
 
 

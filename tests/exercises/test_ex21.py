@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minigpt.causal_lm import ScoredText
+from minigpt.pretrained.causal_lm import ScoredText
 from tasks.exercises import ex21_fine_tuning as ex21
 from tests.exercise_context import assert_sound, make_context
 from tests.exercises.formulas import assert_formulas

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minigpt.extrapolation import losses_by_bucket, readings
+from minigpt.evaluation.extrapolation import losses_by_bucket, readings
 from minigpt.model import GPT
 from tasks.exercises import ex25_rotary_positions as ex25
 from tests.exercise_context import assert_sound, make_context

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from minigpt.config import GPTConfig
+from minigpt.decoding.speculative import Speculation
 from minigpt.model import GPT
 from minigpt.speculation_speed import Speed
-from minigpt.speculative import Speculation
 from tasks.exercises import ex27_speculative_decoding as ex27
 from tests.exercise_context import assert_sound, make_context
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minigpt.limits import context_of
+from minigpt.pretrained.limits import context_of
 from minigpt.stream_study import Bounded, StreamStudy, Unbounded
 from reports.types import Prose, Table
 from tasks.exercises import ex29_attention_sinks as ex29

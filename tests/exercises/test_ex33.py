@@ -3,11 +3,11 @@ import torch
 import torch.nn.functional as F
 
 from minigpt.config import GPTConfig
-from minigpt.evaluate import evaluate
-from minigpt.heads import score_heads
+from minigpt.decoding.self_speculation import SelfSpeculation
+from minigpt.evaluation.evaluate import evaluate
+from minigpt.evaluation.future_heads import score_heads
+from minigpt.evaluation.timing import Timing
 from minigpt.model import GPT
-from minigpt.self_speculation import SelfSpeculation
-from minigpt.timing import Timing
 from tasks.exercises import ex33_multi_token_prediction as ex33
 from tests.exercise_context import assert_sound, make_context
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from minigpt.evaluate import evaluate
+from minigpt.evaluation.evaluate import evaluate
 from minigpt.quantize import fake_quantize
-from tasks.catalogue import STUDENT
 from tasks.exercises import ex34_quantization as ex34
+from tasks.recipes.catalogue import STUDENT
 from tests.exercise_context import assert_sound, make_context
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.locks import LeasedLockManager
-from tasks.store import Store
+from tasks.cache.locks import LeasedLockManager
+from tasks.cache.store import Store
 from tests.flows.conftest import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(600)]

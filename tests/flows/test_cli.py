@@ -11,7 +11,7 @@ from flows.cli import main
 from flows.options import Options, UsageError, exercise_id
 from flows.servers import ServerError
 from tasks.exercises import modules
-from tasks.profiles import PROFILES
+from tasks.recipes.profiles import PROFILES
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

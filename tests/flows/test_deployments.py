@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from flows.deployments import FILE, deployment_name, main, pool_of, text
-from flows.graph import load_exercises
+from flows.execution.graph import load_exercises
 from flows.pools import POOLS
 from tasks.exercises import modules
 

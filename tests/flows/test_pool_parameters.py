@@ -12,13 +12,14 @@ from prefect import State
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed, Crashed, Failed, Running
 
-from flows import chapter, pools, runners
-from flows.graph import Node, Request
+from flows import chapter, pools
+from flows.execution import runners
+from flows.execution.graph import Node, Request
+from flows.execution.runners import Deployed
 from flows.options import Options
-from flows.runners import Deployed
-from tasks.keys import Step
-from tasks.profiles import PROFILES
-from tasks.sources import resolve_sources
+from tasks.cache.keys import Step
+from tasks.recipes.profiles import PROFILES
+from tasks.sources.resolve import resolve_sources
 from tasks.steps import Place
 
 MODEL = Node("train/small", "train", "train small", {}, {}, (), 1.0, models=True, subject="small", seed=2)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows import publish
 from flows.chapter import request_of
 from flows.cli import main
+from flows.execution import publish
 from flows.options import Options
 from reports.run import RunInfo
 from reports.types import Provenance, Result

@@ -5,15 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flows.graph import Node, Request
-from flows.watch import TrackingListener
+from flows.execution.graph import Node, Request
+from flows.execution.watch import TrackingListener
 from reports.run import RunInfo
 from reports.types import Figure, Part, Provenance, Result, Series, Table, to_json
 from reports.write import write_outputs
-from tasks.keys import Step
-from tasks.profiles import PROFILES
-from tasks.run_documents import exercise_document
-from tasks.store import Store
+from tasks.cache.keys import Step
+from tasks.cache.store import Store
+from tasks.recipes.profiles import PROFILES
+from tasks.tracking.documents import exercise_document
 
 TABLE = Table(("size", "note"), (("small", 'a, "b"'), ("\ud800", None)))
 CHART = Figure("line", (Series("s", (1, 2), (1.0, 2.0)),), "x", "y")

@@ -8,17 +8,17 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from minigpt.beam import beam_search
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
-from minigpt.evaluate import evaluate
-from minigpt.finetune import Wrapped
+from minigpt.decoding.beam import beam_search
+from minigpt.decoding.sampling import generate
+from minigpt.decoding.speculative import speculate
+from minigpt.decoding.watermark import KeyedGreenLists, Watermark, detect
+from minigpt.evaluation.evaluate import evaluate
 from minigpt.model import GPT
+from minigpt.pretrained.finetune import Wrapped
 from minigpt.quantize import to_int8
-from minigpt.sampling import generate
-from minigpt.speculative import speculate
 from minigpt.train import TrainConfig, TrainResult, train
-from minigpt.watermark import KeyedGreenLists, Watermark, detect
 from tests.minigpt.test_train import Stopped, same_results, stop_before
 
 pytestmark = [

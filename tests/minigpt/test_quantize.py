@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minigpt.config import GPTConfig
+from minigpt.decoding.sampling import generate
 from minigpt.files import model_state
 from minigpt.model import GPT
 from minigpt.quantize import (
@@ -22,7 +23,6 @@ from minigpt.quantize import (
     summed_in_fp32,
     to_int8,
 )
-from minigpt.sampling import generate
 
 BITS = range(2, 9)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from minigpt.config import GPTConfig
+from minigpt.decoding.speculative import expected_tokens
 from minigpt.model import GPT
 from minigpt.speculation_speed import Speed, pass_times, time_speculation, verification_times
-from minigpt.speculative import expected_tokens
 
 
 @pytest.fixture

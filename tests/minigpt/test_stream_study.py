@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from minigpt.causal_lm import token_losses
+from minigpt.decoding.streaming import ReencodingReader, SinkReader, stream_losses, stream_on
+from minigpt.pretrained.causal_lm import row_losses
 from minigpt.stream_study import Bounded, StreamStudy, Unbounded, read_anew, read_cached, read_in_full
-from minigpt.streaming import ReencodingReader, SinkReader, stream_losses, stream_on
 
 V, T, N, W = 31, 50, 3, 12
 SINKS = (0, 1, 4)
@@ -68,12 +68,12 @@ def test_everything_in_view(texts: Tensor, generator: torch.Generator) -> None:
     model = llama()
     written = torch.randint(V, (2, N, 6), generator=generator)
     found = read_in_full(model, texts, written, **options())
-    torch.testing.assert_close(found.losses, token_losses(model, texts), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.losses, row_losses(model, texts), rtol=1e-4, atol=1e-4)
     everything = {"attention_mask": torch.ones_like(texts), "pad_token_id": 0, "eos_token_id": None}
     own = model.generate(texts, max_new_tokens=6, do_sample=False, **everything)
     assert torch.equal(found.written, own[:, T:])
     for s, rows in enumerate([*written, found.written]):
-        expected = token_losses(model, torch.cat([texts, rows], dim=1))[:, T - 1 :].mean(dim=1)
+        expected = row_losses(model, torch.cat([texts, rows], dim=1))[:, T - 1 :].mean(dim=1)
         torch.testing.assert_close(found.judged[s], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -82,9 +82,9 @@ def test_a_context_shorter_than_the_text(texts: Tensor, generator: torch.Generat
     model = gpt2()
     written = torch.randint(V, (1, 2, 6), generator=generator)
     found = read_in_full(model, texts, written, **options(1.0))
-    torch.testing.assert_close(found.losses, token_losses(model, texts[:, :24]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.losses, row_losses(model, texts[:, :24]), rtol=1e-4, atol=1e-4)
     whole = torch.cat([texts[:2, -18:], written[0]], dim=1)
-    torch.testing.assert_close(found.judged[0], token_losses(model, whole)[:, 17:].mean(dim=1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.judged[0], row_losses(model, whole)[:, 17:].mean(dim=1), rtol=1e-4, atol=1e-4)
     assert found.written.shape == (2, 6)
 
 

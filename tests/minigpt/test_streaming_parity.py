@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minigpt import streaming
+from minigpt.decoding import streaming
 from minigpt.streaming_parity import streaming_parity
 
 

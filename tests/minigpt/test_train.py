@@ -15,7 +15,7 @@ import torch
 
 from minigpt.config import GPTConfig
 from minigpt.data import Windows
-from minigpt.evaluate import evaluate
+from minigpt.evaluation.evaluate import evaluate
 from minigpt.files import model_from_state, model_state
 from minigpt.model import GPT
 from minigpt.objectives import causal

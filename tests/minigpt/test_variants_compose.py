@@ -9,12 +9,12 @@ from torch import Tensor
 
 from minigpt.cache import KVCache, RollingKVCache
 from minigpt.config import GPTConfig
-from minigpt.contrastive import Contrastive
+from minigpt.decoding.contrastive import Contrastive
+from minigpt.decoding.sampling import generate
+from minigpt.decoding.self_speculation import self_speculate
+from minigpt.decoding.speculative import speculate
 from minigpt.model import GPT
 from minigpt.quantize import int8_bytes, load_int8, to_int8
-from minigpt.sampling import generate
-from minigpt.self_speculation import self_speculate
-from minigpt.speculative import speculate
 
 BASE = GPTConfig(n_layer=2, n_head=4, d_model=32, context=32, vocab_size=19)
 COMBINATIONS = [

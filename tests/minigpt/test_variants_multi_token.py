@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from scipy import stats
 
 from minigpt.config import GPTConfig
+from minigpt.decoding.sampling import generate, warp
+from minigpt.decoding.self_speculation import self_speculate
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES
-from minigpt.sampling import generate, warp
-from minigpt.self_speculation import self_speculate
 from minigpt.train import TrainConfig, train
 
 CONFIG = GPTConfig(n_layer=2, n_head=2, d_model=16, context=16, vocab_size=7, position="rope")

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from minigpt.config import GPTConfig
+from minigpt.decoding.prefix import complete, suffix_losses
+from minigpt.decoding.sampling import generate
 from minigpt.masks import causal_mask, prefix_mask
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES
-from minigpt.prefix import complete, suffix_losses
-from minigpt.sampling import generate
 
 CONFIG = GPTConfig(n_layer=2, n_head=4, n_kv_head=2, d_model=32, context=24, vocab_size=19)
 

@@ -11,8 +11,8 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
-from minigpt.parity import with_our_attention
 from minigpt.positions import rope_tables, rotate
+from minigpt.pretrained.parity import with_our_attention
 
 D = 16
 

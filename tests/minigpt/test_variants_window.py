@@ -9,11 +9,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import MistralConfig, MistralModel
 
+from minigpt.analysis.receptive_field import influence, reach
 from minigpt.config import GPTConfig
 from minigpt.masks import causal_mask, window_mask
 from minigpt.model import GPT
-from minigpt.parity import with_our_attention
-from minigpt.receptive import influence, reach
+from minigpt.pretrained.parity import with_our_attention
 from minigpt.window import windowed_attention
 
 CONFIG = GPTConfig(n_layer=2, n_head=4, d_model=32, context=64, vocab_size=19, position="rope")

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minigpt.evaluation.timing import Timing
 from minigpt.model import GPT
-from minigpt.timing import Timing
-from tasks.catalogue import STUDY_MQA_WIDE, STUDY_ROPE
 from tasks.exercise import TrainedModel
-from tasks.profiles import PROFILES
+from tasks.recipes.catalogue import STUDY_MQA_WIDE, STUDY_ROPE
+from tasks.recipes.profiles import PROFILES
 from tasks.study import Variant, at_equal_time, curves, metrics, sentences, table
 
 

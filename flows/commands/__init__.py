@@ -1,0 +1,1 @@
+"""What the commands of ``chapter`` do, one module each; ``flows.cli`` reads the command line."""

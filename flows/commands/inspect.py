@@ -1,0 +1,86 @@
+"""The commands that look and run nothing: plan, report, show, models."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.chapter import place_of, processes, request_of
+from flows.execution.graph import build
+from flows.execution.plan import plan, stored, summary
+from flows.execution.publish import newest_run, publish
+from flows.options import Options, outputs_folder
+from reports.terminal import show as show_result
+from reports.types import Result, from_json
+from tasks.recipes.catalogue import recipes, tunings
+from tasks.sources.resolve import Sources
+from tasks.tracking.tracker import Tracker
+
+
+def print_plan(options: Options, sources: Sources) -> int:
+    """What a run would do, why, and how long it would take."""
+    request = request_of(options, sources)
+    planned, _ = plan(build(request), place_of("plan").open_store())
+    table = Table("step", "", "why", "seconds", box=None, padding=(0, 2, 0, 0))
+    marks = {"hit": "[green]cached[/]", "miss": "[yellow]run[/]", "unknown": "[dim]?[/]"}
+    for item in planned:
+        table.add_row(item.node.title, marks[item.state], item.why, f"{item.seconds:.0f}" if item.seconds else "")
+    Console().print(table)
+    print(summary(planned, processes(options, request.device)))
+    return 0
+
+
+def render_again(options: Options, sources: Sources) -> int:
+    """Render the report from what is stored, and from what the newest run of this profile has said of itself."""
+    request, place = request_of(options, sources), place_of("report")
+    outputs = Path(place.outputs)
+    print(publish(request, place, tracker=Tracker(outputs), **newest_run(request, outputs)))
+    return 0
+
+
+def show(id: str) -> int:
+    """One answer of the latest report, in the terminal."""
+    number = int(id.partition(".")[2])
+    file = outputs_folder() / "latest" / "results" / f"21.{number:02d}.json"
+    if not file.exists():
+        print(f"chapter: {id} has no result in {file.parent.parent}; run `chapter run --only {id}`", file=sys.stderr)
+        return 1
+    result: Result = from_json(Result, json.loads(file.read_text()))
+    show_result(result, Console())
+    return 0 if result.status == "ok" else 1
+
+
+def print_models(options: Options, sources: Sources) -> int:
+    """Trained models of a profile with a directory that ``minigpt`` can load, and ``transformers`` too where it can."""
+    from flows.commands.models import exported
+
+    request = request_of(options, sources)
+    wanted = tuple((recipe, seed) for recipe in recipes().values() for seed in request.profile.seeds(recipe))
+    graph = build(replace(request, exercises=(), recipes=wanted, tunings=tuple(tunings().values())))
+    place = place_of("models")
+    records = stored(graph, place.open_store())
+    table = Table("model", "parameters", "validation loss", "loads with", "path", box=None, padding=(0, 2, 0, 0))
+    for name, record in records.items():
+        if graph[name].makes_model:
+            data = record["data"]
+            path, loaders = exported(graph[name], records, place)
+            loss = data["evaluations"]["validation_loss"][-1]
+            table.add_row(
+                f"{graph[name].subject}, seed {graph[name].seed}",
+                f"{data['parameters']:,}",
+                f"{loss:.4f} nats",
+                loaders,
+                str(path),
+            )
+    Console().print(table)
+    missing: dict[str, list[str]] = {}
+    for name, node in graph.items():
+        if node.makes_model and name not in records:
+            missing.setdefault(node.subject, []).append(str(node.seed))
+    if missing:
+        print(f"not trained yet at profile {options.profile}, with their seeds:")
+        Console(highlight=False).print(", ".join(f"{name} ({' '.join(seeds)})" for name, seeds in missing.items()))
+    return 0

@@ -1,0 +1,80 @@
+"""``chapter run``: the flow ``full-chapter`` in this process, with a Prefect server of its own or a joined one."""
+
+import os
+import signal
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from flows.options import Options, outputs_folder
+from tasks.sources.resolve import Sources
+
+if TYPE_CHECKING:
+    from flows.chapter import Summary
+
+
+def run_here(options: Options, sources: Sources, command: str) -> int:
+    """Run the options; returns the exit status: 0, or 1 if something failed."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the display says it all
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", module="pydantic")
+    signal.signal(signal.SIGTERM, _terminate)
+    from flows.servers import prefect_server
+
+    console = Console(stderr=True)
+    status = console.status("starting or joining the Prefect server")
+    status.start()
+    try:
+        # The server takes seconds to start, and so does importing torch: do both at once.
+        with prefect_server(outputs_folder(), meanwhile=_import_heavy):
+            status.stop()
+            return _run(options, sources, command, console)
+    finally:
+        status.stop()
+
+
+def _terminate(*_: object) -> None:
+    """A polite request to end is answered as Ctrl-C is."""
+    raise KeyboardInterrupt
+
+
+def _import_heavy() -> None:
+    import flows.chapter  # noqa: F401
+
+
+def _run(options: Options, sources: Sources, command: str, console: Console) -> int:
+    from flows.chapter import TERMINAL, ChapterFailed, Terminal, full_chapter
+
+    terminal = Terminal(sources, console, command)
+    token = TERMINAL.set(terminal)
+    try:
+        full_chapter(
+            profile=options.profile,
+            only=list(options.only),
+            sources=sources.bundle,
+            corpus=options.corpus,
+            pretrained=options.pretrained,
+            where=options.where,
+            device=options.device,
+            budget=options.budget,
+            jobs=options.jobs,
+        )
+    except ChapterFailed as error:
+        print(f"chapter: {error}", file=sys.stderr)
+        return 1
+    finally:
+        TERMINAL.reset(token)
+        if terminal.summary:
+            print(sentence(terminal.summary))
+    return 0
+
+
+def sentence(summary: "Summary") -> str:
+    """What a run has done, and where its report is."""
+    answered = summary.exercises - sum(name.startswith("21.") for name in summary.failed)
+    return (
+        f"{answered} of {summary.exercises} exercises, {summary.trained} models trained, {summary.ran} steps run, "
+        f"{summary.cached} cached, {summary.seconds / 60:.1f} minutes\n{summary.report}"
+    )

@@ -1,0 +1,325 @@
+"""What a run consists of: a node per corpus, encoded corpus, trained model and exercise, and what each needs.
+
+Building the graph runs nothing and reads no store. A node turns into a ``Step``, with a key, once the records
+of the nodes before it are known.
+"""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.cache.keys import Step, canonical, code_digests
+from tasks.context import text_role, tokens_role, training_role, tuning_role
+from tasks.exercise import Exercise
+from tasks.exercises import modules
+from tasks.recipes.catalogue import STAND_IN
+from tasks.recipes.profiles import Profile
+from tasks.recipes.recipe import FineTune, Recipe
+from tasks.sources.resolve import Sources
+
+Reference = Mapping[str, Any]  # a record's key and artifacts
+TEXT_CODE = ("tasks.sources.corpora",)
+TOKENS_CODE = ("minigpt.tokenizers", "tasks.sources.corpora")
+TRAIN_CODE = ("tasks.models.training",)
+TUNE_CODE = ("tasks.models.finetuning",)
+PRETRAINED_CODE = ("tasks.models.reading", "tasks.models.stand_in")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One piece of work, by name, with the names of what it needs.
+
+    ``seconds`` is the expected duration on one core of a laptop. ``alone`` work measures time and shares the machine
+    with nothing. ``models`` says that it runs models and so belongs on a GPU where there is one.
+    """
+
+    name: str
+    kind: str
+    title: str
+    needs: Mapping[str, str]  # role -> name of the node that fills it
+    inputs: Mapping[str, Any]
+    code: tuple[str, ...]
+    seconds: float
+    local: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+    alone: bool = False
+    models: bool = False
+    subject: str = ""  # the recipe's name or the exercise's id
+    seed: int = 0
+
+    @property
+    def makes_model(self) -> bool:
+        """Whether the result is a model: trained from scratch, or further."""
+        return self.kind in ("train", "finetune")
+
+    def step(self, records: Mapping[str, Reference]) -> Step:
+        """The step, given the records of all nodes that this one needs, by name."""
+        upstream = {role: _reference(records[name]) for role, name in self.needs.items()}
+        return Step(self.kind, self.title, canonical(self.inputs), upstream, code_digests(self.code), self.version)
+
+
+def _reference(record: Reference) -> dict[str, Any]:
+    return {"key": record["key"], "artifacts": record["artifacts"]}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants to have run."""
+
+    profile: Profile
+    sources: Sources
+    exercises: tuple[Exercise, ...]
+    device: str = "cpu"
+    recipes: tuple[tuple[Recipe, int], ...] = ()  # models wanted for themselves, with their seeds
+    tunings: tuple[FineTune, ...] = ()  # likewise
+
+
+def load_exercises(ids: Sequence[str]) -> tuple[Exercise, ...]:
+    """The exercises with these ids.
+
+    Raises:
+        KeyError: there is no such exercise.
+        ValueError: a file's name and its exercise's id do not agree.
+    """
+    known, found = modules(), []
+    for id in ids:
+        exercise: Exercise = importlib.import_module(known[id]).EXERCISE
+        if exercise.id != id:
+            raise ValueError(f"{known[id]} holds exercise {exercise.id!r}, its name says {id!r}")
+        found.append(exercise)
+    return tuple(found)
+
+
+def environment(device: str, *packages: str) -> dict[str, Any]:
+    """What results depend on besides code and inputs: the device, and the versions of PyTorch and other packages."""
+    versions = {package: importlib.metadata.version(package) for package in packages}
+    return {"device": device, "torch": torch.__version__.split("+")[0], **versions}
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """The machine, as far as measured times depend on it."""
+    model = platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        model = found.group(1).strip() if found else model
+    facts = {"cpu": model, "cores": cores()}
+    if device != "cuda":
+        return facts
+    # A parent of workers may have none itself; what they have measured, they have stored under their own key.
+    return facts | {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none"}
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build(request: Request) -> dict[str, Node]:
+    """All nodes of a request by name, each after what it needs."""
+    builder = _Builder(request)
+    for recipe, seed in request.recipes:
+        builder.training(recipe, seed)
+    for tuning in request.tunings:
+        builder.tuning(tuning)
+    for exercise in request.exercises:
+        builder.exercise(exercise)
+    return builder.nodes
+
+
+class _Builder:
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.nodes: dict[str, Node] = {}
+
+    def _add(self, name: str, make: Callable[[], Node]) -> str:
+        if name not in self.nodes:
+            node = make()
+            self.nodes[name] = node
+        return name
+
+    def text(self, corpus: str) -> str:
+        profile, reference = self.request.profile, self.request.sources.corpus(corpus)
+
+        def make() -> Node:
+            inputs = {
+                "reference": reference.key(),
+                "train_characters": profile.train_characters,
+                "validation_characters": profile.validation_characters,
+            }
+            local = {"reference": reference.to_json()}
+            return Node(text_role(corpus), "text", f"text {corpus}", {}, inputs, TEXT_CODE, 3.0, local)
+
+        return self._add(text_role(corpus), make)
+
+    def tokens(self, corpus: str, tokenizer: str) -> str:
+        name = tokens_role(corpus, tokenizer)
+
+        def make() -> Node:
+            needs = {"text": self.text(corpus)}
+            inputs: dict[str, Any] = {"tokenizer": tokenizer}
+            if tokenizer == "bpe":
+                inputs["bpe"] = self.request.sources.bpe.key()
+            return Node(name, "tokens", f"tokens {corpus}, {tokenizer}", needs, inputs, TOKENS_CODE, 2.0)
+
+        return self._add(name, make)
+
+    def training(self, recipe: Recipe, seed: int) -> str:
+        name = training_role(recipe, seed)
+
+        def make() -> Node:
+            resolved = self.request.profile.resolve(recipe).with_seed(seed)
+            needs = {"tokens": self.tokens(recipe.corpus, recipe.tokenizer)}
+            if recipe.teacher:
+                needs["teacher"] = self.training(recipe.teacher, self.request.profile.seeds(recipe.teacher)[0])
+            # The names are labels: two recipes that say the same train the same model.
+            fields = {k: v for k, v in canonical(resolved).items() if k not in ("name", "group", "teacher")}
+            return Node(
+                name,
+                "train",
+                f"train {recipe.name}, seed {seed}",
+                needs,
+                {"recipe": fields, "environment": environment(self.request.device)},
+                TRAIN_CODE,
+                training_seconds(resolved, self.request.profile.validation_characters),
+                models=True,
+                subject=recipe.name,
+                seed=seed,
+            )
+
+        return self._add(name, make)
+
+    def tuning(self, tuning: FineTune) -> str:
+        request, name = self.request, tuning_role(tuning)
+
+        def make() -> Node:
+            resolved, pretrained = request.profile.resolve_tuning(tuning), request.sources.pretrained
+            fields = {k: v for k, v in canonical(resolved).items() if k not in ("name", "corpus")}
+            return Node(
+                name,
+                "finetune",
+                f"fine-tune on the {tuning.corpus} corpus",
+                {"text": self.text(tuning.corpus), **self.stand_in()},
+                {
+                    "recipe": fields,
+                    "pretrained": pretrained.key(),
+                    "environment": environment(request.device, "transformers"),
+                },
+                TUNE_CODE + PRETRAINED_CODE,
+                tuning_seconds(resolved, stand_in=pretrained.kind == "stand-in"),
+                {"pretrained": pretrained.to_json()},
+                models=True,
+                subject=tuning.name,
+            )
+
+        return self._add(name, make)
+
+    def stand_in(self) -> dict[str, str]:
+        """What the pretrained model is made of, where this project makes it: role -> node."""
+        if self.request.sources.pretrained.kind != "stand-in":
+            return {}
+        seed = self.request.profile.seeds(STAND_IN)[0]
+        return {training_role(STAND_IN, seed): self.training(STAND_IN, seed)}
+
+    def exercise(self, exercise: Exercise) -> str:
+        request, name = self.request, f"exercise/{exercise.id}"
+        profile, sources = request.profile, request.sources
+
+        def make() -> Node:
+            needs: dict[str, str] = {}
+            for recipe in exercise.recipes:
+                for seed in profile.seeds(recipe):
+                    needs[training_role(recipe, seed)] = self.training(recipe, seed)
+                corpus = tokens_role(recipe.corpus, recipe.tokenizer)
+                needs[corpus] = self.tokens(recipe.corpus, recipe.tokenizer)
+                needs[text_role(recipe.corpus)] = self.text(recipe.corpus)
+            for source in exercise.sources:
+                if source in ("main", "domain", "code"):
+                    needs[text_role(source)] = self.text(source)
+            inputs: dict[str, Any] = {
+                "module": modules()[exercise.id],
+                "profile": profile.name,
+                "numbers": exercise.numbers[profile.name],
+                "seeds": {recipe.name: profile.seeds(recipe) for recipe in exercise.recipes},
+                # Answers quote curves and budgets, which the weights alone do not tell apart.
+                "recipes": {recipe.name: canonical(profile.resolve(recipe)) for recipe in exercise.recipes},
+                "tunings": {tuning.name: canonical(profile.resolve_tuning(tuning)) for tuning in exercise.finetunes},
+                # One thread also where time is measured: on models of this size a second one gains little, and it loses
+                # far more than that where something else wants the core.
+                "environment": {**environment(request.device), "threads": 1},
+            }
+            used = {*exercise.sources, *(recipe.corpus for recipe in exercise.recipes)}
+            used |= {tuning.corpus for tuning in exercise.finetunes}
+            local: dict[str, Any] = {"sources": sources.lines(used), "budget": profile.budget}
+            code: tuple[str, ...] = (modules()[exercise.id],)
+            for tuning in exercise.finetunes:
+                needs[tuning_role(tuning)] = self.tuning(tuning)
+            if "pretrained" in exercise.sources:
+                needs |= self.stand_in()
+                inputs["pretrained"] = sources.pretrained.key()
+                inputs["environment"] |= environment(request.device, "transformers")
+                code += PRETRAINED_CODE
+                local["pretrained"] = sources.pretrained.to_json()
+            if "bpe" in exercise.sources:
+                inputs["bpe"] = sources.bpe.key()
+            if exercise.timed:
+                inputs["hardware"] = hardware(request.device)
+            return Node(
+                name,
+                "exercise",
+                f"exercise {exercise.id}",
+                needs,
+                inputs,
+                code,
+                exercise.seconds[profile.name],
+                local,
+                exercise.version,
+                alone=exercise.timed,
+                models=bool(exercise.recipes) or "pretrained" in exercise.sources,
+                subject=exercise.id,
+            )
+
+        return self._add(name, make)
+
+
+# What is known of a vocabulary and of a token's length in characters before there is a tokenizer.
+VOCABULARY = {"char": 100, "word": 5_000, "bpe": 50_257}
+CHARACTERS = {"char": 1.0, "word": 4.0, "bpe": 3.5}
+CORE_FLOPS = 60e9  # per second of one core of a laptop, measured
+
+
+def training_seconds(recipe: Recipe, validation_characters: int) -> float:
+    """Expected seconds of a training on one core of a laptop, evaluations included.
+
+    6 FLOPs per weight and token, 2 where nothing is learned (Kaplan et al., 2020, section 2.1), at a rate measured on
+    such cores, and a fixed cost per step and layer.
+    """
+    model, train = recipe.model, recipe.train
+    weights = _weights(recipe)
+    each = 6.0 * weights + (2.0 * _weights(recipe.teacher) if recipe.teacher else 0.0)
+    layers = model.n_layer + (recipe.teacher.model.n_layer / 3 if recipe.teacher else 0)
+    step = each * train.batch_size * model.context / CORE_FLOPS + 0.0012 * layers + 0.002
+    evaluations = 1 + train.steps // (train.eval_every or max(1, -(-train.steps // 8)))
+    read = validation_characters / CHARACTERS[recipe.tokenizer]
+    return train.steps * step + evaluations * 2.0 * weights * read / CORE_FLOPS
+
+
+def _weights(recipe: Recipe) -> float:
+    """Multiplications of one token's forward pass, attention included."""
+    model = recipe.model
+    attention = model.d_model * (2 * model.d_model + 2 * model.kv_heads * model.head_dim)
+    blocks = model.n_layer * (attention + 2 * model.d_model * model.ff_dim + model.context * model.d_model)
+    return float(blocks + model.n_future * VOCABULARY[recipe.tokenizer] * model.d_model)
+
+
+def tuning_seconds(tuning: FineTune, *, stand_in: bool) -> float:
+    """Expected seconds of a fine-tuning on one core of a laptop, by rates measured there with 135 M parameters."""
+    trained, evaluated = tuning.epochs * tuning.train_tokens, (tuning.epochs + 1) * tuning.validation_tokens
+    return trained / (3_000 if stand_in else 70) + evaluated / (10_000 if stand_in else 130)

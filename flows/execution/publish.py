@@ -1,0 +1,200 @@
+"""The last step of a run: the result files, the tables, the page, and the link ``outputs/latest``."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flows.execution.engine import Record
+from flows.execution.graph import Node, Request, build, cores, load_exercises
+from flows.execution.plan import stored
+from flows.options import UsageError, exercise_id
+from reports.cache import DirectoryCache
+from reports.run import Machine, ModelRow, RunInfo
+from reports.types import Provenance, Result, from_json
+from reports.write import write_outputs
+from tasks.cache.store import Artifact, Store
+from tasks.cache.urls import without_credentials
+from tasks.exercises import modules
+from tasks.steps import Place
+from tasks.tracking.tracker import Tracker
+
+KEPT_RUNS = 10
+
+
+def publish(
+    request: Request,
+    place: Place,
+    errors: Mapping[str, str],
+    started: float | None,
+    tracker: Tracker,
+    command: str = "",
+    trained: int = 0,
+    seconds: float | None = None,
+) -> Path:
+    """Write the report on everything that is stored for this profile and these sources; returns the page's path.
+
+    An exercise that was not asked for, but whose result is in the store, is in the report as well. ``errors``
+    are those of this run, by node. ``started`` is None where nothing is known of a run; ``seconds`` is what it took,
+    or None if it ends now.
+
+    Raises:
+        UsageError: there is nothing to report.
+    """
+    store = place.open_store()
+    everything = replace(request, exercises=load_exercises(tuple(modules())))
+    graph = build(everything)
+    records = stored(graph, store)
+    outputs = Path(place.outputs)
+    prefect = prefect_page(outputs)
+    results = list(_results(everything, graph, records, errors, store, tracker, prefect))
+    name = request.profile.name
+    if not results:
+        raise UsageError(
+            f"profile {name}: nothing is stored for it and these sources; run `chapter run --profile {name}` first"
+        )
+    if seconds is None:
+        seconds = 0.0 if started is None else time.time() - started
+    info = RunInfo(
+        profile=name,
+        sources=request.sources.summary(),
+        machine=_machine(request.device),
+        started="" if started is None else datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
+        command=command,
+        trainings=trained,
+        models=tuple(_models(graph, records, store, tracker)),
+        links={"Prefect": prefect, "MLflow": tracker.ui},
+        served_by="" if tracker.uri.startswith("http") else "chapter ui",
+    )
+    folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
+    write_outputs(folder, results, info, sections_cache=DirectoryCache(outputs / "sections"))
+    point_latest(outputs, folder)
+    return outputs / "latest" / "report.html"
+
+
+def newest_run(request: Request, outputs: Path) -> dict[str, Any]:
+    """What the newest run of this profile and these sources has said of itself, as arguments of ``publish``."""
+    sources = _without_note(request.sources.summary())
+    for folder in sorted((outputs / "runs").glob("*"), reverse=True):
+        try:
+            summary = json.loads((folder / "summary.json").read_text())
+            run = summary["run"]
+            same = summary["profile"] == request.profile.name and _without_note(run["sources"]) == sources
+            failed = [exercise["id"] for exercise in summary["exercises"] if exercise["status"] == "failed"]
+            results = [json.loads((folder / "results" / f"{id}.json").read_text()) for id in failed]
+        except (OSError, ValueError, KeyError):
+            continue
+        if same:
+            return {
+                "errors": {f"exercise/{exercise_id(result['id'])}": result["error"] for result in results},
+                "started": datetime.fromisoformat(run["started"]).timestamp() if run["started"] else None,
+                "seconds": run["seconds"],
+                "command": run["command"],
+                "trained": run["trainings"],
+            }
+    return {"errors": {}, "started": None}
+
+
+def _without_note(sources: Mapping[str, str]) -> dict[str, str]:
+    """Sources as they are, without the line on how they were chosen."""
+    return {what: line for what, line in sources.items() if what != "bundle"}
+
+
+def point_latest(outputs: Path, folder: Path) -> None:
+    """Let ``latest`` be a link to ``folder``, in one step, and drop the oldest runs."""
+    link = outputs / f".latest-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.relative_to(outputs), target_is_directory=True)
+    link.replace(outputs / "latest")
+    runs = sorted(path for path in folder.parent.iterdir() if path.is_dir())
+    for path in runs[:-KEPT_RUNS]:
+        if path != folder:
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _results(
+    request: Request,
+    graph: Mapping[str, Node],
+    records: Mapping[str, Record],
+    errors: Mapping[str, str],
+    store: Store,
+    tracker: Tracker,
+    prefect: str,
+) -> Iterator[Result]:
+    for exercise in request.exercises:
+        name = f"exercise/{exercise.id}"
+        if name in records:
+            yield load_result(store, records[name], tracker, prefect)
+        elif name in errors:
+            provenance = Provenance(profile=request.profile.name, device=request.device)
+            yield Result(exercise.id, exercise.title, "failed", provenance, error=errors[name])
+
+
+def load_result(store: Store, record: Record, tracker: Tracker, prefect: str) -> Result:
+    """A stored result with the addresses of its runs on MLflow's page and on Prefect's, which is at ``prefect``."""
+    content = store.fetch_bytes(Artifact(**record["artifacts"]["result"]))
+    result: Result = from_json(Result, json.loads(content))
+    run = tracker.run_of(record["key"])
+    provenance = replace(
+        result.provenance,
+        mlflow_run_id=run,
+        mlflow_url=tracker.url(run) if run else None,
+        prefect_url=f"{prefect}/runs/task-run/{task}" if (task := result.provenance.prefect_run_id) else None,
+    )
+    return replace(result, provenance=provenance)
+
+
+def _models(
+    graph: Mapping[str, Node], records: Mapping[str, Record], store: Store, tracker: Tracker
+) -> Iterator[ModelRow]:
+    for name, node in graph.items():
+        if node.makes_model and name in records:
+            data = records[name]["data"]
+            run = tracker.run_of(records[name]["key"])
+            yield ModelRow(
+                name=f"{node.subject}, seed {node.seed}",
+                parameters=data["parameters"],
+                tokens=int(data["evaluations"]["tokens"][-1]),
+                validation_loss=data["evaluations"]["validation_loss"][-1],
+                seconds=data["training_seconds"],
+                path=records[name]["artifacts"]["model"]["url"],
+                mlflow_url=(tracker.url(run) if run else None) or "",
+            )
+
+
+def _machine(device: str) -> Machine:
+    name = torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else device.upper()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Machine(
+        device=name,
+        cores=cores(),
+        memory_gib=memory,
+        python=sys.version.split()[0],
+        torch=torch.__version__,
+        system=platform.platform(aliased=True, terse=True),
+    )
+
+
+def prefect_page(outputs: Path, ui: str = "http://127.0.0.1:4200") -> str:
+    """Where Prefect's page is: at the server in use, or, if that lives only as long as a run, at ``ui``.
+
+    That is where ``chapter ui`` shows the same database.
+    """
+    page = without_credentials(os.environ.get("PREFECT_API_URL", "")).removesuffix("/api")
+    own = outputs / "prefect" / "server" / "url"
+    return page if page and not (own.exists() and own.read_text() == page) else ui

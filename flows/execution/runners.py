@@ -1,0 +1,257 @@
+"""Where steps run: in this process, in a pool of processes on this machine, or on Prefect work pools."""
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from typing import Any
+
+from prefect import State
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ProcessPoolTaskRunner
+
+from flows.execution.engine import Finished
+from flows.execution.graph import Node
+from tasks.cache.keys import Step
+from tasks.cache.progress import STOP
+from tasks.cache.store import Store
+from tasks.cache.urls import without_credentials
+from tasks.steps import Place, cached_task, drop_checkpoints, save_storage
+
+STOP_SECONDS = 20
+
+
+def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finished:
+    """What a task run's final state means.
+
+    The record is read from the store rather than from the state: a state holds it only within one process.
+    """
+    if state.is_completed():
+        record = place.open_store().record(step.key)
+        if record is not None:
+            drop_checkpoints(place, step.key)
+            return Finished(node, record, shared=state.name == "Cached")
+        return Finished(
+            node,
+            None,
+            f"{node.title} completed, but its record cannot be read back from {without_credentials(place.store)}",
+        )
+    return Finished(node, None, _error(state), crashed=state.is_crashed())
+
+
+def _error(state: State[Any]) -> str:
+    try:
+        result = state.result(raise_on_failure=False)
+    except Exception as error:
+        result = error
+    return str(result) if isinstance(result, Exception) and str(result) else state.message or repr(state)
+
+
+class Inline:
+    """Runs each step in this process, one after the other. For workers, which are processes of their own."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.storage = save_storage(place)
+        self._done: list[Finished] = []
+
+    def capacity(self) -> int:
+        """One at a time."""
+        return 0 if self._done else 1
+
+    def submit(self, node: Node, step: Step) -> None:
+        """Run the step to its end."""
+        task: Any = cached_task(step, self.place, self.storage)
+        state = task(step, dict(node.local), self.place, return_state=True)
+        self._done.append(_finished(node, step, state, self.place))
+
+    def wait(self) -> list[Finished]:
+        """What has ended."""
+        done, self._done = self._done, []
+        return done
+
+
+class LocalPool:
+    """A pool of processes on this machine.
+
+    Each place of the pool is a Prefect process pool of one process: a process that is killed breaks the pool
+    it is in and takes the futures of all its steps with it, so nobody else shares it. Use as a context manager.
+    """
+
+    def __init__(self, place: Place, slots: int) -> None:
+        self.place = place
+        self.storage = save_storage(place)
+        self._slots, self._free = slots, list(range(slots))
+        self._runners: dict[int, ProcessPoolTaskRunner] = {}
+        self._done: queue.Queue[tuple[int, Finished]] = queue.Queue()
+
+    def __enter__(self) -> "LocalPool":
+        (self.place.progress / STOP).unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None:  # let trainings write their checkpoints; a second Ctrl-C does not wait for them
+                self.place.progress.mkdir(parents=True, exist_ok=True)
+                (self.place.progress / STOP).touch()
+                end = time.monotonic() + STOP_SECONDS
+                while len(self._free) < self._slots and time.monotonic() < end:
+                    with suppress(queue.Empty):
+                        self._free.append(self._done.get(timeout=0.5)[0])
+        finally:
+            for runner in self._runners.values():
+                _close(runner, kill=kind is not None)
+            (self.place.progress / STOP).unlink(missing_ok=True)
+
+    def capacity(self) -> int:
+        """Places that are free."""
+        return len(self._free)
+
+    def submit(self, node: Node, step: Step) -> None:
+        """Hand a step to a free place."""
+        slot = self._free.pop(0)
+        if slot not in self._runners:
+            self._runners[slot] = ProcessPoolTaskRunner(max_workers=1, initializer=_begin)
+            self._runners[slot].__enter__()
+        task = cached_task(step, self.place, self.storage)
+        parameters = {"step": step, "local": dict(node.local), "place": self.place}
+        future = self._runners[slot].submit(task, parameters)
+        threading.Thread(target=self._watch, args=(slot, node, step, future), daemon=True).start()
+
+    def _watch(self, slot: int, node: Node, step: Step, future: PrefectFuture[Any]) -> None:
+        try:
+            future.wait()
+            state: State[Any] = future.state
+            finished = _finished(node, step, state, self.place)
+        except BrokenProcessPool as error:
+            finished = Finished(node, None, f"{node.title}: its process died ({error})", crashed=True)
+        except Exception as error:
+            finished = Finished(node, None, f"{type(error).__name__}: {error}")
+        self._done.put((slot, finished))
+
+    def wait(self) -> list[Finished]:
+        """Wait for a step to end; a broken place is given up, the next step there gets a new process."""
+        found = [self._get()]
+        while not self._done.empty():
+            found.append(self._get())
+        return found
+
+    def _get(self) -> Finished:
+        while True:
+            try:  # with a timeout, so that Ctrl-C gets through
+                slot, finished = self._done.get(timeout=0.5)
+                break
+            except queue.Empty:
+                continue
+        if finished.crashed:
+            _close(self._runners.pop(slot), kill=True)
+        self._free.append(slot)
+        return finished
+
+
+def _begin() -> None:
+    """What each process of the pool does first.
+
+    Ctrl-C goes to every process of the terminal, and the parent decides what to do about it. A parent that was killed
+    decides nothing any more: without it the process ends, and what it was training goes on from the last checkpoint.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="watch parent").start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _close(runner: ProcessPoolTaskRunner, *, kill: bool) -> None:
+    """Shut a process pool down, without waiting for its step if it is to be killed."""
+    if kill:
+        for process in (getattr(runner._executor, "_processes", None) or {}).values():
+            process.kill()
+        messages = getattr(runner, "_subprocess_message_queue", None)
+        if messages is not None:  # who was killed while writing to it holds its lock for ever
+            messages.cancel_join_thread()
+    runner.__exit__(None, None, None)
+
+
+def _measured_elsewhere(store: Store, node: Node, step: Step) -> dict[str, Any] | None:
+    """The record of a step that measures time, made on a worker: its key holds the worker's hardware."""
+    last = store.last(step.name) if node.alone else None
+    if last is None:
+        return None
+    mine, theirs = step.ingredients(), dict(last["ingredients"])
+    for ingredients in (mine, theirs):
+        ignored = ("hardware", "environment")
+        ingredients["inputs"] = {k: v for k, v in ingredients["inputs"].items() if k not in ignored}
+    return store.record(last["key"]) if mine == theirs else None
+
+
+class Deployed:
+    """Hands steps that run models to the deployments ``train-model`` and ``exercise``; runs the others itself.
+
+    ``call`` starts a flow run of a deployment; its future raises if the run does not complete. Once the event that
+    it is given is set, the run is to be cancelled. Use as a context manager: whoever leaves it waits for no run.
+    """
+
+    def __init__(
+        self, place: Place, call: Callable[[Node, threading.Event], PrefectFuture[Any]], limit: int = 32
+    ) -> None:
+        self.place, self._call = place, call
+        self._inline = Inline(place)
+        self._free = limit
+        self._done: queue.Queue[Finished] = queue.Queue()
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "Deployed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def capacity(self) -> int:
+        """Flow runs that may wait at once."""
+        return self._free
+
+    def submit(self, node: Node, step: Step) -> None:
+        """Begin a step."""
+        self._free -= 1
+        if not node.models:
+            self._inline.submit(node, step)
+            self._done.put(self._inline.wait()[0])
+            return
+        threading.Thread(target=self._watch, args=(node, step, self._call(node, self._stop)), daemon=True).start()
+
+    def _watch(self, node: Node, step: Step, future: PrefectFuture[Any]) -> None:
+        try:
+            future.result()
+            store = self.place.open_store()
+            record = store.record(step.key) or _measured_elsewhere(store, node, step)
+            error = (
+                ""
+                if record
+                else (
+                    f"{node.title} was completed by a worker, but not under the key {step.key[:12]}: worker and parent "
+                    "must share the store, the code, the device type and the versions of Python and of the packages"
+                )
+            )
+            self._done.put(Finished(node, record, error))
+        except Exception as error:
+            self._done.put(Finished(node, None, f"{type(error).__name__}: {error}"))
+
+    def wait(self) -> list[Finished]:
+        """Wait for a step to end."""
+        while True:
+            try:
+                finished = self._done.get(timeout=0.5)
+                break
+            except queue.Empty:
+                continue
+        self._free += 1
+        return [finished]

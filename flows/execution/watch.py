@@ -1,0 +1,231 @@
+"""Who listens to a run: the log, the live display of the terminal, and MLflow."""
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from flows.execution.engine import Listener, Record
+from flows.execution.graph import Node, Request, hardware
+from reports.text import encodable
+from reports.types import Result, from_json
+from reports.write import drawings, tables
+from tasks.cache.keys import Step, digest
+from tasks.cache.progress import running
+from tasks.cache.store import Artifact, Store
+from tasks.steps import Place
+from tasks.tracking.tracker import Tracker
+
+logger = logging.getLogger("chapter")
+
+
+class Listeners:
+    """Passes everything on to several listeners."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+
+    def cached(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        for listener in self._listeners:
+            listener.cached(node, step, record)
+
+    def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        for listener in self._listeners:
+            listener.started(node, step, why)
+
+    def finished(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        for listener in self._listeners:
+            listener.finished(node, step, record)
+
+    def failed(self, node: Node, error: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        for listener in self._listeners:
+            listener.failed(node, error)
+
+
+class LogListener:
+    """Plain lines, for workers, files and terminals that cannot redraw."""
+
+    def __init__(self, say: Callable[[str], None] = logger.info) -> None:
+        self._say = say
+
+    def cached(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.execution.engine.Listener``."""
+
+    def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._say(f"{node.title}: begins ({why})")
+
+    def finished(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._say(f"{node.title}: done in {record['data']['seconds']:.1f} s")
+
+    def failed(self, node: Node, error: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._say(f"{node.title}: failed: {error.splitlines()[0] if error else ''}")
+
+
+class Display:
+    """One live line per running step under a line for the whole run. A context manager around the run."""
+
+    def __init__(self, graph: Mapping[str, Node], place: Place, console: Console) -> None:
+        self._graph, self._place = graph, place
+        self._running: dict[str, tuple[Node, Step]] = {}
+        self._done = self._cached = self._failed = 0
+        self._left = sum(node.seconds for node in graph.values())
+        self._started = time.monotonic()
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+        self._console = console
+
+    def __enter__(self) -> "Display":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def cached(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._running.pop(node.name, None)
+        self._cached += 1
+        self._left -= node.seconds
+
+    def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._running[node.name] = (node, step)
+
+    def finished(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._running.pop(node.name, None)
+        self._done += 1
+        self._left -= node.seconds
+        self._console.print(f"[green]✓[/] {node.title} [dim]{record['data']['seconds']:.1f} s[/]")
+
+    def failed(self, node: Node, error: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._running.pop(node.name, None)
+        self._failed += 1
+        self._console.print(Text.assemble(("✗ ", "red"), node.title, ": ", error.splitlines()[0] if error else ""))
+
+    def _render(self) -> Group:
+        table = Table.grid(padding=(0, 1))
+        for node, step in list(self._running.values()):
+            now = running(self._place.progress, step.key)
+            bar = ProgressBar(total=1.0, completed=now.fraction if now else 0.0, width=20)
+            note = f"{now.note}" if now else "waiting for its process or for another run"
+            took = f"{now.seconds:.0f} s" if now else ""
+            table.add_row("  " + node.title, bar, took, Text(note, style="dim"))
+        ended = self._done + self._cached + self._failed
+        minutes = max(0.0, self._left) / max(1, len(self._running)) / 60
+        elapsed = time.monotonic() - self._started
+        line = (
+            f"{ended}/{len(self._graph)} steps, {self._cached} cached, {elapsed / 60:.1f} min, about {minutes:.0f} left"
+        )
+        return Group(table, Text(line, style="bold"))
+
+
+class TrackingListener:
+    """Logs every trained model and every exercise to MLflow, from a thread of its own: logging holds nobody up.
+
+    Args:
+        tracker: what talks to MLflow.
+        chapter_run: the chapter that all is logged under, as ``Tracker.chapter`` names it.
+        store: where artifacts are.
+        request: what is run.
+        flow_run: the id of the Prefect flow run that runs it.
+        here: whether models run on this machine; if not, a worker says which machine it is.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        chapter_run: str | None,
+        store: Store,
+        request: Request,
+        flow_run: str | None = None,
+        *,
+        here: bool = True,
+    ) -> None:
+        self._tracker, self._parent, self._store, self._request = tracker, chapter_run, store, request
+        self._flow_run, self._here = flow_run, here
+        self._queue: queue.Queue[Callable[[], Any] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                job()
+            except Exception as error:  # tracking must never cost a run
+                logger.warning("MLflow: %s: %s", type(error).__name__, error)
+
+    def close(self) -> None:
+        """Wait until everything is logged."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def cached(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        if node.makes_model or node.kind == "exercise":
+            self._queue.put(lambda: self._log(node, step, record))
+
+    def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+
+    def finished(self, node: Node, step: Step, record: Record) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        if node.makes_model or node.kind == "exercise":
+            self._queue.put(lambda: self._log(node, step, record, self._circumstances(node)))
+
+    def failed(self, node: Node, error: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._tracker.fail(node.title, error)
+
+    def _circumstances(self, node: Node) -> dict[str, str]:
+        """The flow run and the machine that did the work, where that is known: this one."""
+        if node.models and not self._here:
+            return {}
+        facts = hardware(self._request.device if node.models else "cpu")
+        found = {f"hardware.{name}": str(value) for name, value in facts.items()}
+        return found | ({"prefect_flow_run": self._flow_run} if self._flow_run else {})
+
+    def _log(self, node: Node, step: Step, record: Record, circumstances: Mapping[str, str] | None = None) -> None:
+        if self._tracker.run_of(step.key) is not None:
+            self._tracker.link(self._parent, step.key, node.title)
+            return
+        tags = {
+            "profile": self._request.profile.name,
+            "fingerprint": step.key,
+            "device": self._request.device,
+            "code_version": digest(step.code)[:12],
+            **(circumstances or {}),
+        }
+        if node.makes_model:
+            recipe = {**record["data"]["recipe"], "name": node.subject}
+            tags |= {"recipe": node.subject, "seed": str(node.seed)}
+            artifacts = {name: record["artifacts"].get(name) for name in ("model", "tokenizer")}
+            files = {name: self._store.fetch(Artifact(**found)) for name, found in artifacts.items() if found}
+            self._tracker.log_training(self._parent, step.key, recipe, record["data"], files, tags)
+        else:
+            tags |= {"exercise": node.subject}
+            result = json.loads(self._store.fetch_bytes(Artifact(**record["artifacts"]["result"])))
+            self._tracker.log_exercise(self._parent, step.key, result, tags, _files(from_json(Result, result)))
+
+
+def _files(result: Result) -> dict[str, str]:
+    """The charts and tables of an exercise, by their names in the outputs."""
+    charts = {f"figures/{name}.svg": svg for name, svg in drawings(result).items()}
+    frames = tables(result).items()
+    return charts | {f"tables/{name}.csv": encodable(frame.to_csv(index=False)) for name, frame in frames}

@@ -1,0 +1,75 @@
+"""Contrastive decoding: prefer what a large model (the expert) likes more than a small one (the amateur) does.
+
+The book subtracts logits, ``expert - α · amateur``. The paper keeps only the tokens that the expert itself finds
+plausible before it contrasts, which is what makes the idea work: without that, a token that both models find absurd
+wins as soon as the amateur finds it the more absurd one.
+
+Source: Li et al. (2022), "Contrastive Decoding: Open-ended Text Generation as Optimization",
+https://arxiv.org/abs/2210.15097. Names: here α is the weight of the amateur; the paper's α, its threshold of
+plausibility, is called ``plausibility``.
+"""
+
+import torch
+from torch import Tensor
+
+from minigpt.cache import KVCache
+from minigpt.decoding.sampling import REMOVED, cache_for
+from minigpt.evaluation.evaluate import evaluating
+from minigpt.model import GPT
+
+
+def plausible(expert: Tensor, plausibility: float) -> Tensor:
+    """V_head: tokens with at least ``plausibility`` times the probability of the most likely one, (…, V) bool.
+
+    Li et al. (2022), section 3.3. In logits: no further than -log(plausibility) below the largest.
+
+    Raises:
+        ValueError: ``plausibility`` is outside [0, 1].
+    """
+    if not 0.0 <= plausibility <= 1.0:
+        raise ValueError(f"plausibility must be in [0, 1], got {plausibility}")
+    gap = torch.tensor(plausibility, dtype=expert.dtype, device=expert.device).log()
+    return expert >= expert.max(dim=-1, keepdim=True).values + gap
+
+
+def contrast(expert: Tensor, amateur: Tensor, alpha: float, plausibility: float = 0.0) -> Tensor:
+    """``expert - α · amateur``, -inf for implausible tokens, (…, V) logits each.
+
+    With ``plausibility=0`` this is the book's formula. Logits and log-probabilities give the same distribution: a
+    constant per row falls out of the softmax. The coefficients sum to 1 - α, so that where the two models agree the
+    result is the expert at temperature 1 / (1 - α). α = 0 returns the expert's logits unchanged.
+
+    Raises:
+        ValueError: α is negative, or ``plausibility`` is outside [0, 1].
+    """
+    if not alpha >= 0:
+        raise ValueError(f"alpha must not be negative, got {alpha}")
+    logits = expert - alpha * amateur if alpha else expert
+    return logits if plausibility == 0 else logits.masked_fill(~plausible(expert, plausibility), REMOVED)
+
+
+class Contrastive:
+    """A logits processor for ``generate``, with a key/value cache of its own for the amateur.
+
+    Make a new one for each generation: the cache remembers the text.
+    """
+
+    def __init__(self, amateur: GPT, alpha: float, plausibility: float = 0.0) -> None:
+        self.amateur, self.alpha, self.plausibility = amateur, alpha, plausibility
+        self.cache: KVCache | None = None
+
+    def __call__(self, tokens: Tensor, expert: Tensor) -> Tensor:
+        """Tokens so far (B, T) and the expert's logits (B, V) → contrasted logits (B, V)."""
+        amateur = self._read(tokens) if self.alpha else expert
+        return contrast(expert, amateur, self.alpha, self.plausibility)
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        model, limit = self.amateur, self.amateur.config.context
+        with evaluating(model):
+            if tokens.shape[1] > limit:  # positions shift with every token from here on: no cache
+                logits: Tensor = model(tokens[:, -limit:], last_only=True)
+            else:
+                if self.cache is None:
+                    self.cache = cache_for(model, len(tokens), limit)
+                logits = model(tokens[:, self.cache.length :], cache=self.cache, last_only=True)
+        return logits[:, -1].float()

@@ -1,0 +1,75 @@
+"""Using a prefix language model: scoring what follows a prefix, and continuing it.
+
+The prefix is read with full attention, what follows with causal attention (Raffel et al., 2020,
+https://arxiv.org/abs/1910.10683, section 3.2.1); ``minigpt.masks.prefix_mask`` is the mask, the objective "prefix"
+the training.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minigpt.decoding.sampling import cache_for, sample
+from minigpt.evaluation.evaluate import evaluating
+from minigpt.model import GPT
+
+
+@torch.inference_mode()
+def suffix_losses(
+    model: GPT,
+    windows: Tensor,  # (B, T + 1) int64
+    prefix: int,
+    *,
+    bidirectional: bool = True,
+    batch_size: int = 64,
+) -> Tensor:
+    """Negative log-likelihood of tokens P … T of each window given all before them, (B, T + 1 - max(P, 1)) in nats.
+
+    ``bidirectional=False`` reads the prefix causally and scores the very same targets. Tokens inside the prefix are
+    never scored, as they see themselves; the first token of a window never is, as nothing precedes it.
+
+    Raises:
+        ValueError: no target is left.
+    """
+    T = windows.shape[1] - 1
+    if not 0 <= prefix <= T:
+        raise ValueError(f"a prefix of {prefix} leaves nothing to score in windows of {T + 1} tokens")
+    first, scores = max(prefix, 1), []
+    with evaluating(model):
+        for rows in torch.split(windows, batch_size):
+            logits = model(rows[:, :-1], prefix=prefix if bidirectional else 0)[:, first - 1 :].float()
+            targets = rows[:, first:]
+            losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+            scores.append(losses.view_as(targets))
+    return torch.cat(scores)
+
+
+@torch.inference_mode()
+def complete(
+    model: GPT,
+    prompt: Tensor,  # (B, P) int64, P >= 1
+    n_new: int,
+    *,
+    bidirectional: bool = True,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Continue prompts that are read as bidirectional prefixes, (B, P) → (B, P + n_new).
+
+    The prompt fills the cache in one pass; new tokens then attend to it as causal ones do, so the cache stays valid.
+
+    Raises:
+        ValueError: an empty prompt, or more tokens than the model has learned positions for.
+    """
+    if prompt.ndim != 2 or prompt.shape[1] < 1:
+        raise ValueError(f"the prompt must be (B, P) with P >= 1, got {tuple(prompt.shape)}")
+    cache = cache_for(model, len(prompt), prompt.shape[1] + n_new)
+    tokens = prompt
+    with evaluating(model):
+        for _ in range(n_new):
+            prefix = prompt.shape[1] if bidirectional and cache.length == 0 else 0
+            logits = model(tokens[:, cache.length :], cache=cache, prefix=prefix, last_only=True)[:, -1].float()
+            tokens = torch.cat([tokens, sample(logits, generator, temperature, top_k, top_p)[:, None]], dim=1)
+    return tokens

@@ -1,0 +1,67 @@
+"""Reading and scoring with everything in view: what a bounded cache is compared with.
+
+A long prompt is read once; from there any number of continuations can be scored, or written, without reading it again.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class FullReader:
+    """Reads B texts with the ordinary cache of a Transformers model, which grows: one of the readers of
+    ``minigpt.decoding.streaming``.
+
+    The caller keeps within the model's context.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.logits: Tensor | None = None  # of the token to come, (B, V)
+        self._cache: Any = None
+
+    @torch.inference_mode()
+    def read(self, tokens: Tensor) -> Tensor:
+        """Read the next tokens (B, T); logits of the token after them, (B, V)."""
+        output = self.model(tokens, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        self._cache, self.logits = output.past_key_values, output.logits[:, -1].float()
+        return self.logits
+
+    @torch.inference_mode()
+    def score(self, tokens: Tensor, chunk: int = 128) -> Tensor:
+        """-ln p of the next tokens, each given all before it, (B, T) → (B, T), nats; they are read, too.
+
+        In chunks, as the logits of B · T tokens over a large vocabulary would not fit.
+
+        Raises:
+            ValueError: nothing was read before.
+        """
+        if self.logits is None:
+            raise ValueError("the first token has nothing before it: read it, and score the others")
+        found = []
+        for piece in tokens.split(chunk, dim=1):
+            output = self.model(piece, past_key_values=self._cache, use_cache=True)
+            after = output.logits.float()  # (B, t, V): row i predicts token i + 1
+            before = torch.cat([self.logits[:, None], after[:, :-1]], dim=1)
+            losses = F.cross_entropy(before.flatten(0, 1), piece.flatten(), reduction="none")
+            found.append(losses.view(piece.shape))
+            self._cache, self.logits = output.past_key_values, after[:, -1].clone()
+        return torch.cat(found, dim=1)
+
+    def branch(self, rows: Sequence[int]) -> "FullReader":
+        """A reader that has read what these rows have; a row may come several times. This one stays as it is.
+
+        Raises:
+            ValueError: nothing was read before.
+        """
+        if self.logits is None:
+            raise ValueError("nothing was read: there is nothing to branch from")
+        chosen = torch.tensor(list(rows), device=self.logits.device)
+        other = FullReader(self.model)
+        other._cache, other.logits = copy.deepcopy(self._cache), self.logits[chosen]
+        other._cache.batch_select_indices(chosen)
+        return other

@@ -1,0 +1,294 @@
+"""The store: blobs by SHA-256 and the records of finished steps, under one fsspec URL.
+
+    <store>/blobs/ab/abcdef…      content-addressed, written once
+    <store>/records/<key>         Prefect's persisted results, one per step key: JSON, never pickle
+    <store>/latest/<name>         the last key of each named step, so that a plan can say what changed
+
+Nothing that is read from here can run code: Prefect would load whatever serializer a record
+names, so ``RecordStorage`` refuses every record but ours before Prefect parses it.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+from prefect.filesystems import WritableFileSystem
+from prefect.serializers import Serializer
+
+from minigpt.files import write_atomic
+from tasks.cache.keys import digest
+
+SERIALIZER: Literal["chapter-record"] = "chapter-record"
+
+
+class MissingArtifact(ValueError):
+    """A blob that a record names is gone, truncated or altered."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A blob: where it is, relative to the store, what it must contain, and its size in bytes."""
+
+    url: str
+    sha256: str
+    size: int
+
+
+class Store:
+    """Blobs and records under ``url``, any location that fsspec can write.
+
+    ``cache`` is where blobs of a remote store are kept after their first download.
+    """
+
+    def __init__(self, url: str, cache: Path | None = None) -> None:
+        self.url = url
+        self.fs, root = fsspec.core.url_to_fs(url)
+        self.root = str(root).rstrip("/")
+        self.local = Path(self.root) if "file" in self._protocols() else None
+        self.cache = cache
+
+    def _protocols(self) -> tuple[str, ...]:
+        protocol = self.fs.protocol
+        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+    # --- bytes ---
+
+    def write(self, relative: str, content: bytes) -> None:
+        """Write one object, all or nothing."""
+        if self.local is not None:
+            write_atomic(self.local / relative, content)
+        else:
+            self.fs.makedirs(f"{self.root}/{relative}".rpartition("/")[0], exist_ok=True)
+            self.fs.pipe_file(f"{self.root}/{relative}", content)
+
+    def read(self, relative: str) -> bytes:
+        """Read one object.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return bytes(self.fs.cat_file(f"{self.root}/{relative}"))
+
+    def delete(self, relative: str) -> None:
+        """Delete one object, if it is there."""
+        if self.fs.exists(f"{self.root}/{relative}"):
+            self.fs.rm_file(f"{self.root}/{relative}")
+
+    def listing(self, folder: str) -> list[dict[str, Any]]:
+        """Path, size and time of modification (seconds, None if unknown) of everything below a folder."""
+        base = f"{self.root}/{folder}"
+        if not self.fs.exists(base):
+            return []
+        self.fs.invalidate_cache(base)
+        found = self.fs.find(base, detail=True)
+        return [
+            {"path": path[len(self.root) + 1 :], "size": info["size"], "modified": self._modified(path, info)}
+            for path, info in found.items()
+        ]
+
+    def _modified(self, path: str, info: Mapping[str, Any]) -> float | None:
+        when = info.get("mtime")  # local; every other file system has a name of its own for it
+        if when is None:
+            try:
+                when = self.fs.modified(path)
+            except (NotImplementedError, FileNotFoundError):
+                when = info.get("created")
+        return when if when is None or isinstance(when, int | float) else float(when.timestamp())
+
+    # --- blobs ---
+
+    def put(self, content: bytes) -> Artifact:
+        """Keep ``content``; writing the same bytes twice writes them once."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        artifact = Artifact(f"blobs/{sha256[:2]}/{sha256}", sha256, len(content))
+        if not self.has(artifact):
+            self.write(artifact.url, content)
+        return artifact
+
+    def has(self, artifact: Artifact) -> bool:
+        """Whether the blob is there with the right size."""
+        try:
+            return bool(self.fs.size(f"{self.root}/{artifact.url}") == artifact.size)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """A local file with the blob's content, its SHA-256 checked.
+
+        Raises:
+            MissingArtifact: gone, truncated or altered; an altered blob is deleted, so that its step runs again.
+        """
+        if self.local is not None:
+            path = self.local / artifact.url
+        else:
+            path = (self.cache or Path(tempfile.gettempdir()) / "chapter-blobs") / artifact.sha256
+            if path.exists() and file_sha256(path) == artifact.sha256:
+                return path
+            try:  # no copy, or a damaged one, which says nothing of the blob
+                write_atomic(path, self.read(artifact.url))
+            except FileNotFoundError:
+                path.unlink(missing_ok=True)
+        if not path.exists():
+            raise MissingArtifact(f"blob {artifact.sha256[:12]} is not in the store")
+        if file_sha256(path) != artifact.sha256:
+            path.unlink(missing_ok=True)
+            self.delete(artifact.url)
+            raise MissingArtifact(f"blob {artifact.sha256[:12]} was altered; it has been dropped")
+        return path
+
+    def fetch_bytes(self, artifact: Artifact) -> bytes:
+        """Like ``fetch``, but the content."""
+        return self.fetch(artifact).read_bytes()
+
+    # --- records ---
+
+    def record(self, key: str, *, verify: bool = False) -> dict[str, Any] | None:
+        """The record of a finished step, or None if there is none that is whole.
+
+        With ``verify`` the blobs are read and their SHA-256 compared, otherwise only their sizes.
+        """
+        try:
+            content = RecordStorage(url=self.url).checked(key)
+            record = RecordSerializer(url=self.url).loads(json.loads(content)["result"].encode())
+            if verify:
+                for artifact in record["artifacts"].values():
+                    self.fetch(Artifact(**artifact))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        return record
+
+    def record_keys(self) -> list[str]:
+        """Keys of all records."""
+        return [entry["path"].rpartition("/")[2] for entry in self.listing("records")]
+
+    def remember(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Note the last run of a named step: its key, its ingredients and its duration."""
+        self.write(f"latest/{slug(name)}.json", json.dumps(entry).encode())
+
+    def last(self, name: str) -> dict[str, Any] | None:
+        """What ``remember`` noted."""
+        try:
+            entry = json.loads(self.read(f"latest/{slug(name)}.json"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return entry if isinstance(entry, dict) else None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def slug(name: str) -> str:
+    """A file name for a step's name."""
+    return re.sub(r"[^A-Za-z0-9=-]+", "-", name).strip("-")
+
+
+# --- What Prefect writes and reads -----------------------------------------------------------------------------
+
+
+class RecordSerializer(Serializer):
+    """Records as JSON: ``{"key", "artifacts": {name: {url, sha256, size}}, "data", "checksum"}``.
+
+    Loading raises when the record was edited or one of its blobs is missing or has the wrong size. Prefect takes
+    a failed load for a cache miss, and the step runs again.
+    """
+
+    type: Literal["chapter-record"] = SERIALIZER
+    url: str
+
+    def dumps(self, obj: Any) -> bytes:
+        """The record as bytes, with a checksum of its own content."""
+        body = {"key": obj["key"], "artifacts": obj["artifacts"], "data": obj["data"]}
+        return json.dumps({**body, "checksum": digest(body)}).encode()
+
+    def loads(self, blob: bytes) -> dict[str, Any]:
+        """The record.
+
+        Raises:
+            ValueError: not a record, altered, or without its blobs.
+        """
+        record = json.loads(blob)
+        if not isinstance(record, dict) or set(record) != {"key", "artifacts", "data", "checksum"}:
+            raise ValueError("not a record of a finished step")
+        checksum = record.pop("checksum")
+        if checksum != digest(record):
+            raise ValueError("the record was altered after it was written")
+        store = Store(self.url)
+        for name, artifact in record["artifacts"].items():
+            if not store.has(Artifact(**artifact)):
+                raise MissingArtifact(f"the blob of {name} is missing or has the wrong size")
+        return dict(record)
+
+
+class RecordStorage(WritableFileSystem):
+    """Prefect's result storage, in the store's folder ``records``.
+
+    Only records that name our own serializer are handed to Prefect: it would import and run any other one.
+    """
+
+    _block_type_name = "Chapter record storage"
+    _block_type_slug = "chapter-record-storage"
+
+    url: str
+
+    def checked(self, path: str) -> bytes:
+        """A stored record, if it is one of ours.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it names another serializer, or belongs to another key.
+        """
+        content = Store(self.url).read(f"records/{path}")
+        record = json.loads(content)
+        metadata = record.get("metadata") if isinstance(record, dict) else None
+        if not isinstance(metadata, dict) or not isinstance(record.get("result"), str):
+            raise ValueError(f"record {path} is not a stored result")
+        serializer = metadata.get("serializer")
+        if (
+            not isinstance(serializer, dict)
+            or serializer.get("type") != SERIALIZER
+            or set(serializer) - {"type", "url"}
+        ):
+            raise ValueError(f"record {path} names a foreign serializer")
+        result = json.loads(record["result"])
+        if not isinstance(result, dict) or result.get("key") != path:
+            raise ValueError(f"record {path} belongs to another step")
+        # Prefect builds the serializer from here: the store may have been moved since the record was written.
+        metadata["serializer"] = {"type": SERIALIZER, "url": self.url}
+        return json.dumps(record).encode()
+
+    # Prefect calls the synchronous pair with ``_sync=True`` and the asynchronous pair without.
+
+    def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
+        """Read a record."""
+        return self.checked(path)
+
+    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
+        """Write a record."""
+        Store(self.url).write(f"records/{path}", content)
+
+    async def aread_path(self, path: str) -> bytes:
+        """Read a record, from asynchronous code."""
+        return self.checked(path)
+
+    async def awrite_path(self, path: str, content: bytes) -> None:
+        """Write a record, from asynchronous code."""
+        self.write_path(path, content)
+
+
+def as_record(key: str, artifacts: Mapping[str, Artifact], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step's task returns."""
+    return {"key": key, "artifacts": {name: asdict(a) for name, a in artifacts.items()}, "data": dict(data)}
+
+
+def artifacts_of(records: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Store paths of all blobs that the records name."""
+    return {artifact["url"] for record in records for artifact in record["artifacts"].values()}

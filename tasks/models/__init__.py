@@ -1,0 +1,1 @@
+"""Making and loading models: ``training`` from scratch, ``finetuning`` further, ``pretrained`` from elsewhere."""

@@ -1,0 +1,400 @@
+"""MLflow: one run per trained model and per exercise, nested under one per chapter.
+
+Tracking never costs a run. Whatever cannot be delivered within seconds goes to an outbox of JSON lines, is
+delivered with the next run, and is announced once. A model that was taken from the store is linked to the run that
+trained it: runs carry their step's key in the tag ``step_key``, and an index beside the database knows them
+without asking MLflow.
+
+MLflow takes two seconds to import, so it is imported when something is logged.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import re
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.cache.urls import without_credentials
+from tasks.tracking.client import connect, is_refusal, origin
+from tasks.tracking.documents import (
+    Document,
+    Files,
+    allowed_name,
+    exercise_document,
+    is_number,
+    named,
+    texts_of,
+    training_document,
+)
+from tasks.tracking.outbox import Outbox, locked, write_json
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "chapter-21"
+STEP_KEY = "step_key"
+PARENT = "mlflow.parentRunId"
+BATCH = 1_000  # MLflow's limit of metrics per call
+FAILED = "failed/"  # how the tags of a chapter begin that name failed steps
+COOL_DOWN = 60.0  # seconds without a further try after a failure
+
+
+class Tracker:
+    """What this project says to MLflow.
+
+    Args:
+        outputs: the folder for everything that a run writes; the default database is ``mlflow/mlflow.db`` in it.
+        uri: tracking server; the default is ``MLFLOW_TRACKING_URI``, or else that database.
+        ui: address under which the local database is shown, see ``chapter ui``.
+    """
+
+    def __init__(self, outputs: Path, uri: str | None = None, *, ui: str = "http://127.0.0.1:5000") -> None:
+        self.folder = Path(outputs).resolve() / "mlflow"
+        self.database = self.folder / "mlflow.db"
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.database}"
+        self.ui = without_credentials(self.uri).rstrip("/") if self.uri.startswith("http") else ui
+        slug = re.sub(r"\W+", "-", without_credentials(self.uri)).strip("-")[-80:]
+        self.outbox = Outbox(self.folder / f"outbox-{slug}.jsonl")
+        self._index_file = self.folder / f"index-{slug}.json"
+        self._index: dict[str, Any] | None = None
+        self._client: Any = None
+        self._retry_at = 0.0
+        self._warned = False
+        self._chapter: str | None = None
+        self._links: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
+        self._guard = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the connection, so that a tracker can be sent to another process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_guard"} | {"_client": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._guard = threading.RLock()
+
+    # --- What is logged ---
+
+    @contextlib.contextmanager
+    def chapter(self, *, profile: str, tags: Mapping[str, str] | None = None, name: str | None = None) -> Iterator[str]:
+        """The run of a whole chapter: the parent of what is logged inside.
+
+        It is opened in the background, since importing MLflow and making its database take seconds. What is
+        given is a name for it that ``log_training`` and ``log_exercise`` understand, also in other processes;
+        ``run_of`` turns it into MLflow's. If a chapter of this ``name``, which begins with "chapter-", is there
+        already, it is taken up again.
+        """
+        document: Document = {
+            "kind": "chapter",
+            "key": name or f"chapter-{uuid.uuid4().hex}",
+            "name": f"chapter ({profile})",
+            "tags": {"kind": "chapter", "profile": profile, **(tags or {})},
+            "start": time.time(),
+        }
+        name = str(document["key"])
+        self._chapter, self._links, self._failures = name, {}, {}
+        opening = threading.Thread(target=self._deliver, args=(document,), daemon=True, name="mlflow-open")
+        opening.start()
+        status = "FAILED"
+        try:
+            yield name
+            status = "FAILED" if self._failures else "FINISHED"
+        finally:
+            opening.join()
+            ended = {"links": dict(self._links), "failures": dict(self._failures)}
+            self._chapter = None
+            self._deliver({"kind": "end", "run": name, "status": status, "end": time.time(), **ended})
+
+    def fail(self, title: str, error: str) -> None:
+        """Note on the open chapter's run that a step failed, and why: that makes the chapter a failed one."""
+        self._failures[title] = error
+
+    def log_training(
+        self,
+        parent: str | None,
+        key: str,
+        recipe: Mapping[str, Any],
+        record: Mapping[str, Any],
+        files: Files = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> str | None:
+        """One trained model; returns its run, or None if that waits in the outbox.
+
+        Args:
+            parent: what ``chapter`` gave; None is the chapter that is open, if one is.
+            key: of the step that trained it.
+            recipe: plain JSON; its leaves become parameters.
+            record: ``history`` and ``evaluations`` (columns of equal length, one of them ``step``), ``parameters``,
+                ``training_seconds``, ``tokens_per_second``, and, for bits per byte, ``validation_tokens`` and
+                ``validation_bytes``.
+            files: kept as artifacts; a mapping gives their names there (``model``, ``tokenizer``).
+            tags: such as profile, device, fingerprint.
+        """
+        return self._log(parent, training_document(key, recipe, record, named(files), tags or {}))
+
+    def log_exercise(
+        self,
+        parent: str | None,
+        key: str,
+        result: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        texts: Mapping[str, str] | None = None,
+    ) -> str | None:
+        """One exercise's result (``reports.types.Result`` as JSON): metrics, checks, the JSON itself.
+
+        ``texts`` are kept as artifacts, too: name to content, such as its tables as CSV.
+        """
+        return self._log(parent, exercise_document(key, result, texts or {}, tags or {}))
+
+    def link(self, parent: str | None, key: str, title: str) -> None:
+        """Note on the open chapter's run that a step was taken from the store, and which run made it."""
+        run_id = self.run_of(key)
+        if run_id is not None:
+            self._links[title] = run_id
+
+    # --- What is known ---
+
+    def run_of(self, key: str) -> str | None:
+        """The run that logged a step, or None. Asks the local index, not the server."""
+        found = self._known()["runs"].get(key)
+        return str(found) if found else None
+
+    def url(self, run_id: str | None) -> str | None:
+        """Where the web interface shows a run."""
+        experiment = self._known()["experiment"]
+        return f"{self.ui}/#/experiments/{experiment}/runs/{run_id}" if run_id and experiment else None
+
+    def flush(self) -> int:
+        """Deliver what waits in the outbox; returns how many documents are left."""
+        with self._guard:
+            self._retry_at = 0.0
+            try:
+                self._empty_outbox()
+            except Exception as error:
+                self._failed(error)
+            return len(self.outbox)
+
+    def _known(self) -> dict[str, Any]:
+        if self._index is None:
+            empty: dict[str, Any] = {"experiment": "", "runs": {}}
+            if self.uri.startswith("sqlite") and str(self.database) in self.uri and not self.database.exists():
+                return empty  # the database was deleted, and what the index says with it
+            try:
+                self._index = {**empty, **json.loads(self._index_file.read_text(encoding="utf-8"))}
+            except (OSError, ValueError):
+                self._index = empty
+        return self._index
+
+    # --- Delivery ---
+
+    def _log(self, parent: str | None, document: Document) -> str | None:
+        document["parent"] = parent or self._chapter
+        return self._deliver(document)
+
+    def _deliver(self, document: Document) -> str | None:
+        with self._guard:
+            if time.monotonic() < self._retry_at:
+                self.outbox.add(document)
+                return None
+            try:
+                self._empty_outbox()
+                return self._send(document)
+            except Exception as error:  # a tracking server may fail in any way: the work that it hears of is done
+                self.outbox.add(document)
+                self._failed(error)
+                return None
+
+    def _failed(self, error: Exception) -> None:
+        self._retry_at = time.monotonic() + COOL_DOWN
+        if not self._warned:
+            self._warned = True
+            reason = without_credentials(" ".join(str(error).split()))[:160]
+            logger.warning(
+                "MLflow at %s cannot be used now (%s); what is logged waits in %s",
+                without_credentials(self.uri),
+                reason,
+                self.outbox.path,
+            )
+
+    def _empty_outbox(self) -> None:
+        if not self.outbox:
+            return
+        self._connection()
+        self.outbox.deliver(self._send, is_refusal=is_refusal)
+
+    def _send(self, document: Document) -> str | None:
+        client, experiment = self._connection()
+        if document["kind"] == "end":
+            self._end(client, experiment, document)
+            return None
+        with locked(self.folder / "send.lock"):
+            finished = self._find(client, experiment, document["key"])
+            if finished is None:
+                finished = self._create(client, experiment, document)
+            elif document["kind"] == "chapter":
+                client.update_run(finished, status="RUNNING")
+            else:
+                self._adopt(client, experiment, finished, document)
+            self._remember({document["key"]: finished})
+        return finished
+
+    def _find(self, client: Any, experiment: str, key: str) -> str | None:
+        """The finished run of a step. An unfinished one of this machine broke off half-way, since we hold the lock."""
+        found = None
+        for run in client.search_runs([experiment], f"tags.{STEP_KEY} = '{key}'"):
+            if run.info.status == "FINISHED" or key.startswith("chapter-"):
+                found = run.info.run_id
+            elif run.data.tags.get("host") == platform.node():
+                client.delete_run(run.info.run_id)
+        return found
+
+    def _parent(self, client: Any, experiment: str, document: Document) -> str | None:
+        """MLflow's id of the chapter that a document belongs to, if that chapter is known by now."""
+        parent: str | None = document.get("parent")
+        if parent and parent.startswith("chapter-"):
+            return self.run_of(parent) or self._find(client, experiment, parent)
+        return parent
+
+    def _adopt(self, client: Any, experiment: str, run_id: str, document: Document) -> None:
+        """Nest a run that is there already, but was logged before its chapter could be found."""
+        if PARENT not in client.get_run(run_id).data.tags:
+            parent = self._parent(client, experiment, document)
+            if parent:
+                client.set_tag(run_id, PARENT, parent)
+
+    def _create(self, client: Any, experiment: str, document: Document) -> str:
+        from mlflow.entities import Metric, Param
+
+        parent = self._parent(client, experiment, document)
+        tags = {**document["tags"], STEP_KEY: document["key"], **origin()}
+        if parent:
+            tags[PARENT] = parent
+        start = int(document["start"] * 1000)
+        run = client.create_run(experiment, start_time=start, tags=texts_of(tags), run_name=document["name"])
+        run_id = str(run.info.run_id)
+        if document["kind"] == "chapter":
+            return run_id
+        params = [Param(name, value) for name, value in texts_of(document.get("params", {})).items()]
+        client.log_batch(run_id, params=params[:100])
+        curves = [
+            Metric(n, v, start + int(s * 1000), step) for n, step, v, s in document.get("curves", ()) if is_number(v)
+        ]
+        for i in range(0, len(curves), BATCH):
+            client.log_batch(run_id, metrics=curves[i : i + BATCH])
+        self._attach(client, run_id, document)
+        end = int(document["end"] * 1000)
+        model = self._register(client, experiment, run_id, document) if document["kind"] == "training" else None
+        finals = {allowed_name(name): value for name, value in document.get("metrics", {}).items() if is_number(value)}
+        metrics = [Metric(name, float(value), end, 0, model_id=model) for name, value in finals.items()]
+        for i in range(0, len(metrics), BATCH):
+            client.log_batch(run_id, metrics=metrics[i : i + BATCH])
+        client.set_terminated(run_id, "FINISHED", end)
+        return run_id
+
+    def _attach(self, client: Any, run_id: str, document: Document) -> None:
+        """Files and texts as artifacts, in one call; a file that has gone meanwhile is left out."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, source in document.get("files", {}).items():
+                if Path(source).exists():
+                    target = Path(folder) / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.symlink_to(Path(source).resolve())
+            for name, text in document.get("texts", {}).items():
+                target = Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text, encoding="utf-8")
+            if any(Path(folder).iterdir()):
+                client.log_artifacts(run_id, folder)
+
+    def _register(self, client: Any, experiment: str, run_id: str, document: Document) -> str:
+        """An entry in the Models tab, as ``mlflow.create_external_model`` makes it, without its global state."""
+        from mlflow.entities import LoggedModelStatus
+
+        model = client.create_logged_model(
+            experiment,
+            name=re.sub(r"[^\w-]+", "-", document["name"]),
+            source_run_id=run_id,
+            tags=texts_of(
+                {**document["tags"], "mlflow.model.isExternal": "true", "artifacts": f"runs:/{run_id}/model"}
+            ),
+            params=texts_of(document.get("params", {})),
+            model_type="minigpt",
+        )
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        return str(model.model_id)
+
+    def _end(self, client: Any, experiment: str, document: Document) -> None:
+        from mlflow.entities import RunTag
+
+        run_id = self._find(client, experiment, document["run"])
+        if run_id is None:
+            return
+        links, failures = document["links"], document.get("failures", {})
+        tags = {f"cached/{title}": run for title, run in links.items()}
+        tags |= {f"{FAILED}{title}": error for title, error in failures.items()}
+        tags |= {"cached_steps": str(len(links)), "failed_steps": str(len(failures))}
+        texts = texts_of({**tags, "mlflow.note.content": self._note(links, failures)})
+        for name in client.get_run(run_id).data.tags.keys() - texts.keys():
+            if name.startswith(FAILED):  # this time it did not
+                client.delete_tag(run_id, name)
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in texts.items()])
+        client.set_terminated(run_id, document["status"], int(document["end"] * 1000))
+
+    def _note(self, links: Mapping[str, str], failures: Mapping[str, str]) -> str:
+        """What the page of a chapter says about it, in Markdown."""
+        parts = []
+        if failures:
+            firsts = {title: (error.splitlines() or [""])[0].replace("`", "'") for title, error in failures.items()}
+            parts += ["Failed:", "\n".join(f"- {title}: `{first}`" for title, first in sorted(firsts.items()))]
+        if links:
+            lines = [f"- {title}: [{run}]({self.url(run)})" for title, run in sorted(links.items())]
+            parts += ["Taken from the store, made by earlier runs:", "\n".join(lines)]
+        return "\n\n".join(parts)
+
+    # --- Connection ---
+
+    def _connection(self) -> tuple[Any, str]:
+        """The client and the experiment's id; the database is made, or brought up to date, by one process at a time."""
+        if self._client is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with locked(self.folder / "open.lock"):
+                client = connect(self.uri)
+                self._client = client, self._experiment(client)
+            self._refresh(*self._client)
+        return self._client  # type: ignore[no-any-return]
+
+    def _experiment(self, client: Any) -> str:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            local = self.uri == f"sqlite:///{self.database}"
+            return str(client.create_experiment(EXPERIMENT, (self.folder / "artifacts").as_uri() if local else None))
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _refresh(self, client: Any, experiment: str) -> None:
+        """The index from the server's own word: other machines log there as well, and people delete runs."""
+        runs: dict[str, str] = {}
+        token = None
+        while True:
+            page = client.search_runs(
+                [experiment], "attributes.status = 'FINISHED'", max_results=1000, page_token=token
+            )
+            runs |= {run.data.tags[STEP_KEY]: run.info.run_id for run in page if STEP_KEY in run.data.tags}
+            token = page.token
+            if not token:
+                break
+        self._index = {"experiment": experiment, "runs": runs}
+        self._remember({})
+
+    def _remember(self, runs: Mapping[str, str]) -> None:
+        known = self._known()
+        known["runs"] |= runs
+        write_json(self._index_file, known)

@@ -1,0 +1,167 @@
+"""The engine, with a runner that runs nothing: order, hits, failures, crashes and lost blobs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from flows.execution.engine import CRASH_ATTEMPTS, Finished, Outcome, Record, critical_path, execute
+from flows.execution.graph import Node
+from tasks.cache.keys import Step
+from tasks.cache.store import Store
+from tests.tasks.test_store import persist
+
+
+def node(name: str, *needs: str, seconds: float = 1.0, alone: bool = False, inputs: object = None) -> Node:
+    return Node(
+        name, "train", f"train {name}", {need: need for need in needs}, {"of": inputs or name}, (), seconds, alone=alone
+    )
+
+
+def graph_of(*nodes: Node) -> dict[str, Node]:
+    return {node.name: node for node in nodes}
+
+
+class FakeRunner:
+    """Takes ``slots`` steps and ends the oldest when asked to wait; ``act`` decides how."""
+
+    def __init__(self, store: Store, slots: int = 2, act: Callable[[str], Finished | None] = lambda _: None) -> None:
+        self.store, self.slots, self.act = store, slots, act
+        self.running: list[tuple[Node, Step]] = []
+        self.order: list[str] = []
+        self.together: list[set[str]] = []
+
+    def capacity(self) -> int:
+        return self.slots - len(self.running)
+
+    def submit(self, node: Node, step: Step) -> None:
+        self.order.append(node.name)
+        self.running.append((node, step))
+        self.together.append({node.name for node, _ in self.running})
+
+    def wait(self) -> list[Finished]:
+        node, step = self.running.pop(0)
+        special = self.act(node.name)
+        if special is not None:
+            return [Finished(node, None, special.error, special.crashed)]
+        persist(self.store, step.key, node.name.encode())
+        return [Finished(node, self.store.record(step.key))]
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.whys: dict[str, str] = {}
+
+    def cached(self, node: Node, step: Step, record: Record) -> None: ...
+    def finished(self, node: Node, step: Step, record: Record) -> None: ...
+    def failed(self, node: Node, error: str) -> None: ...
+    def started(self, node: Node, step: Step, why: str) -> None:
+        self.whys[node.name] = why
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def run(graph: Mapping[str, Node], store: Store, runner: FakeRunner) -> Outcome:
+    return execute(graph, store, runner, Silent())
+
+
+DIAMOND = graph_of(node("text"), node("left", "text"), node("right", "text", seconds=9.0), node("end", "left", "right"))
+
+
+def test_nothing_runs_before_what_it_needs_and_everything_once(store: Store) -> None:
+    runner = FakeRunner(store)
+    outcome = run(DIAMOND, store, runner)
+    assert runner.order == ["text", "right", "left", "end"]  # the longest way first
+    assert set(outcome.records) == set(DIAMOND)
+    assert not outcome.errors
+
+
+def test_a_second_run_does_nothing(store: Store) -> None:
+    run(DIAMOND, store, FakeRunner(store))
+    runner = FakeRunner(store)
+    outcome = run(DIAMOND, store, runner)
+    assert runner.order == []
+    assert outcome.ran == []
+    assert set(outcome.records) == set(DIAMOND)
+
+
+def test_a_deleted_blob_is_made_again_and_nothing_else(store: Store) -> None:
+    run(DIAMOND, store, FakeRunner(store))
+    for blob in (Path(store.url) / "blobs").rglob("*/*"):
+        if blob.read_bytes() == b"left":
+            blob.unlink()
+    runner = FakeRunner(store)
+    run(DIAMOND, store, runner)
+    assert runner.order == ["left"]
+
+
+def test_a_failure_costs_only_what_needs_it(store: Store) -> None:
+    runner = FakeRunner(store, act=lambda name: Finished(DIAMOND[name], None, "boom") if name == "left" else None)
+    outcome = run(DIAMOND, store, runner)
+    assert outcome.errors["left"] == "boom"
+    assert "train left failed" in outcome.errors["end"]
+    assert set(outcome.records) == {"text", "right"}
+
+
+def test_a_crashed_step_is_taken_up_again(store: Store) -> None:
+    crashes = iter([True, True])
+    runner = FakeRunner(
+        store,
+        act=lambda name: (
+            Finished(DIAMOND[name], None, "killed", crashed=True) if name == "left" and next(crashes, False) else None
+        ),
+    )
+    outcome = run(DIAMOND, store, runner)
+    assert not outcome.errors
+    assert runner.order.count("left") == 3
+    assert {name: runner.order.count(name) for name in ("text", "right", "end")} == {"text": 1, "right": 1, "end": 1}
+
+
+def test_a_step_that_always_crashes_is_given_up(store: Store) -> None:
+    runner = FakeRunner(store, act=lambda name: Finished(DIAMOND["text"], None, "killed", crashed=True))
+    outcome = run(DIAMOND, store, runner)
+    assert runner.order == ["text"] * CRASH_ATTEMPTS
+    assert set(outcome.errors) == set(DIAMOND)
+
+
+def test_measuring_steps_run_alone(store: Store) -> None:
+    graph = graph_of(node("a"), node("b"), node("timed", alone=True, seconds=99.0), node("timed2", alone=True))
+    runner = FakeRunner(store, slots=4)
+    run(graph, store, runner)
+    assert all(len(names) == 1 for names in runner.together if names & {"timed", "timed2"})
+    assert {"a", "b"} in runner.together
+
+
+def test_the_same_work_under_two_names_is_done_once(store: Store) -> None:
+    graph = graph_of(node("a", inputs="same"), node("b", inputs="same"))
+    runner = FakeRunner(store)
+    outcome = run(graph, store, runner)
+    assert len(runner.order) == 1
+    assert set(outcome.records) == {"a", "b"}
+
+
+def test_a_blob_lost_after_it_was_looked_up_is_made_again(store: Store) -> None:
+    run(graph_of(DIAMOND["text"]), store, FakeRunner(store))
+    lost = iter([True])
+
+    def act(name: str) -> Finished | None:
+        if name == "left" and next(lost, False):
+            for blob in (Path(store.url) / "blobs").rglob("*/*"):
+                if blob.read_bytes() == b"text":
+                    blob.unlink()
+            return Finished(DIAMOND["left"], None, "MissingArtifact: blob is not in the store")
+        return None
+
+    runner = FakeRunner(store, slots=1, act=act)
+    outcome = run(DIAMOND, store, runner)
+    assert not outcome.errors
+    assert runner.order.count("text") == 1
+    assert runner.order.count("left") == 2
+
+
+def test_critical_path_is_the_longest_sum() -> None:
+    rank = critical_path(DIAMOND)
+    assert rank == {"end": 1.0, "left": 2.0, "right": 10.0, "text": 11.0}

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from minigpt.evaluation.statistics import (
+    compare,
+    compare_paired,
+    describe,
+    format_mean_std,
+    mean_std,
+    student_t_quantile,
+)
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.0, 2.7, 4.0, 11.3, 200.0])
+@pytest.mark.parametrize("probability", [0.025, 0.5, 0.9, 0.975, 0.995])
+def test_student_t_quantile_equals_scipy(probability: float, freedom: float) -> None:
+    assert student_t_quantile(probability, freedom) == pytest.approx(
+        stats.t.ppf(probability, freedom), rel=1e-4, abs=1e-6
+    )
+
+
+def test_welch_interval_equals_scipy() -> None:
+    rng = np.random.default_rng(0)
+    for n, m in [(2, 3), (3, 3), (5, 2), (10, 4)]:
+        a, b = rng.normal(1.0, 0.1, n), rng.normal(1.2, 0.4, m)
+        expected = stats.ttest_ind(b, a, equal_var=False)
+        interval = expected.confidence_interval(0.95)
+        found = compare(list(a), list(b))
+        assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-4)
+        assert found.std_error == pytest.approx(found.difference / expected.statistic)
+        assert (found.verdict == "noise") == (expected.pvalue > 0.05)
+
+
+def test_paired_interval_equals_scipy() -> None:
+    rng = np.random.default_rng(2)
+    for n in (2, 5, 40):
+        a = rng.normal(1.0, 3.0, n)
+        b = a + rng.normal(0.2, 0.1, n)
+        expected = stats.ttest_rel(b, a)
+        interval = expected.confidence_interval(0.95)
+        found = compare_paired(list(a), list(b))
+        assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-4)
+        assert (found.verdict == "noise") == (expected.pvalue > 0.05)
+    assert compare_paired([1.0], [2.0]).verdict == "one seed"
+    with pytest.raises(ValueError, match="pairs"):
+        compare_paired([1.0, 2.0], [1.0])
+
+
+def test_false_alarms_are_as_rare_as_promised() -> None:
+    rng = np.random.default_rng(1)
+    alarms = sum(compare(list(rng.normal(size=3)), list(rng.normal(size=3))).verdict != "noise" for _ in range(400))
+    assert alarms / 400 < 0.08  # Welch with three seeds is slightly conservative
+
+
+def test_verdicts() -> None:
+    assert compare([1.0, 1.01, 0.99], [2.0, 2.01, 1.99]).verdict == "higher"
+    assert compare([2.0, 2.01, 1.99], [1.0, 1.01, 0.99]).verdict == "lower"
+    assert compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]).verdict == "noise"
+    assert compare([1.0], [2.0]).verdict == "one seed"
+    assert compare([1.0, 1.0], [1.0, 1.0]).verdict == "noise"
+    assert compare([1.0, 1.0], [0.5, 0.5]).verdict == "lower"
+
+
+@pytest.mark.parametrize("bad", [[], [float("nan"), 1.0], [float("inf"), 1.0]])
+def test_what_is_no_measurement_is_refused(bad: list[float]) -> None:
+    with pytest.raises(ValueError):
+        compare([1.0, 2.0], bad)
+
+
+def test_mean_std() -> None:
+    assert mean_std([1.0, 2.0, 3.0]) == (2.0, 1.0)
+    assert mean_std([4.0]) == (4.0, 0.0)
+    assert format_mean_std([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
+    assert format_mean_std([4.0], 2) == "4.00 (one seed)"
+
+
+def test_sentences_say_no_more_than_the_data() -> None:
+    lower = describe(compare([2.0, 2.01, 1.99], [1.0, 1.01, 0.99]), "a", "b")
+    assert lower == (
+        "The validation loss of a is 1.000 nats lower than that of b (95% interval −1.023 to −0.977, 3 seeds each)."
+    )
+    assert "inside the noise" in describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b")
+    assert "one seed" in describe(compare([1.0], [2.0]), "a", "b")
+    assert "3 texts each" in describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b", of="texts")
+    assert " bits " in describe(compare([1.0], [2.0]), "a", "b", unit="bits")

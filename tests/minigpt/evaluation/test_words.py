@@ -1,0 +1,40 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigpt.evaluation.words import is_punctuation, longest_copy, share_of_real_words, words
+
+
+def test_words_keep_their_apostrophes_and_lose_marks_and_digits():
+    assert words("God's voice, said: 40 d_ys!") == ["god's", "voice", "said", "d", "ys"]
+
+
+def test_punctuation_is_marks_alone():
+    assert all(map(is_punctuation, (",", ' "', '":', "…", " +=", "—", "”")))
+    assert not any(map(is_punctuation, ("", " ", "\n", "a.", "'s", " 3", "\ufffd", "é")))
+
+
+def test_the_last_word_may_be_cut_and_does_not_count():
+    assert share_of_real_words(["The cat sta"], {"the", "cat"}) == 1.0
+    assert share_of_real_words(["The cxt sta", "the the the"], {"the"}) == 0.75
+    assert share_of_real_words([""], {"the"}) == 0.0
+
+
+def test_the_first_word_may_be_cut_too():
+    assert share_of_real_words(["th the cat", "x dog an y"], {"the", "dog"}, cut_start=True) == 2 / 3
+    assert share_of_real_words(["th the cat", "x dog an y"], {"the", "dog"}) == 2 / 5
+    assert share_of_real_words(["ab", "ab cd"], {"ab"}, cut_start=True) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "length"),
+    [("xxabcdyy", "..abcd..", 4), ("abc", "xyz", 0), ("abc", "zabcz", 3), ("", "abc", 0), ("ab", "", 0)],
+)
+def test_longest_copy(text, source, length):
+    assert longest_copy(text, source) == length
+
+
+@given(st.text("ab", max_size=12), st.text("ab", max_size=12))
+def test_longest_copy_is_the_longest_common_substring(text, source):
+    pieces = {text[i:j] for i in range(len(text)) for j in range(i, len(text) + 1)}
+    assert longest_copy(text, source) == max((len(piece) for piece in pieces if piece in source), default=0)

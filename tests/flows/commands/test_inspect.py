@@ -13,7 +13,7 @@ from tasks.recipes.catalogue import recipes, tunings
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import resolve_sources
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from flows.execution.engine import CRASH_ATTEMPTS, Finished, Outcome, Record, cr
 from flows.execution.graph import Node
 from tasks.cache.keys import Step
 from tasks.cache.store import Store
-from tests.tasks.test_store import persist
+from tests.tasks.cache.test_store import persist
 
 
 def node(name: str, *needs: str, seconds: float = 1.0, alone: bool = False, inputs: object = None) -> Node:

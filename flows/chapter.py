@@ -22,6 +22,7 @@ from rich.console import Console
 
 from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build, cores, load_exercises
+from flows.execution.publish import Published
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
@@ -121,8 +122,8 @@ def run_request(
         finally:
             tracking.close()
         trained = sum(graph[name].makes_model for name in outcome.ran)
-        report = str(publish_task(request, place, outcome.errors, started, command, trained)) if publishing else ""
-    return _summary(request, graph, outcome, report, time.time() - started)
+        published = publish_task(request, place, outcome.errors, started, command, trained) if publishing else None
+    return _summary(request, graph, outcome, published, time.time() - started)
 
 
 def chapter_of(run: str) -> str:
@@ -133,14 +134,20 @@ def chapter_of(run: str) -> str:
     return f"chapter-{run}"
 
 
-def _summary(request: Request, graph: Mapping[str, Node], outcome: Outcome, report: str, seconds: float) -> Summary:
-    failed = tuple(e.id for e in request.exercises if f"exercise/{e.id}" not in outcome.records)
+def _summary(
+    request: Request, graph: Mapping[str, Node], outcome: Outcome, published: Published | None, seconds: float
+) -> Summary:
+    faults = published.faults if published else {}
+    failed = tuple(e.id for e in request.exercises if f"exercise/{e.id}" not in outcome.records or e.id in faults)
     failed += tuple(name for name in outcome.errors if graph[name].kind != "exercise")
     return Summary(
-        report=report,
+        report=str(published.page) if published else "",
         exercises=len(request.exercises),
         failed=failed,
-        reasons=tuple(f"{graph[name].title}: {error}" for name, error in outcome.errors.items()),
+        reasons=(
+            *(f"{graph[name].title}: {error}" for name, error in outcome.errors.items()),
+            *(f"the answer of {id}: {error.strip().splitlines()[-1]}" for id, error in faults.items()),
+        ),
         trained=sum(graph[name].makes_model for name in outcome.ran),
         ran=len(outcome.ran),
         cached=len(outcome.records) - len(outcome.ran),
@@ -151,7 +158,7 @@ def _summary(request: Request, graph: Mapping[str, Node], outcome: Outcome, repo
 @task(name="report", persist_result=False)
 def publish_task(
     request: Request, place: Place, errors: dict[str, str], started: float, command: str, trained: int
-) -> Path:
+) -> Published:
     """The page, the result files and the link ``latest``."""
     return publish_report(request, place, errors, started, Tracker(Path(place.outputs)), command, trained)
 

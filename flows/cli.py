@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _identity_options(command("report", _report, "render the report again from stored results"))
     show = command("show", _show, "show one answer in the terminal")
     show.add_argument("exercise", help="its id, such as 21.08")
+    show.add_argument("--again", action="store_true", help="made anew: shows an edited answer.md at once")
     _identity_options(command("models", _models, "list recipes, and trained models with paths to load them from"))
     ui = command("ui", _ui, "serve the Prefect and MLflow pages on 127.0.0.1 until Ctrl-C")
     ui.add_argument("--prefect-port", type=int, default=4200)
@@ -143,9 +144,9 @@ def _report(parsed: argparse.Namespace) -> int:
 
 def _show(parsed: argparse.Namespace) -> int:
     id = exercise_id(parsed.exercise, "exercise")
-    from flows.commands.inspect import show
+    from flows.commands.show import show
 
-    return show(id)
+    return show(outputs_folder(), id, again=parsed.again)
 
 
 def _models(parsed: argparse.Namespace) -> int:

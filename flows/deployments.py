@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flows.execution.graph import load_exercises
+from reports.chapter import QUESTIONS
 from tasks.exercise import Exercise
 from tasks.exercises import modules
 
@@ -77,7 +78,7 @@ def _entries(exercises: Sequence[Exercise]) -> Iterator[str]:
         # JSON strings are YAML strings; unquoted, 21.10 would be the number 21.1.
         yield f"""
   - name: {json.dumps(deployment_name(exercise.id))}
-    description: {json.dumps(exercise.title, ensure_ascii=False)}
+    description: {json.dumps(QUESTIONS[exercise.id].title, ensure_ascii=False)}
     entrypoint: flows.chapter.exercise
     parameters: {{id: {json.dumps(exercise.id)}}}
     work_pool: *{pool_of(exercise)}

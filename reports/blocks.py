@@ -20,6 +20,7 @@ from reports.types import (
     Block,
     Cell,
     Code,
+    Details,
     Figure,
     Heatmap,
     Prose,
@@ -132,6 +133,10 @@ class Shown:
 
 def _prose(block: Prose, uid: str) -> dict[str, Any]:
     return {"html": prose.html(block.text)}
+
+
+def _details(block: Details, uid: str) -> dict[str, Any]:
+    return {"html": render_all(block.blocks, uid)}
 
 
 def _table(block: Table, uid: str) -> dict[str, Any]:
@@ -286,4 +291,5 @@ _VIEWS: dict[type, Callable[[Any, str], dict[str, Any]]] = {
     Code: _code,
     TokenScores: _token_scores,
     AttentionMaps: _attention_maps,
+    Details: _details,
 }

@@ -23,6 +23,7 @@ from reports.types import (
     Block,
     Check,
     Code,
+    Details,
     Figure,
     Heatmap,
     Prose,
@@ -101,6 +102,11 @@ def _captioned(caption: str, *content: RenderableType) -> RenderableType:
 
 def _prose(block: Prose) -> RenderableType:
     return _markdown(block.text)
+
+
+def _details(block: Details) -> RenderableType:
+    inner = [Padding(_RENDERERS[type(one)](one), (0, 0, 1, 2)) for one in block.blocks]
+    return Group(Text(f"▸ {plain(block.title)}", style="bold"), *inner)
 
 
 def _table(block: Table) -> RenderableType:
@@ -257,6 +263,7 @@ def _checks(checks: Sequence[Check]) -> RenderableType:
 
 _RENDERERS: dict[type[Block], Callable[[Any], RenderableType]] = {
     Prose: _prose,
+    Details: _details,
     Table: _table,
     Figure: _figure,
     Heatmap: _heatmap,

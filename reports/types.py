@@ -9,6 +9,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -127,8 +128,26 @@ class AttentionMaps:
     caption: str = ""
 
 
-Block = Prose | Table | Figure | Heatmap | Sample | Code | TokenScores | AttentionMaps
+@dataclass(frozen=True)
+class Details:
+    """Blocks that are folded under a title: for readers who want to know more."""
+
+    type: ClassVar[str] = "details"
+    title: str
+    blocks: "tuple[Block, ...]"
+
+
+Block = Prose | Table | Figure | Heatmap | Sample | Code | TokenScores | AttentionMaps | Details
 BLOCKS: dict[str, type] = {block.type: block for block in typing.get_args(Block)}
+
+
+def flattened(blocks: "Iterable[Block]") -> "Iterator[Block]":
+    """All blocks in order, those that are folded in the place of their ``Details``."""
+    for block in blocks:
+        if isinstance(block, Details):
+            yield from flattened(block.blocks)
+        else:
+            yield block
 
 
 @dataclass(frozen=True)

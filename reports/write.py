@@ -15,7 +15,7 @@ from reports.cache import SectionsCache
 from reports.chapter import CHAPTER, Chapter, exercise_id
 from reports.run import RunInfo, Score, by_id
 from reports.text import encodable
-from reports.types import Figure, Result, Table, to_json
+from reports.types import Figure, Result, Table, flattened, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +27,12 @@ def write_outputs(
     run: RunInfo,
     *,
     chapter: Chapter = CHAPTER,
+    findings: Mapping[str, str] | None = None,
     sections_cache: SectionsCache | None = None,
 ) -> Path:
     """Write ``report.html``, ``summary.json``, ``results/21.NN.json`` and ``tables/*.csv`` into a new directory.
+
+    With ``findings``, JSON texts by exercise, also ``findings/21.NN.json``: what the results were made of.
 
     Everything is written beside it first and renamed at the end: the directory appears whole or not at all.
 
@@ -46,6 +49,7 @@ def write_outputs(
     for key, result in found.items():
         files[f"results/{key}.json"] = dumps(result_json(result))
         files |= {f"tables/{name}.csv": frame.to_csv(index=False) for name, frame in tables(result).items()}
+    files |= {f"findings/{exercise_id(id)}.json": text for id, text in (findings or {}).items()}
     files["report.html"] = page.render(chapter, results, run, sections_cache=sections_cache)
 
     _appear(directory, files)
@@ -57,7 +61,7 @@ def _appear(directory: Path, files: Mapping[str, str]) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        for name in ("results", "tables"):
+        for name in ("results", "tables", "findings"):
             (temporary / name).mkdir()
         for name, text in files.items():
             _write(temporary / name, text)
@@ -145,7 +149,7 @@ def tables(result: Result) -> "dict[str, pd.DataFrame]":
 
     frames: dict[str, pd.DataFrame] = {}
     for part in result.parts:
-        for place, block in enumerate(part.blocks, 1):
+        for place, block in enumerate(flattened(part.blocks), 1):
             if isinstance(block, Table):
                 names = pd.Index(block.columns, dtype=object)
                 frame = pd.DataFrame(list(block.rows), columns=names, dtype=object)
@@ -158,7 +162,7 @@ def drawings(result: Result) -> dict[str, str]:
     """SVG files of a result's charts by file name, for places outside the page."""
     drawn: dict[str, str] = {}
     for part in result.parts:
-        for place, block in enumerate(part.blocks, 1):
+        for place, block in enumerate(flattened(part.blocks), 1):
             if isinstance(block, Figure):
                 drawn[_unique(f"{exercise_id(result.id)}{part.letter}-figure-{place}", drawn)] = figures.standalone(
                     block

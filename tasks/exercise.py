@@ -1,14 +1,15 @@
-"""What an exercise is, and what it is given. An exercise file imports this, ``reports.types`` and ``minigpt``.
+"""What an exercise is, and what it is given. An exercise's ``experiment.py`` imports this, ``minigpt`` and recipes.
 
     EXERCISE = Exercise(
-        id="21.22",
-        title="Model Size Experiment",
+        measure=measure,          # Context -> Findings
         recipes=(SMALL, MEDIUM, LARGE),
         numbers={"smoke": {"samples": 1}, "laptop": {"samples": 3}, "gpu": {"samples": 5}},
-        answer=answer,            # Context -> Answer
+        seconds={"smoke": 3, "laptop": 40, "gpu": 60},
     )
 
-The context is all that the function may use: no files, no network, no clock beside ``timed`` exercises.
+It stands in ``tasks/exercises/exNN_slug/``, whose name says which exercise it is; what is said of the findings is made
+by ``tasks.answers``. The context is all that ``measure`` may use: no files, no network, no clock beside ``timed``
+exercises.
 """
 
 from __future__ import annotations
@@ -116,9 +117,8 @@ class Context(Protocol):
 class Exercise:
     """One exercise of the chapter. ``numbers`` holds its budgets, one mapping per profile."""
 
-    id: str
-    title: str
-    answer: Callable[[Context], Answer]
+    measure: Callable[[Context], Any] | None = None  # returns the Findings of the folder's findings.py
+    answer: Callable[[Context], Answer] | None = None
     recipes: tuple[Recipe, ...] = ()
     sources: tuple[Source, ...] = ()
     finetunes: tuple[FineTune, ...] = ()
@@ -126,3 +126,10 @@ class Exercise:
     timed: bool = False  # measures wall-clock: runs alone, and its key holds the hardware
     seconds: Mapping[str, float]  # expected duration per profile on two cores, trainings not included
     version: int = 1
+    id: str = ""
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        if self.measure is not None:
+            folder = self.measure.__module__.split(".")[-2]  # "ex22_model_sizes"
+            object.__setattr__(self, "id", f"21.{int(folder[2:4])}")

@@ -1,10 +1,12 @@
-"""The cached tasks: text → tokens → train → exercise, and finetune beside train.
+"""The cached steps: text → tokens → train → exercise, and finetune beside train.
 
-A task gets a ``Step`` (all that its result depends on), ``local`` (where things lie on this machine; not in the
-key) and a ``Place``. It returns a record: references to blobs and plain JSON. Prefect keeps the
-record under the step's key, lets one process at a time work on a key, and calls nothing on a hit.
+One Prefect task, ``run_step``, runs them all. It gets a ``Step`` (all that its result depends on), ``local`` (where
+things lie on this machine; not in the key) and a ``Place``, and returns a record: references to blobs and plain JSON.
+Prefect keeps the record under the step's key, lets one process at a time work on a key, and calls nothing on a hit.
+What each kind of step does is a function of ``WORK``.
 """
 
+import functools
 import importlib
 import json
 import shutil
@@ -21,7 +23,7 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from safetensors.torch import save
 
-from reports.types import Provenance, Result, to_json
+from reports.types import Provenance, to_json
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.locks import FlockManager, LeasedLockManager
 from tasks.cache.progress import ProgressFile
@@ -80,7 +82,8 @@ def cached_task(step: Step, place: Place, storage: RecordStorage) -> Task[..., R
     """The Prefect task that runs ``step``, with the cache over ``storage``, a block that is saved on the server."""
     locks = (LeasedLockManager if place.shared else FlockManager)(place.folder / "locks")
     policy = StepKey(lock_manager=locks, isolation_level="SERIALIZABLE")
-    return TASKS[step.kind].with_options(
+    return run_step.with_options(
+        name=step.kind,
         task_run_name=step.name,
         cache_policy=policy,
         result_storage=storage,
@@ -97,73 +100,145 @@ def save_storage(place: Place) -> RecordStorage:
     return storage
 
 
+@task(name="step")
+def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
+    """Do a step: with progress, its duration and lineage in the record, and errors as text.
+
+    Raises:
+        StepFailed: the step's own code failed.
+    """
+    progress = ProgressFile(place.progress, step.key, step.name)
+    started = time.perf_counter()
+    try:
+        record = WORK[step.kind](Job(step, local, place, progress))
+    except Exception as error:
+        raise StepFailed(f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}") from error
+    finally:
+        progress.close()
+    seconds = time.perf_counter() - started
+    record["data"]["seconds"] = seconds
+    record["data"]["lineage"] = {
+        "kind": step.kind,
+        "name": step.name,
+        "version": step.version,
+        "inputs": canonical(step.inputs),
+        "code": dict(step.code),
+        "upstream": {role: reference["key"] for role, reference in step.upstream.items()},
+    }
+    last = {"key": step.key, "ingredients": step.ingredients(), "seconds": seconds}
+    place.open_store().remember(step.name, last)
+    return record
+
+
+def checkpoint_folder(place: Place, key: str) -> Path:
+    """Where a training keeps its checkpoints, and an exercise its finished parts; see ``Place.folder``."""
+    return place.folder / "checkpoints" / key
+
+
+def drop_checkpoints(place: Place, key: str) -> None:
+    """For when the step's record is safely in the store, and not before."""
+    shutil.rmtree(checkpoint_folder(place, key), ignore_errors=True)
+
+
 # --- What each kind of step does ------------------------------------------------------------------------------
 
 
-def _upstream(store: Store, step: Step, role: str, name: str) -> bytes:
-    return store.fetch_bytes(Artifact(**step.upstream[role]["artifacts"][name]))
+@dataclass(frozen=True)
+class Job:
+    """A step at work: what ``run_step`` was given, and the store behind it."""
+
+    step: Step
+    local: Mapping[str, Any]
+    place: Place
+    progress: Callable[[float, str], None]
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """Where blobs come from and go to."""
+        return self.place.open_store()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the step's models are."""
+        return torch.device(self.step.inputs["environment"]["device"])
+
+    @property
+    def checkpoints(self) -> Path:
+        """See ``checkpoint_folder``."""
+        return checkpoint_folder(self.place, self.step.key)
+
+    def blob(self, role: str, name: str) -> bytes:
+        """An artifact of an upstream record."""
+        return self.store.fetch_bytes(Artifact(**self.step.upstream[role]["artifacts"][name]))
+
+    def data(self, role: str) -> Mapping[str, Any]:
+        """The plain JSON of an upstream record.
+
+        Raises:
+            LookupError: the record is gone.
+        """
+        record = self.store.record(self.step.upstream[role]["key"])
+        if record is None:
+            raise LookupError(f"the record of {role} has vanished from the store")
+        data: Mapping[str, Any] = record["data"]
+        return data
+
+    def done(self, files: Mapping[str, bytes | Artifact], data: dict[str, Any]) -> Record:
+        """The step's record, its files put into the store."""
+        put = self.store.put
+        artifacts = {name: file if isinstance(file, Artifact) else put(file) for name, file in files.items()}
+        return as_record(self.step.key, artifacts, data)
 
 
-def _text(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
+def prepare_text(job: Job) -> Record:
+    """A corpus's training and validation text."""
     from tasks.sources.corpora import prepare_text
     from tasks.sources.resolve import corpus_reference
 
-    store = place.open_store()
-    sizes = step.inputs["train_characters"], step.inputs["validation_characters"]
-    train, validation, facts = prepare_text(corpus_reference(local["reference"]), *sizes)
-    artifacts = {"train": store.put(train.encode()), "validation": store.put(validation.encode())}
-    return as_record(step.key, artifacts, {"characters": {"train": len(train), "validation": len(validation)}, **facts})
+    sizes = job.step.inputs["train_characters"], job.step.inputs["validation_characters"]
+    train, validation, facts = prepare_text(corpus_reference(job.local["reference"]), *sizes)
+    files = {"train": train.encode(), "validation": validation.encode()}
+    return job.done(files, {"characters": {"train": len(train), "validation": len(validation)}, **facts})
 
 
-def _tokens(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
+def encode(job: Job) -> Record:
+    """A tokenizer, trained where it needs to be, and a corpus encoded with it."""
     from tasks.sources.corpora import build_tokenizer
 
-    store = place.open_store()
-    texts = {split: _upstream(store, step, "text", split).decode() for split in ("train", "validation")}
-    tokenizer = build_tokenizer(step.inputs["tokenizer"], texts["train"])
+    texts = {split: job.blob("text", split).decode() for split in ("train", "validation")}
+    tokenizer = build_tokenizer(job.step.inputs["tokenizer"], texts["train"])
     ids = {split: smallest_integers(tokenizer.encode(text), tokenizer.vocab_size) for split, text in texts.items()}
-    artifacts = {
-        "tokenizer": store.put(json.dumps(tokenizer.to_json()).encode()),
-        "tokens": store.put(save(ids)),
-    }
     facts = {
         "vocab_size": tokenizer.vocab_size,
         "tokens": {split: len(tensor) for split, tensor in ids.items()},
         "bytes": {split: len(text.encode()) for split, text in texts.items()},
     }
-    return as_record(step.key, artifacts, facts)
+    return job.done({"tokenizer": json.dumps(tokenizer.to_json()).encode(), "tokens": save(ids)}, facts)
 
 
-def _train(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
+def train(job: Job) -> Record:
+    """A trained model."""
     from tasks.models.training import load_model, train_recipe
 
-    store = place.open_store()
-    device = torch.device(step.inputs["environment"]["device"])
     teacher = None
-    if "teacher" in step.upstream:
-        record = store.record(step.upstream["teacher"]["key"])
-        if record is None:
-            raise LookupError("the teacher's record has vanished from the store")
-        teacher = load_model(_upstream(store, step, "teacher", "model"), record["data"]["config"], device)
-    tokenizer = load_tokenizer(_upstream(store, step, "tokens", "tokenizer"))
-    checkpoints = checkpoint_folder(place, step.key)
-    tokens = load_tokens(_upstream(store, step, "tokens", "tokens"))
+    if "teacher" in job.step.upstream:
+        teacher = load_model(job.blob("teacher", "model"), job.data("teacher")["config"], job.device)
+    tokenizer = load_tokenizer(job.blob("tokens", "tokenizer"))
+    tokens = load_tokens(job.blob("tokens", "tokens"))
     files, data = train_recipe(
-        step.inputs["recipe"],
+        job.step.inputs["recipe"],
         tokens,
         tokenizer.vocab_size,
-        device=device,
+        device=job.device,
         teacher=teacher,
-        checkpoint_dir=checkpoints,
-        progress=progress,
+        checkpoint_dir=job.checkpoints,
+        progress=job.progress,
     )
-    artifacts = {name: store.put(content) for name, content in files.items()}
-    artifacts["tokenizer"] = Artifact(**step.upstream["tokens"]["artifacts"]["tokenizer"])
     data["samples"] = _samples(files["model"], data["config"], tokenizer, tokens["validation"])
-    corpus = store.record(step.upstream["tokens"]["key"])
-    if corpus is not None:  # what bits per byte need
-        data |= {f"validation_{unit}": corpus["data"][unit]["validation"] for unit in ("tokens", "bytes")}
-    return as_record(step.key, artifacts, data)
+    corpus = job.data("tokens")
+    data |= {f"validation_{unit}": corpus[unit]["validation"] for unit in ("tokens", "bytes")}  # bits per byte
+    artifact = Artifact(**job.step.upstream["tokens"]["artifacts"]["tokenizer"])
+    return job.done({**files, "tokenizer": artifact}, data)
 
 
 def _samples(model: bytes, config: Mapping[str, Any], tokenizer: Any, tokens: torch.Tensor) -> list[str]:
@@ -181,84 +256,61 @@ def _samples(model: bytes, config: Mapping[str, Any], tokenizer: Any, tokens: to
     return [tokenizer.decode(row) for row in rows.tolist()]
 
 
-def _finetune(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
+def finetune(job: Job) -> Record:
+    """The pretrained model, trained further."""
     from tasks.models.finetuning import fine_tune
 
-    store = place.open_store()
-    device = torch.device(step.inputs["environment"]["device"])
-    pretrained = load_pretrained(step, local, place, device)
-    checkpoints = checkpoint_folder(place, step.key)
+    pretrained = load_pretrained(job, job.device)
     files, data = fine_tune(
-        step.inputs["recipe"],
+        job.step.inputs["recipe"],
         pretrained.model,
         pretrained.tokenizer,
-        {split: _upstream(store, step, "text", split).decode() for split in ("train", "validation")},
-        device=device,
-        checkpoint_dir=checkpoints,
-        progress=progress,
+        {split: job.blob("text", split).decode() for split in ("train", "validation")},
+        device=job.device,
+        checkpoint_dir=job.checkpoints,
+        progress=job.progress,
     )
-    artifacts = {name: store.put(content) for name, content in files.items()}
-    return as_record(step.key, artifacts, {**data, "base": pretrained.name})
+    return job.done(files, {**data, "base": pretrained.name})
 
 
-def checkpoint_folder(place: Place, key: str) -> Path:
-    """Where a training keeps its checkpoints, and an exercise its finished parts; see ``Place.folder``."""
-    return place.folder / "checkpoints" / key
+def measure(job: Job) -> Record:
+    """An exercise's findings; what is said of them is made later, by ``tasks.answers``."""
+    from tasks.answers import dump
 
-
-def drop_checkpoints(place: Place, key: str) -> None:
-    """For when the step's record is safely in the store, and not before."""
-    shutil.rmtree(checkpoint_folder(place, key), ignore_errors=True)
-
-
-def _exercise(step: Step, local: Mapping[str, Any], place: Place, progress: ProgressFile) -> Record:
-    store = place.open_store()
+    step = job.step
     exercise: Exercise = importlib.import_module(step.inputs["module"]).EXERCISE
-    profile = PROFILES[step.inputs["profile"]].scaled(local["budget"])
-    environment = step.inputs["environment"]
-    device = torch.device(environment["device"])
+    profile = PROFILES[step.inputs["profile"]].scaled(job.local["budget"])
     context = StoreContext(
         exercise,
         profile,
-        store,
+        job.store,
         step.upstream,
-        device,
-        load_pretrained=lambda: load_pretrained(step, local, place, device),
+        job.device,
+        load_pretrained=lambda: load_pretrained(job, job.device),
         load_bpe=_bpe,
-        progress=progress,
-        parts=checkpoint_folder(place, step.key),
+        progress=job.progress,
+        parts=job.checkpoints,
     )
     before = torch.get_num_threads()
-    torch.set_num_threads(environment["threads"])
+    torch.set_num_threads(step.inputs["environment"]["threads"])
     started = time.perf_counter()
     try:
-        answer = exercise.answer(context)
+        findings = exercise.measure(context) if exercise.measure else None
+        answer = exercise.answer(context) if exercise.answer else None
     finally:
         torch.set_num_threads(before)
     provenance = Provenance(
         profile=profile.name,
-        sources=dict(local["sources"]),
+        sources=dict(job.local["sources"]),
         seeds=tuple(sorted({seed for recipe in exercise.recipes for seed in profile.seeds(recipe)})),
         fingerprint=step.key,
         code_version=digest(step.code)[:12],
-        device=environment["device"],
+        device=step.inputs["environment"]["device"],
         seconds=time.perf_counter() - started,
         prefect_run_id=_task_run_id(),
     )
-    result = Result(
-        id=exercise.id,
-        title=exercise.title,
-        status="ok",
-        provenance=provenance,
-        parts=answer.parts,
-        checks=answer.checks,
-        metrics=answer.metrics,
-        summary=answer.summary,
-        notes=answer.notes,
-    )
-    content = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False).encode()
-    passed = sum(check.passed for check in answer.checks)
-    return as_record(step.key, {"result": store.put(content)}, {"checks": len(answer.checks), "passed": passed})
+    files = {"findings": dump(findings).encode()} if answer is None else {"answer": dump(answer).encode()}
+    return job.done(files, {"provenance": to_json(provenance)})
 
 
 def _task_run_id() -> str | None:
@@ -266,7 +318,7 @@ def _task_run_id() -> str | None:
     return str(run.task_run.id) if run else None
 
 
-def load_pretrained(step: Step, local: Mapping[str, Any], place: Place, device: torch.device) -> Pretrained:
+def load_pretrained(job: Job, device: torch.device) -> Pretrained:
     """The pretrained model of a step's run: of its sources, or this project's own in its place."""
     from tasks.models.pretrained import load
 
@@ -274,15 +326,11 @@ def load_pretrained(step: Step, local: Mapping[str, Any], place: Place, device: 
         from tasks.models.stand_in import stand_in
         from tasks.models.training import load_model
 
-        store = place.open_store()
-        [role] = [role for role in step.upstream if role.startswith(f"train/{STAND_IN.name}/")]
-        record = store.record(step.upstream[role]["key"])
-        if record is None:
-            raise LookupError(f"the record of {role} has vanished from the store")
-        model = load_model(_upstream(store, step, role, "model"), record["data"]["config"])
-        return stand_in(model, load_tokenizer(_upstream(store, step, role, "tokenizer")))
+        [role] = [role for role in job.step.upstream if role.startswith(f"train/{STAND_IN.name}/")]
+        model = load_model(job.blob(role, "model"), job.data(role)["config"])
+        return stand_in(model, load_tokenizer(job.blob(role, "tokenizer")))
 
-    loaded = load(local["pretrained"], Path(place.outputs) / "pretrained", stand_in=own)
+    loaded = load(job.local["pretrained"], Path(job.place.outputs) / "pretrained", stand_in=own)
     loaded.model.to(device)
     return loaded
 
@@ -293,72 +341,10 @@ def _bpe() -> Any:
     return gpt2_tokenizer()
 
 
-def _guarded(work: Callable[..., Record]) -> Callable[..., Record]:
-    """A step's function with progress, its duration in the record, and errors as text."""
-
-    def run(step: Step, local: dict[str, Any], place: Place) -> Record:
-        progress = ProgressFile(place.progress, step.key, step.name)
-        started = time.perf_counter()
-        try:
-            record = work(step, local, place, progress)
-        except Exception as error:
-            raise StepFailed(f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}") from error
-        finally:
-            progress.close()
-        record["data"]["seconds"] = time.perf_counter() - started
-        record["data"]["lineage"] = {
-            "kind": step.kind,
-            "name": step.name,
-            "version": step.version,
-            "inputs": canonical(step.inputs),
-            "code": dict(step.code),
-            "upstream": {role: reference["key"] for role, reference in step.upstream.items()},
-        }
-        place.open_store().remember(
-            step.name, {"key": step.key, "ingredients": step.ingredients(), "seconds": record["data"]["seconds"]}
-        )
-        return record
-
-    return run
-
-
-# Prefect wants a plain function with named parameters behind each task.
-
-
-@task(name="text")
-def text_task(step: Step, local: dict[str, Any], place: Place) -> Record:
-    """A corpus's training and validation text."""
-    return _guarded(_text)(step, local, place)
-
-
-@task(name="tokens")
-def tokens_task(step: Step, local: dict[str, Any], place: Place) -> Record:
-    """A tokenizer, trained where it needs to be, and a corpus encoded with it."""
-    return _guarded(_tokens)(step, local, place)
-
-
-@task(name="train")
-def train_task(step: Step, local: dict[str, Any], place: Place) -> Record:
-    """A trained model."""
-    return _guarded(_train)(step, local, place)
-
-
-@task(name="finetune")
-def finetune_task(step: Step, local: dict[str, Any], place: Place) -> Record:
-    """The pretrained model, trained further."""
-    return _guarded(_finetune)(step, local, place)
-
-
-@task(name="exercise")
-def exercise_task(step: Step, local: dict[str, Any], place: Place) -> Record:
-    """An exercise's result."""
-    return _guarded(_exercise)(step, local, place)
-
-
-TASKS: dict[str, Task[..., Record]] = {
-    "text": text_task,
-    "tokens": tokens_task,
-    "train": train_task,
-    "finetune": finetune_task,
-    "exercise": exercise_task,
+WORK: Mapping[str, Callable[[Job], Record]] = {
+    "text": prepare_text,
+    "tokens": encode,
+    "train": train,
+    "finetune": finetune,
+    "exercise": measure,
 }

@@ -1,7 +1,7 @@
 """A context for testing one exercise as a plain function: real text, real trainings at smoke scale, no Prefect.
 
-answer = EXERCISE.answer(make_context(EXERCISE))
-assert_sound(EXERCISE, answer)
+findings = measured(EXERCISE)              # measure, to JSON and back, as a run does it
+assert_sound(EXERCISE, answered(EXERCISE, findings))
 """
 
 import copy
@@ -23,7 +23,21 @@ from minigpt.files import model_from_state
 from minigpt.model import GPT
 from minigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from minigpt.train import train
-from reports.types import Answer, AttentionMaps, Code, Figure, Heatmap, Sample, Table, TokenScores, from_json, to_json
+from reports.chapter import QUESTIONS
+from reports.types import (
+    Answer,
+    AttentionMaps,
+    Code,
+    Figure,
+    Heatmap,
+    Sample,
+    Table,
+    TokenScores,
+    flattened,
+    from_json,
+    to_json,
+)
+from tasks.answers import answer_of, dump, load
 from tasks.cache.keys import canonical
 from tasks.exercise import Exercise, FineTuned, Pretrained, Source, Split, TrainedModel
 from tasks.models.finetuning import fine_tune
@@ -34,15 +48,6 @@ from tasks.recipes.recipe import FineTune, Recipe
 
 EVIDENCE = (Table, Figure, Heatmap, Sample, Code, TokenScores, AttentionMaps)
 Architecture = Literal["gpt2", "llama", "stand-in"]
-
-# The lettered parts of the chapter's own wording; an exercise that is not here has none.
-LETTERS = {
-    **dict.fromkeys(("21.2", "21.6", "21.7", "21.9", "21.10", "21.12", "21.18", "21.19", "21.20", "21.21"), "abcd"),
-    **dict.fromkeys(("21.22", "21.24", "21.25", "21.26", "21.27", "21.29", "21.31", "21.32", "21.33"), "abcd"),
-    **dict.fromkeys(("21.34", "21.35"), "abcd"),
-    **dict.fromkeys(("21.4", "21.5", "21.8", "21.17", "21.23", "21.28", "21.30"), "abc"),
-    "21.14": "abcde",
-}
 
 
 def package_file(package: str, name: str) -> Path:
@@ -268,10 +273,24 @@ def make_context(
     return MemoryContext(exercise, PROFILES[profile].scaled(budget), own | numbers, model)
 
 
+def measured(exercise: Exercise, context: MemoryContext | None = None) -> Any:
+    """An exercise's findings as its answer gets them: through JSON."""
+    assert exercise.measure is not None
+    found = dump(exercise.measure(context or make_context(exercise)))
+    findings = load(exercise.id, found)
+    assert dump(findings) == found, "the findings change on their way through JSON"
+    return findings
+
+
+def answered(exercise: Exercise, findings: Any | None = None) -> Answer:
+    """What an exercise says of findings; of those at profile smoke unless given."""
+    return answer_of(exercise.id, measured(exercise) if findings is None else findings)
+
+
 def assert_sound(exercise: Exercise, answer: Answer) -> None:
     """What must hold of every answer, at every scale."""
     letters = [part.letter for part in answer.parts]
-    wanted = LETTERS.get(exercise.id, "")
+    wanted = tuple(QUESTIONS[exercise.id].parts)
     assert len(set(letters)) == len(letters), f"a part comes twice: {letters}"
     if wanted:
         assert [letter for letter in letters if letter] == list(wanted), f"parts {letters}, expected {list(wanted)}"
@@ -287,7 +306,7 @@ def assert_sound(exercise: Exercise, answer: Answer) -> None:
         assert isinstance(value, int | float), f"metric {name} is a {type(value).__name__}"
         assert math.isfinite(value), f"metric {name} is {value}"
     assert answer.summary.strip(), "no summary"
-    names = [b.name for part in answer.parts for b in part.blocks if isinstance(b, Table) and b.name]
+    names = [b.name for part in answer.parts for b in flattened(part.blocks) if isinstance(b, Table) and b.name]
     assert len(set(names)) == len(names), f"two tables share a name: {names}"
     text = json.dumps(to_json(answer), allow_nan=False)
     assert from_json(Answer, json.loads(text)) == answer, "the answer changes on its way through JSON"

@@ -1,6 +1,5 @@
-"""The commands that look and run nothing: plan, report, show, models."""
+"""The commands that look at the whole run and run nothing: plan, report, models."""
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,7 @@ from flows.chapter import place_of, processes, request_of
 from flows.execution.graph import build
 from flows.execution.plan import plan, stored, summary
 from flows.execution.publish import newest_run, publish
-from flows.options import Options, outputs_folder
-from reports.terminal import show as show_result
-from reports.types import Result, from_json
+from flows.options import Options
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.sources.resolve import Sources
 from tasks.tracking.tracker import Tracker
@@ -37,20 +34,11 @@ def render_again(options: Options, sources: Sources) -> int:
     """Render the report from what is stored, and from what the newest run of this profile has said of itself."""
     request, place = request_of(options, sources), place_of("report")
     outputs = Path(place.outputs)
-    print(publish(request, place, tracker=Tracker(outputs), **newest_run(request, outputs)))
-    return 0
-
-
-def show(id: str) -> int:
-    """One answer of the latest report, in the terminal."""
-    number = int(id.partition(".")[2])
-    file = outputs_folder() / "latest" / "results" / f"21.{number:02d}.json"
-    if not file.exists():
-        print(f"chapter: {id} has no result in {file.parent.parent}; run `chapter run --only {id}`", file=sys.stderr)
-        return 1
-    result: Result = from_json(Result, json.loads(file.read_text()))
-    show_result(result, Console())
-    return 0 if result.status == "ok" else 1
+    published = publish(request, place, tracker=Tracker(outputs), **newest_run(request, outputs))
+    print(published.page)
+    for id, error in published.faults.items():
+        print(f"chapter: the answer of {id}: {error.strip().splitlines()[-1]}", file=sys.stderr)
+    return 1 if published.faults else 0
 
 
 def print_models(options: Options, sources: Sources) -> int:

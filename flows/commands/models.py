@@ -14,7 +14,7 @@ from tasks.context import load_tokenizer
 from tasks.models.finetuning import load_weights
 from tasks.models.stand_in import save_for_transformers, save_pretrained
 from tasks.models.training import load_model
-from tasks.steps import Place, load_pretrained
+from tasks.steps import Job, Place, load_pretrained
 
 
 def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path, str]:
@@ -24,7 +24,8 @@ def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path
     folder = Path(place.outputs) / "models" / artifacts["model"].sha256[:16]
     if node.kind == "finetune":
         if not folder.exists():
-            base = load_pretrained(node.step(records), node.local, place, torch.device("cpu"))
+            job = Job(node.step(records), node.local, place, progress=lambda *_: None)
+            base = load_pretrained(job, torch.device("cpu"))
             load_weights(base.model, store.fetch_bytes(artifacts["model"]))
             save_pretrained(base, folder)
         return folder, "transformers"

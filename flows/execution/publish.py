@@ -5,8 +5,9 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,26 @@ from flows.execution.graph import Node, Request, build, cores, load_exercises
 from flows.execution.plan import stored
 from flows.options import UsageError, exercise_id
 from reports.cache import DirectoryCache
+from reports.chapter import QUESTIONS
 from reports.run import Machine, ModelRow, RunInfo
 from reports.types import Provenance, Result, from_json
 from reports.write import write_outputs
-from tasks.cache.store import Artifact, Store
+from tasks.answers import result_of, stored_findings
+from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
 from tasks.steps import Place
 from tasks.tracking.tracker import Tracker
 
 KEPT_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Published:
+    """The page, and the exercises of which the findings are there but no answer could be made, with the reasons."""
+
+    page: Path
+    faults: Mapping[str, str]
 
 
 def publish(
@@ -39,8 +50,8 @@ def publish(
     command: str = "",
     trained: int = 0,
     seconds: float | None = None,
-) -> Path:
-    """Write the report on everything that is stored for this profile and these sources; returns the page's path.
+) -> Published:
+    """Write the report on everything that is stored for this profile and these sources.
 
     An exercise that was not asked for, but whose result is in the store, is in the report as well. ``errors``
     are those of this run, by node. ``started`` is None where nothing is known of a run; ``seconds`` is what it took,
@@ -76,9 +87,12 @@ def publish(
         served_by="" if tracker.uri.startswith("http") else "chapter ui",
     )
     folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
-    write_outputs(folder, results, info, sections_cache=DirectoryCache(outputs / "sections"))
+    found = {id: stored_findings(records[f"exercise/{id}"], store) for id in modules() if f"exercise/{id}" in records}
+    cache = DirectoryCache(outputs / "sections")
+    write_outputs(folder, results, info, findings=found, sections_cache=cache)
     point_latest(outputs, folder)
-    return outputs / "latest" / "report.html"
+    faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
+    return Published(outputs / "latest" / "report.html", faults)
 
 
 def newest_run(request: Request, outputs: Path) -> dict[str, Any]:
@@ -138,17 +152,21 @@ def _results(
 ) -> Iterator[Result]:
     for exercise in request.exercises:
         name = f"exercise/{exercise.id}"
+        title = QUESTIONS[exercise.id].title
         if name in records:
-            yield load_result(store, records[name], tracker, prefect)
+            try:
+                yield load_result(exercise.id, records[name], store, tracker, prefect)
+            except Exception:  # a slip in one answer's text must not cost the others
+                provenance = from_json(Provenance, records[name]["data"]["provenance"])
+                yield Result(exercise.id, title, "failed", provenance, error=traceback.format_exc())
         elif name in errors:
             provenance = Provenance(profile=request.profile.name, device=request.device)
-            yield Result(exercise.id, exercise.title, "failed", provenance, error=errors[name])
+            yield Result(exercise.id, title, "failed", provenance, error=errors[name])
 
 
-def load_result(store: Store, record: Record, tracker: Tracker, prefect: str) -> Result:
-    """A stored result with the addresses of its runs on MLflow's page and on Prefect's, which is at ``prefect``."""
-    content = store.fetch_bytes(Artifact(**record["artifacts"]["result"]))
-    result: Result = from_json(Result, json.loads(content))
+def load_result(id: str, record: Record, store: Store, tracker: Tracker, prefect: str) -> Result:
+    """A result with the addresses of its runs on MLflow's page and on Prefect's, which is at ``prefect``."""
+    result = result_of(id, record, store)
     run = tracker.run_of(record["key"])
     provenance = replace(
         result.provenance,

@@ -1,6 +1,5 @@
 """Who listens to a run: the log, the live display of the terminal, and MLflow."""
 
-import json
 import logging
 import queue
 import threading
@@ -17,8 +16,9 @@ from rich.text import Text
 from flows.execution.engine import Listener, Record
 from flows.execution.graph import Node, Request, hardware
 from reports.text import encodable
-from reports.types import Result, from_json
+from reports.types import Result, to_json
 from reports.write import drawings, tables
+from tasks.answers import result_of
 from tasks.cache.keys import Step, digest
 from tasks.cache.progress import running
 from tasks.cache.store import Artifact, Store
@@ -220,8 +220,8 @@ class TrackingListener:
             self._tracker.log_training(self._parent, step.key, recipe, record["data"], files, tags)
         else:
             tags |= {"exercise": node.subject}
-            result = json.loads(self._store.fetch_bytes(Artifact(**record["artifacts"]["result"])))
-            self._tracker.log_exercise(self._parent, step.key, result, tags, _files(from_json(Result, result)))
+            result = result_of(node.subject, record, self._store)
+            self._tracker.log_exercise(self._parent, step.key, to_json(result), tags, _files(result))
 
 
 def _files(result: Result) -> dict[str, str]:

@@ -16,7 +16,7 @@ from reports.types import Answer, Check, Figure, Part, Prose, Series, Table
 from reports.types import Block as Piece
 from tasks.exercise import Context, Exercise
 from tasks.recipes.catalogue import DEEP_POST, DEEP_POST_COLD, DEEP_PRE, DEEP_PRE_COLD
-from tasks.study import Variant, metrics, table, variants
+from tasks.study_legacy import Variant, metrics, table, variants
 
 PLACEMENTS: tuple[Norm, ...] = ("pre", "post")
 INITS = ("GPT-2", "Xavier")

@@ -14,7 +14,7 @@ from minigpt.model import GPT
 from reports.types import Answer, Block, Check, Part, Prose, Table
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.recipes.catalogue import STUDY, STUDY_UNTIED
-from tasks.study import Variant, comparisons, curves, metrics, sentences, table, variants
+from tasks.study_legacy import Variant, comparisons, curves, metrics, sentences, table, variants
 
 VOCABULARY, WIDTH = 50_257, 768
 GPT2_SMALL = GPTConfig(n_layer=12, n_head=12, d_model=WIDTH, context=1024, vocab_size=VOCABULARY)

@@ -22,7 +22,7 @@ from minigpt.tokenizers import Tokenizer
 from reports.types import Answer, Cell, Check, Code, Figure, Part, Prose, Series, Table, TokenScores
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.recipes.catalogue import STUDY_BPE, STUDY_ROPE, STUDY_WORD
-from tasks.study import Variant, at_equal_time, variants
+from tasks.study_legacy import Variant, at_equal_time, variants
 
 KINDS = {"characters": STUDY_ROPE, "byte pairs": STUDY_BPE, "words": STUDY_WORD}
 CONTEXTS = (256, 1024)

@@ -18,7 +18,7 @@ from minigpt.pretrained.parity import with_our_attention
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Heatmap, Part, Prose, Sample, Series, Table
 from tasks.exercise import Context, Exercise
 from tasks.recipes.catalogue import STUDY, STUDY_NO_POSITION, STUDY_ROPE, STUDY_SINUSOIDAL
-from tasks.study import Variant, curves, metrics, sentences, table, variants
+from tasks.study_legacy import Variant, curves, metrics, sentences, table, variants
 
 TRAINED = {
     "learned positions": STUDY,

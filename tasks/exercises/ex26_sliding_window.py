@@ -23,7 +23,7 @@ from minigpt.window import windowed_attention
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Heatmap, Part, Prose, Series, Table
 from tasks.exercise import Context, Exercise
 from tasks.recipes.catalogue import STUDY_ROPE, STUDY_WINDOW_2, STUDY_WINDOW_8, STUDY_WINDOW_32
-from tasks.study import Variant, comparisons, curves, metrics, sentences, table, variants
+from tasks.study_legacy import Variant, comparisons, curves, metrics, sentences, table, variants
 
 TRAINED = {
     "full attention": STUDY_ROPE,

@@ -19,7 +19,7 @@ from minigpt.pretrained.parity import with_our_attention
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Part, Prose, Series, Table
 from tasks.exercise import Context, Exercise
 from tasks.recipes.catalogue import STUDY_GQA, STUDY_MQA, STUDY_MQA_WIDE, STUDY_ROPE
-from tasks.study import Variant, curves, metrics, sentences, table, variants
+from tasks.study_legacy import Variant, curves, metrics, sentences, table, variants
 
 TRAINED = {
     "MHA": STUDY_ROPE,

@@ -15,7 +15,7 @@ from minigpt.objectives import prefix as prefix_objective
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Heatmap, Part, Prose, Sample, Series, Table
 from tasks.exercise import Context, Exercise
 from tasks.recipes.catalogue import STUDY_PREFIX, STUDY_PREFIX_CONTROL, STUDY_ROPE
-from tasks.study import Variant, curves, metrics, table, variants
+from tasks.study_legacy import Variant, curves, metrics, table, variants
 
 TRAINED = {"causal": STUDY_ROPE, "prefix": STUDY_PREFIX, "control": STUDY_PREFIX_CONTROL}
 # How each model is read, and whether the prefix is then bidirectional. The first three are as trained.

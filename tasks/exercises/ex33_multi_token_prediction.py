@@ -21,7 +21,7 @@ from minigpt.train import TrainConfig, train
 from reports.types import Answer, Block, Cell, Check, Code, Figure, Part, Prose, Sample, Series, Table
 from tasks.exercise import Context, Exercise
 from tasks.recipes.catalogue import STUDY_FUTURE_2, STUDY_FUTURE_4, STUDY_FUTURE_4_SUM, STUDY_FUTURE_8, STUDY_ROPE
-from tasks.study import Variant, comparisons, curves, metrics, sentences, table, variants
+from tasks.study_legacy import Variant, comparisons, curves, metrics, sentences, table, variants
 
 HEADS = {
     "N = 1": STUDY_ROPE,

@@ -27,7 +27,7 @@ from tasks.recipes.catalogue import (
     STUDENT_LONG,
     TEACHER,
 )
-from tasks.study import Variant, curves, variants
+from tasks.study_legacy import Variant, curves, variants
 
 ALONE, LONGER = "cross-entropy only", "cross-entropy only, for longer"
 RECIPES = {

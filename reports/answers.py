@@ -1,0 +1,175 @@
+r"""From findings to an answer: the text of ``answer.md``, filled with what ``answer.py`` has made of the findings.
+
+An ``answer.md`` is Markdown with TeX between dollar signs, and Jinja2 in it::
+
+    # Summary
+
+    Lowest at equal steps: {{ best.name }} ({{ best.loss | nats }}).
+
+    # Notes
+
+    {% if seeds == 1 %}One seed per model: small differences may be noise.{% endif %}
+
+    # (a) Training loss curves
+
+    All three see {{ f.characters | count }} characters.
+
+    {{ show("curves") }}
+
+    {% call details("How the time was measured") %}
+    Medians of {{ f.repeats | plural("run") }}.
+    {% endcall %}
+
+A first-level heading begins a section. ``Summary`` is the sentence of the overview; each paragraph of ``Notes`` is a
+caveat under the title; "(a)" and what follows is a part of the answer and its question in a few words; any other
+heading is a part without letter. ``f`` is what was measured, ``show`` puts a table or a figure where it stands, and
+``details`` folds what only some readers want. Undefined names are errors, and so is evidence that is shown nowhere or
+twice. The filters are those of ``reports.words``. What stands before the first heading (``{% set … %}``) holds for
+all sections.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template, TemplateError
+
+from reports.types import Answer, Block, Check, Details, Part, Prose
+from reports.words import FILTERS
+
+_HEADING = re.compile(r"^# +(.+?) *$", re.MULTILINE)
+_LETTER = re.compile(r"\(([a-z])\)\s*(.*)", re.DOTALL)
+
+
+class AnswerError(Exception):
+    """An ``answer.md`` that cannot be filled; the text names the section and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What ``answer.py`` makes of the findings: everything but sentences.
+
+    ``blocks`` are tables, figures, samples by the name under which ``answer.md`` shows them, one or several in a row.
+    ``values`` are further names for the text.
+    """
+
+    blocks: Mapping[str, Block | Sequence[Block]] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def compose(template: str, findings: Any, draft: Draft) -> Answer:
+    """Fill a template.
+
+    Raises:
+        AnswerError: an undefined name, a faulty expression, evidence that is missing, unused or shown twice.
+    """
+    evidence = _Evidence(draft.blocks)
+    names = {**draft.values, "f": findings, "show": evidence.show, "details": evidence.details}
+    preamble, sections = _sections(template)
+    summary = ""
+    notes: tuple[str, ...] = ()
+    parts: list[Part] = []
+    for title, source in sections:
+        heading, body = (_fill(title, preamble + text, names) for text in (title, source))
+        if title == "Summary":
+            summary = " ".join(body.split())
+        elif title == "Notes":
+            notes = tuple(" ".join(note.split()) for note in re.split(r"\n\s*\n", body) if note.strip())
+        else:
+            letter = _LETTER.fullmatch(heading.strip())
+            blocks = tuple(evidence.split(body))
+            parts.append(Part(letter[1], blocks, letter[2]) if letter else Part("", blocks, heading.strip()))
+    if not summary:
+        raise AnswerError("the section Summary is missing or empty")
+    if unused := evidence.unused():
+        raise AnswerError(f"shown nowhere: {', '.join(unused)}")
+    return Answer(summary, tuple(parts), draft.checks, dict(findings.metrics), notes)
+
+
+def _sections(template: str) -> tuple[str, list[tuple[str, str]]]:
+    """What stands before the first heading, then each heading with its source.
+
+    Sections are cut before they are filled: text that a model wrote can begin none.
+    """
+    preamble, *rest = _HEADING.split(template)
+    return preamble, list(zip(rest[::2], rest[1::2], strict=True))
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    made = Environment(  # Markdown: it is escaped when it becomes HTML
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    made.filters.update(FILTERS)
+    made.globals.update(zip=zip, enumerate=enumerate, abs=abs, min=min, max=max, len=len, round=round, sum=sum)
+    return made
+
+
+@lru_cache(maxsize=512)
+def _compiled(source: str) -> Template:
+    return _environment().from_string(source)
+
+
+def _fill(title: str, source: str, names: Mapping[str, Any]) -> str:
+    try:
+        return _compiled(source).render(names)
+    except AnswerError as error:
+        raise AnswerError(f"section {title!r}: {error}") from error
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        where = f", line {line} of it" if line else ""
+        raise AnswerError(f"section {title!r}{where}: {error.message or type(error).__name__}") from error
+    except Exception as error:
+        raise AnswerError(f"section {title!r}: {type(error).__name__}: {error}") from error
+
+
+class _Evidence:
+    """Hands out marks for blocks while text is filled, and finds the blocks again in the filled text."""
+
+    def __init__(self, blocks: Mapping[str, Block | Sequence[Block]]) -> None:
+        self._blocks = blocks
+        self._nonce = secrets.token_hex(8)  # nobody can write a mark who has not been handed it
+        self._folded: list[tuple[str, str]] = []
+        self._shown: set[str] = set()
+        self._mark = re.compile(rf"\x02{self._nonce} (show|fold) (.+?)\x03")
+
+    def show(self, name: str) -> str:
+        """The mark of a table, a figure, …; it stands on a line of its own."""
+        if name not in self._blocks:
+            raise AnswerError(f"show({name!r}): answer.py makes {', '.join(self._blocks) or 'nothing'}")
+        if name in self._shown:
+            raise AnswerError(f"show({name!r}): it is shown twice")
+        self._shown.add(name)
+        return f"\n\n\x02{self._nonce} show {name}\x03\n\n"
+
+    def details(self, title: str, caller: Callable[[], str]) -> str:
+        """The mark of what is folded under a title; what ``{% call details("…") %}…{% endcall %}`` calls."""
+        self._folded.append((title, caller()))
+        return f"\n\n\x02{self._nonce} fold {len(self._folded) - 1}\x03\n\n"
+
+    def split(self, text: str) -> Iterator[Block]:
+        """Prose, evidence, prose, … in the order of the text."""
+        end = 0
+        for mark in self._mark.finditer(text):
+            yield from _prose(text[end : mark.start()])
+            end = mark.end()
+            if mark[1] == "fold":
+                title, inner = self._folded[int(mark[2])]
+                yield Details(title, tuple(self.split(inner)))
+            else:
+                found = self._blocks[mark[2]]
+                yield from found if isinstance(found, Sequence) else (found,)
+        yield from _prose(text[end:])
+
+    def unused(self) -> list[str]:
+        """Names of blocks that no text shows, but for empty ones."""
+        return [name for name, found in self._blocks.items() if name not in self._shown and found != ()]
+
+
+def _prose(text: str) -> Iterator[Prose]:
+    if text.strip():
+        yield Prose(re.sub(r"\n{3,}", "\n\n", text.strip()))

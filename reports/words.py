@@ -1,0 +1,201 @@
+"""Measured numbers as words: the filters of ``answer.md``, which read well for 0, 1, many and equal.
+
+    {{ loss | fixed(3) }}               1.234        {{ share | percent }}            93%
+    {{ gain | signed }}                 +0.130       {{ 1 | plural("seed") }}         1 seed
+    {{ tokens | count }}                12,345       {{ names | listed }}             a, b and c
+    {{ times | span(1) }}               5.2 to 5.4   {{ losses | mean_std }}          1.559 ± 0.005
+    {{ comparison | describe("RoPE", "learned positions") }}      the sentence that the data allow
+
+Negative numbers get a minus sign (U+2212), not a hyphen.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any, Protocol
+
+
+class Difference(Protocol):
+    """A comparison of two groups of values: ``minigpt.evaluation.statistics.Comparison``, by its fields."""
+
+    @property
+    def difference(self) -> float: ...  # noqa: D102
+
+    @property
+    def interval(self) -> tuple[float, float]: ...  # noqa: D102
+
+    @property
+    def verdict(self) -> str: ...  # noqa: D102
+
+    @property
+    def seeds(self) -> tuple[int, int]: ...  # noqa: D102
+
+    @property
+    def confidence(self) -> float: ...  # noqa: D102
+
+
+def formatted(value: float, spec: str) -> str:
+    """Python's own format specification, with a minus sign: for what has no filter of its own."""
+    return format(value, spec).replace("-", "−")
+
+
+def fixed(value: float, digits: int = 3) -> str:
+    """So many digits after the point: "1.234"."""
+    return formatted(value, f".{digits}f")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With its sign: "+0.130", "−0.130"."""
+    return formatted(value, f"+.{digits}f")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """So many significant digits, without trailing zeros: "0.0123"."""
+    return formatted(value, f".{digits}g")
+
+
+def scientific(value: float, digits: int = 1) -> str:
+    """Such as "1.2e−05", which the page shows as a power of ten."""
+    return format(value, f".{digits}e")
+
+
+def count(value: float, digits: int = 0) -> str:
+    """With separators between thousands: "50,257"."""
+    return formatted(value, f",.{digits}f")
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """A share of 1 in percent: "93%"."""
+    return formatted(value, f".{digits}%")
+
+
+def nats(value: float, digits: int = 3) -> str:
+    """With the unit: "1.234 nats"."""
+    return f"{fixed(value, digits)} nats"
+
+
+def plural(number: float, one: str, many: str | None = None) -> str:
+    """A number and its noun: "1 seed", "3 seeds", "no seeds". ``many`` is ``one`` + "s" unless given."""
+    noun = one if number == 1 else many or f"{one}s"
+    return f"{'no' if number == 0 else f'{number:,}'} {noun}"
+
+
+def noun(number: float, one: str, many: str | None = None) -> str:
+    """The word that goes with a number, without the number: ``{{ n | noun("is", "are") }}``."""
+    return one if number == 1 else many or f"{one}s"
+
+
+_SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def spelled(number: int) -> str:
+    """Small whole numbers as words, up to twelve: "three"."""
+    return _SPELLED[number] if number in range(len(_SPELLED)) else f"{number:,}"
+
+
+def listed(items: Iterable[object], last: str = "and") -> str:
+    """Names in a row: "a", "a and b", "a, b and c"; "none" of nothing."""
+    names = [str(item) for item in items]
+    if len(names) < 2:
+        return names[0] if names else "none"
+    return f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def span(values: Iterable[float], digits: int = 3, *, spec: str = "", joint: str = " to ") -> str:
+    """Smallest and largest: "5.2 to 5.4", or "5.3" where both read the same. ``spec`` is Python's own."""
+    found = list(values)
+    low, high = (formatted(end, spec or f".{digits}f") for end in (min(found), max(found)))
+    return low if low == high else f"{low}{joint}{high}"
+
+
+def mean_std(values: Sequence[float], digits: int = 3) -> str:
+    """Mean and deviation: "1.559 ± 0.005" over several seeds, "1.559 (one seed)" of one."""
+    if len(values) == 1:
+        return f"{fixed(values[0], digits)} (one seed)"
+    return f"{fixed(fmean(values), digits)} ± {fixed(stdev(values), digits)}"
+
+
+def direction(difference: float, higher: str = "higher", lower: str = "lower", equal: str = "equal") -> str:
+    """The word for the sign of a difference."""
+    return higher if difference > 0 else lower if difference < 0 else equal
+
+
+def verdict(comparison: Difference, higher: str = "higher", lower: str = "lower") -> str:
+    """In a word: "higher", "lower", "inside the noise", or that one seed cannot say."""
+    words = {"higher": higher, "lower": lower, "noise": "inside the noise"}
+    return words.get(comparison.verdict, "open: there is one seed")
+
+
+def interval(comparison: Difference, digits: int = 3) -> str:
+    """Such as "95% interval −0.145 to −0.115"."""
+    low, high = comparison.interval
+    return f"{comparison.confidence:.0%} interval {signed(low, digits)} to {signed(high, digits)}"
+
+
+def describe(
+    comparison: Difference,
+    other: str,
+    baseline: str,
+    *,
+    quantity: str = "validation loss",
+    unit: str = "nats",
+    digits: int = 3,
+    of: str = "seeds",
+) -> str:
+    """The sentence that the data allow: a difference inside the noise is called noise. ``of`` is what was repeated.
+
+    ``{{ rope | describe("RoPE", "learned positions") }}`` may give "The validation loss of RoPE is 0.130 nats lower
+    than that of learned positions (95% interval −0.145 to −0.115, 3 seeds each)."
+    """
+    c, unit = comparison, f" {unit}" if unit else ""
+    size = f"{fixed(abs(c.difference), digits)}{unit}"
+    subject = f"The {quantity} of {other}"
+    if c.verdict == "one seed":
+        one = f"one {of.removesuffix('s')}"
+        towards = direction(c.difference, equal="higher")
+        return f"{subject} is {size} {towards} than that of {baseline}, with {one}: whether that is noise is open."
+    seeds = f"{c.seeds[0]} {of} each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} {of}"
+    evidence = f"({interval(c, digits)}, {seeds})"
+    if c.verdict == "noise":
+        return f"{subject} and that of {baseline} differ by {size} at the mean, which is inside the noise {evidence}."
+    return f"{subject} is {size} {direction(c.difference)} than that of {baseline} {evidence}."
+
+
+def code(text: str) -> str:
+    """Text as it is, in Markdown's code font: for what a model or a user wrote."""
+    ticks = "`"
+    while ticks in text:
+        ticks += "`"
+    pad = " " if text.startswith("`") or text.endswith("`") or not text.strip() else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def upper_first(text: str) -> str:
+    """The text with a capital: for a name that begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+FILTERS: Mapping[str, Any] = {
+    function.__name__: function
+    for function in (
+        formatted,
+        fixed,
+        signed,
+        significant,
+        scientific,
+        count,
+        percent,
+        nats,
+        plural,
+        noun,
+        spelled,
+        listed,
+        span,
+        mean_std,
+        direction,
+        verdict,
+        interval,
+        describe,
+        code,
+        upper_first,
+    )
+}

@@ -1,0 +1,78 @@
+"""Answers: findings that a step has stored, and what an exercise's ``answer.py`` and ``answer.md`` make of them.
+
+This takes milliseconds, needs no PyTorch and is never cached: an edited sentence is on the page at the next rendering,
+and nothing is measured again. A folder of ``tasks/exercises`` has
+
+    findings.py     ``Findings``: what was measured, as plain data, with its ``metrics``
+    experiment.py   ``EXERCISE``, whose ``measure`` returns them; a cached step
+    answer.py       ``answer(findings) -> Draft``: tables, figures, samples, checks
+    answer.md       every sentence; see ``reports.answers``
+"""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from reports.answers import compose
+from reports.chapter import QUESTIONS
+from reports.types import Answer, Provenance, Result, from_json, to_json
+from tasks.cache.store import Artifact, Store
+from tasks.exercises import folder
+
+
+def dump(findings: Any) -> str:
+    """Findings as JSON text, floats with all their digits; a float that is not finite becomes its name.
+
+    Raises:
+        TypeError: a tensor, or anything else that is not plain data.
+    """
+    return json.dumps(to_json(findings), ensure_ascii=False, allow_nan=False)
+
+
+def load(id: str, text: str | bytes) -> Any:
+    """The findings of an exercise from their JSON.
+
+    Raises:
+        pydantic.ValidationError: they do not fit the exercise's ``Findings``.
+    """
+    return _adapter(id).validate_python(json.loads(text))
+
+
+def answer_of(id: str, findings: Any) -> Answer:
+    """What an exercise says of its findings.
+
+    Raises:
+        reports.answers.AnswerError: its ``answer.md`` cannot be filled.
+    """
+    package = folder(id)
+    draft = importlib.import_module(f"{package}.answer").answer(findings)
+    template = resources.files(package).joinpath("answer.md").read_text(encoding="utf-8")
+    return compose(template, findings, draft)
+
+
+def stored_findings(record: Mapping[str, Any], store: Store) -> str:
+    """What an exercise's step has stored: JSON text."""
+    artifact = record["artifacts"].get("findings") or record["artifacts"]["answer"]
+    return store.fetch_bytes(Artifact(**artifact)).decode()
+
+
+def result_of(id: str, record: Mapping[str, Any], store: Store) -> Result:
+    """An exercise's result from the record of its step."""
+    artifacts = {name: Artifact(**artifact) for name, artifact in record["artifacts"].items()}
+    if "answer" in artifacts:
+        answer: Answer = from_json(Answer, json.loads(store.fetch_bytes(artifacts["answer"])))
+    else:
+        answer = answer_of(id, load(id, store.fetch_bytes(artifacts["findings"])))
+    fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
+    provenance = from_json(Provenance, record["data"]["provenance"])
+    return Result(id, QUESTIONS[id].title, "ok", provenance, **fields)
+
+
+def _adapter(id: str) -> TypeAdapter[Any]:
+    kind: Any = importlib.import_module(f"{folder(id)}.findings").Findings
+    return TypeAdapter(kind)

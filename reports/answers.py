@@ -147,7 +147,7 @@ class _Evidence:
         return f"\n\n\x02{self._nonce} show {name}\x03\n\n"
 
     def details(self, title: str, caller: Callable[[], str]) -> str:
-        """The mark of what is folded under a title; what ``{% call details("…") %}…{% endcall %}`` calls."""
+        """The mark of what is folded under a title: the text between ``call details`` and ``endcall``."""
         self._folded.append((title, caller()))
         return f"\n\n\x02{self._nonce} fold {len(self._folded) - 1}\x03\n\n"
 

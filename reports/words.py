@@ -80,7 +80,7 @@ def plural(number: float, one: str, many: str | None = None) -> str:
 
 
 def noun(number: float, one: str, many: str | None = None) -> str:
-    """The word that goes with a number, without the number: ``{{ n | noun("is", "are") }}``."""
+    """The word that goes with a number, without it: "is" or "are"."""
     return one if number == 1 else many or f"{one}s"
 
 

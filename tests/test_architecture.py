@@ -61,17 +61,44 @@ def test_what_is_slow_to_import_is_imported_when_it_is_used() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tasks" / "exercises").glob("ex*.py")), ids=lambda path: path.stem)
-def test_exercises_are_plain_functions(path: Path) -> None:
-    modules = {
+FOLDERS = sorted(path.parent for path in (ROOT / "tasks" / "exercises").glob("ex*/experiment.py"))
+# What the files of an exercise may import of tasks, reports and flows, beside files of their own folder.
+SAYS = {"reports.types", "reports.answers", "reports.words", "tasks.variants"}
+MEASURES = {"tasks.exercise", "tasks.recipes.catalogue", "tasks.study", "tasks.variants"}
+
+
+def imported_modules(path: Path) -> set[str]:
+    return {
         node.module
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module
     }
-    allowed = {"tasks.exercise", "tasks.recipes.catalogue", "tasks.study", "reports.types"}
-    own = {module for module in modules if module.split(".")[0] in ("tasks", "reports", "flows")}
-    assert own <= allowed, f"an exercise imports {own - allowed}"
-    assert not {"prefect", "mlflow"} & {module.split(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_exercises_measure_and_say_apart(folder: Path) -> None:
+    own = f"tasks.exercises.{folder.name}"
+    said = {f"{own}.{stem}" for stem in ("answer", *(path.stem for path in folder.glob("answer_*.py")))}
+    for path in sorted(folder.glob("*.py")):
+        modules = imported_modules(path)
+        of_project = {module for module in modules if module.split(".")[0] in ("tasks", "reports", "flows")}
+        inner = {module for module in of_project if module.startswith(own)}
+        saying = path.stem.startswith("answer")
+        allowed = SAYS if saying else MEASURES
+        assert of_project - inner <= allowed, f"{path.name} imports {of_project - inner - allowed}"
+        assert saying or not inner & said, f"{path.name} measures, and must not depend on what is said"
+        assert not {"prefect", "mlflow"} & {module.split(".")[0] for module in modules}
+    assert (folder / "answer.md").is_file()
+    assert len(ast.parse((folder / "__init__.py").read_text()).body) == 1, "__init__.py holds a docstring only"
+
+
+def test_answers_load_without_torch() -> None:
+    """An edited sentence is shown in a second, which PyTorch alone takes to load."""
+    code = "import importlib, sys; from tasks.exercises import folders\n" + (
+        "for package in folders().values(): importlib.import_module(package + '.answer')\n"
+        "sys.exit('torch' in sys.modules or 'prefect' in sys.modules or 'transformers' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_what_is_imported_is_declared() -> None:

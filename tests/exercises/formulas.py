@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from reports.latex import to_mathml
-from reports.types import Answer, Prose
+from reports.types import Answer, Prose, flattened
 
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$", re.DOTALL)
 
@@ -12,7 +12,7 @@ _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$", re.DOTALL)
 def prose(answer: Answer) -> Iterator[str]:
     """The text of every paragraph."""
     for part in answer.parts:
-        for block in part.blocks:
+        for block in flattened(part.blocks):
             if isinstance(block, Prose):
                 yield block.text
 

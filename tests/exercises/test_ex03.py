@@ -2,18 +2,21 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.exercises import ex03_architectures as ex03
-from tests.exercise_context import assert_sound, make_context
+from minigpt.cost.published import GPT1, GPT2, GPT3, MODELS
+from tasks.exercises.ex03_architectures import arithmetic
+from tasks.exercises.ex03_architectures.experiment import EXERCISE, instantiated
+from tasks.exercises.ex03_architectures.findings import slug
+from tests.exercise_context import answered, assert_sound
 from tests.exercises.formulas import assert_formulas
 
 
 @pytest.fixture(scope="module")
 def answer():
-    return ex03.EXERCISE.answer(make_context(ex03.EXERCISE))
+    return answered(EXERCISE)
 
 
 def test_it_is_sound(answer):
-    assert_sound(ex03.EXERCISE, answer)
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
 
 
@@ -25,25 +28,25 @@ def test_well_known_counts(answer):
 
 
 def test_published_numbers_stand_beside_the_computed_ones(answer):
-    for model in ex03.MODELS:
-        published = answer.metrics[f"published_parameters_millions_{ex03.slug(model)}"]
-        assert abs(answer.metrics[f"parameters_{ex03.slug(model)}"] / 1e6 / published - 1) < 0.07
+    for model in MODELS:
+        published = answer.metrics[f"published_parameters_millions_{slug(model.name)}"]
+        assert abs(answer.metrics[f"parameters_{slug(model.name)}"] / 1e6 / published - 1) < 0.07
     assert answer.metrics["as_printed_parameters_gpt_3_xl"] > answer.metrics["parameters_gpt_3_xl"]
-    assert len([name for name in answer.metrics if name.startswith("lambada")]) == len(ex03.PAIRS)
+    assert len([name for name in answer.metrics if name.startswith("lambada")]) == len(arithmetic.PAIRS)
 
 
 def test_what_gpt3_read_is_not_all_different():
-    whole, different = ex03.mix_tokens()
+    whole, different = arithmetic.mix_tokens()
     assert whole == pytest.approx(499e9)
-    assert different < ex03.tokens_of("GPT-3") < whole
+    assert different < arithmetic.tokens_of("GPT-3") < whole
     # By hand: 0.44 of Common Crawl, all of WebText2 and Books1, 0.43 of Books2, all of Wikipedia.
     assert different == pytest.approx((0.44 * 410 + 19 + 12 + 0.43 * 55 + 3) * 1e9)
 
 
 def test_the_compute_of_gpt1_counts_its_epochs():
-    tokens = ex03.tokens_of("GPT-1") * ex03.GPT1_EPOCHS
-    assert ex03.training_flops(ex03.GPT1) == pytest.approx(6 * 116_534_784 * tokens)
-    assert ex03.training_flops(ex03.GPT3[-1]) == pytest.approx(3.14e23, rel=0.005)
+    tokens = arithmetic.tokens_of("GPT-1") * arithmetic.GPT1_EPOCHS
+    assert arithmetic.training_flops(GPT1) == pytest.approx(6 * 116_534_784 * tokens)
+    assert arithmetic.training_flops(GPT3[-1]) == pytest.approx(3.14e23, rel=0.005)
 
 
 def test_the_table_has_every_attribute_the_question_names(answer):
@@ -54,11 +57,11 @@ def test_the_table_has_every_attribute_the_question_names(answer):
 
 
 def test_a_literal_count_differs_where_the_heads_do_not_fit():
-    for model in ex03.MODELS:
-        assert (ex03.count_as_printed(model) == ex03.count(model.consistent_config())) == model.heads_fit
+    for model in MODELS:
+        assert (arithmetic.count_as_printed(model) == arithmetic.count(model.consistent_config())) == model.heads_fit
 
 
 def test_the_formula_is_that_of_the_built_model():
-    small = replace(ex03.GPT2[0].consistent_config(), n_layer=2, d_model=96, n_head=3, vocab_size=11, context=7)
+    small = replace(GPT2[0].consistent_config(), n_layer=2, d_model=96, n_head=3, vocab_size=11, context=7)
     for config in (small, replace(small, norm="post")):
-        assert ex03.count(config) == ex03.instantiated(config)
+        assert arithmetic.count(config) == instantiated(config)

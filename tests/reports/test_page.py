@@ -73,19 +73,25 @@ def test_every_exercise_is_there_with_its_question(html):
 
 def test_the_score_is_counted():
     results = sample.results()
-    score = Score.of(results, 35)
+    score = Score.of(results, len(QUESTIONS))
     exact = sum(check.kind == "exact" for result in results for check in result.checks)
-    assert (score.answered, score.failed, score.total, score.exact, score.exact_held) == (6, 1, 35, exact, exact)
+    assert (score.answered, score.failed, score.total, score.exact, score.exact_held) == (
+        6,
+        1,
+        len(QUESTIONS),
+        exact,
+        exact,
+    )
     assert score.empirical_confirmed == score.empirical / 2
     assert score.sentence == (
-        f"6 of 35 exercises answered, 1 failed; exact checks {exact} of {exact} hold; empirical 5 of 10 confirmed"
+        f"6 of {len(QUESTIONS)} exercises answered, 1 failed; exact checks {exact} of {exact} hold; empirical 5 of 10 confirmed"
     )
 
 
 def test_the_top_says_what_was_run(html):
     top = words(html[: html.index('class="overview"')])
     for fact in (
-        "6 of 35 exercises answered, 1 failed",
+        f"6 of {len(QUESTIONS)} exercises answered, 1 failed",
         "laptop",
         "public domain",
         "23.4 GiB",
@@ -166,7 +172,7 @@ def test_the_page_depends_on_its_arguments_alone(html, tmp_path):
 def test_an_empty_run_is_a_page_too():
     text = page.render()
     Page(text.replace("<!doctype html>", ""))
-    assert "0 of 35" in words(text)
+    assert f"0 of {len(QUESTIONS)}" in words(text)
     assert page.render(results=(), run=RunInfo("smoke", machine=Machine()))
 
 

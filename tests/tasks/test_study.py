@@ -8,7 +8,8 @@ from minigpt.model import GPT
 from tasks.exercise import TrainedModel
 from tasks.recipes.catalogue import STUDY_MQA_WIDE, STUDY_ROPE
 from tasks.recipes.profiles import PROFILES
-from tasks.study import Variant, at_equal_time, curves, metrics, sentences, table
+from tasks.study import variant as of_models
+from tasks.variants import Variant, at_equal_time, curves, metrics, sentences, table
 
 
 def variant(label: str, finals: list[float], step_seconds: float) -> Variant:
@@ -29,9 +30,10 @@ def variant(label: str, finals: list[float], step_seconds: float) -> Variant:
         )
         for seed, final in enumerate(finals)
     )
-    return Variant(label, models, Timing(step_seconds, step_seconds * 0.9, step_seconds * 1.1, 7))
+    return of_models(label, models, Timing(step_seconds, step_seconds * 0.9, step_seconds * 1.1, 7))
 
 
+PARAMETERS = sum(w.numel() for w in GPT(replace(STUDY_ROPE.model, vocab_size=5)).parameters())
 BASE = variant("base", [2.0, 2.01, 1.99], 0.1)
 SLOW = variant("slow", [1.5, 1.51, 1.49], 0.2)
 
@@ -72,7 +74,7 @@ def test_curves_and_metrics():
     found = metrics([BASE, SLOW])
     assert found["validation_loss_nats_slow_equal_time"] == pytest.approx(2.75)
     assert found["step_ms_slow"] == pytest.approx(200.0)
-    assert found["parameters_base"] == sum(weight.numel() for weight in BASE.models[0].model.parameters())
+    assert found["parameters_base"] == PARAMETERS
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)

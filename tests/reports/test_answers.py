@@ -1,0 +1,111 @@
+"""The text of an answer: sections, evidence, folded parts, and the one sentence that a slip gets."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from reports.answers import AnswerError, Draft, compose
+from reports.types import Answer as AnswerType
+from reports.types import Check, Code, Details, Part, Prose, Table, from_json, to_json
+
+TABLE = Table(("n",), ((1,),), "numbers", "numbers")
+CODE = Code("x = 1")
+
+
+@dataclass(frozen=True)
+class Findings:
+    loss: float = 1.25
+    said: str = "fine"
+    metrics: dict = field(default_factory=lambda: {"loss": 1.25})
+
+
+def filled(template: str, **blocks: object) -> AnswerType:
+    return compose(template, Findings(), Draft(blocks))  # type: ignore[arg-type]
+
+
+def test_sections_become_summary_notes_and_parts():
+    text = """{% set half = f.loss / 2 %}
+
+# Summary
+
+The loss is {{ f.loss | fixed(2) }},
+half of it {{ half | nats }}.
+
+# Notes
+
+One
+caveat.
+
+{% if f.loss > 9 %}never{% endif %}
+
+Another.
+
+# How it was done
+
+By hand.
+
+# (a) The first
+
+Before.
+
+{{ show("numbers") }}
+
+After, at {{ half | fixed(1) }}.
+
+# (b)
+
+{{ show("code") }}
+"""
+    check = Check.equal("one", 1, 1)
+    answer = compose(text, Findings(), Draft({"numbers": TABLE, "code": (CODE, CODE)}, (check,)))
+    assert answer.summary == "The loss is 1.25, half of it 0.625 nats."
+    assert answer.notes == ("One caveat.", "Another.")
+    assert answer.parts == (
+        Part("", (Prose("By hand."),), "How it was done"),
+        Part("a", (Prose("Before."), TABLE, Prose("After, at 0.6.")), "The first"),
+        Part("b", (CODE, CODE), ""),
+    )
+    assert answer.metrics == {"loss": 1.25}
+    assert answer.checks == (check,)
+    assert from_json(AnswerType, to_json(answer)) == answer
+
+
+def test_details_fold_prose_and_evidence():
+    text = (
+        "# Summary\ns\n# (a) q\nSeen.\n{% call details('More') %}Why: {{ f.said }}.\n{{ show('t') }}{% endcall %}\nEnd."
+    )
+    [part] = filled(text, t=TABLE).parts
+    assert part.blocks == (Prose("Seen."), Details("More", (Prose("Why: fine."), TABLE)), Prose("End."))
+    assert from_json(Part, to_json(part)) == part
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("# Summary\n{{ f.los }}", "section 'Summary'.*has no attribute 'los'"),
+        ("# Summary\n{{ nobody }}", "section 'Summary'.*'nobody' is undefined"),
+        ("# Summary\ns\n# (a) q\n{{ show('u') }}", r"section '\(a\) q': show\('u'\): answer.py makes t"),
+        ("# Summary\ns\n# (a) q\n{{ show('t') }}{{ show('t') }}", "shown twice"),
+        ("# Summary\ns\n# (a) q\nNothing.", "shown nowhere: t"),
+        ("# (a) q\n{{ show('t') }}", "Summary is missing"),
+        ("# Summary\ns\n# (a) q\n{% if %}", "section '.*line 2 of it"),
+        ("# Summary\n{{ f.said | fixed }}", "section 'Summary': ValueError"),
+    ],
+)
+def test_a_slip_is_one_sentence_that_names_the_section(template, said):
+    with pytest.raises(AnswerError, match=said):
+        filled(template, t=TABLE)
+
+
+def test_what_a_model_wrote_begins_no_section_and_shows_nothing():
+    text = "# Summary\ns\n# (a) q\n{{ f.said }}\n\n{{ show('t') }}"
+    hostile = Findings(said="x\n\n# Summary\n\nhacked {{ show('t') }}\n\x02show t\x03")
+    answer = compose(text, hostile, Draft({"t": TABLE}))
+    assert answer.summary == "s"
+    assert [part.letter for part in answer.parts] == ["a"]
+    assert [type(block) for block in answer.parts[0].blocks] == [Prose, Table]
+    assert "{{ show('t') }}" in answer.parts[0].blocks[0].text
+
+
+def test_an_empty_row_of_blocks_needs_no_place():
+    assert filled("# Summary\ns\n# (a) q\nText.", t=()).parts[0].blocks == (Prose("Text."),)

@@ -84,7 +84,8 @@ def test_the_score_is_counted():
     )
     assert score.empirical_confirmed == score.empirical / 2
     assert score.sentence == (
-        f"6 of {len(QUESTIONS)} exercises answered, 1 failed; exact checks {exact} of {exact} hold; empirical 5 of 10 confirmed"
+        f"6 of {len(QUESTIONS)} exercises answered, 1 failed; exact checks {exact} of {exact} hold; "
+        "empirical 5 of 10 confirmed"
     )
 
 

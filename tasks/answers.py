@@ -14,15 +14,17 @@ import importlib
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from reports.answers import compose
 from reports.chapter import QUESTIONS
 from reports.types import Answer, Provenance, Result, from_json, to_json
-from tasks.cache.store import Artifact, Store
 from tasks.exercises import folder
+
+if TYPE_CHECKING:  # Prefect comes with it, which takes longer than all the rest
+    from tasks.cache.store import Store
 
 
 def dump(findings: Any) -> str:
@@ -55,19 +57,22 @@ def answer_of(id: str, findings: Any) -> Answer:
     return compose(template, findings, draft)
 
 
-def stored_findings(record: Mapping[str, Any], store: Store) -> str:
+def stored_findings(record: Mapping[str, Any], store: "Store") -> str:
     """What an exercise's step has stored: JSON text."""
+    from tasks.cache.store import Artifact
+
     artifact = record["artifacts"].get("findings") or record["artifacts"]["answer"]
     return store.fetch_bytes(Artifact(**artifact)).decode()
 
 
-def result_of(id: str, record: Mapping[str, Any], store: Store) -> Result:
+def result_of(id: str, record: Mapping[str, Any], store: "Store") -> Result:
     """An exercise's result from the record of its step."""
-    artifacts = {name: Artifact(**artifact) for name, artifact in record["artifacts"].items()}
-    if "answer" in artifacts:
-        answer: Answer = from_json(Answer, json.loads(store.fetch_bytes(artifacts["answer"])))
+    stored = stored_findings(record, store)
+    answer: Answer
+    if "answer" in record["artifacts"]:
+        answer = from_json(Answer, json.loads(stored))
     else:
-        answer = answer_of(id, load(id, store.fetch_bytes(artifacts["findings"])))
+        answer = answer_of(id, load(id, stored))
     fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
     provenance = from_json(Provenance, record["data"]["provenance"])
     return Result(id, QUESTIONS[id].title, "ok", provenance, **fields)

@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from tasks.cache.urls import without_credentials
 from tasks.tracking.client import connect, is_refusal, origin
 from tasks.tracking.documents import (
@@ -34,7 +36,7 @@ from tasks.tracking.documents import (
     texts_of,
     training_document,
 )
-from tasks.tracking.outbox import Outbox, locked, write_json
+from tasks.tracking.outbox import Outbox, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +236,7 @@ class Tracker:
         if document["kind"] == "end":
             self._end(client, experiment, document)
             return None
-        with locked(self.folder / "send.lock"):
+        with FileLock(self.folder / "send.lock"):
             finished = self._find(client, experiment, document["key"])
             if finished is None:
                 finished = self._create(client, experiment, document)
@@ -364,7 +366,7 @@ class Tracker:
         """The client and the experiment's id; the database is made, or brought up to date, by one process at a time."""
         if self._client is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder / "open.lock"):
+            with FileLock(self.folder / "open.lock"):
                 client = connect(self.uri)
                 self._client = client, self._experiment(client)
             self._refresh(*self._client)

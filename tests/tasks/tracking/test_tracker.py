@@ -318,6 +318,20 @@ def test_a_document_waits_once(tmp_path: Path) -> None:
     assert not outbox
 
 
+def test_what_a_document_says_inside_is_not_its_key(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    for key, tags in (("a", {"key": "b"}), ("b", {}), ("b", {})):
+        outbox.add({"key": key, "tags": tags})
+    assert [document["key"] for document in outbox._read()] == ["a", "b"]
+
+
+def test_a_half_written_line_takes_no_other_document_along(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    outbox.path.write_text('{"key": "half')
+    outbox.add({"key": "whole"})
+    assert outbox._read() == [{"key": "whole"}]
+
+
 def test_the_outbox_survives_a_half_written_line_and_sets_refused_documents_aside(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox.jsonl")
     for name in ("a", "bad", "b", "c"):

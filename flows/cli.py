@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parsed = _parser().parse_args(arguments)
-    from flows.servers import ServerError
+    from flows.shared_server import ServerError
     from tasks.sources.resolve import SourceError
 
     try:

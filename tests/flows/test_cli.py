@@ -9,7 +9,7 @@ import pytest
 
 from flows.cli import main
 from flows.options import Options, UsageError, exercise_id
-from flows.servers import ServerError
+from flows.shared_server import ServerError
 from tasks.exercises import modules
 from tasks.recipes.profiles import PROFILES
 

@@ -139,6 +139,14 @@ def test_leading_zeros_and_repetitions() -> None:
     assert Options(only=("21.06", "21.6", "11")).validated().only == ("21.6", "21.11")
 
 
+def test_options_are_found_by_name_among_others() -> None:
+    assert Options.of({"profile": "smoke", "only": None, "budget": 0.5, "recipe": "small"}) == Options(
+        profile="smoke", budget=0.5
+    )
+    with pytest.raises(UsageError, match="--device gpu"):
+        Options.of({"device": "gpu"})
+
+
 def test_every_id_is_known() -> None:
     for id in modules():
         assert exercise_id(id) == id

@@ -186,7 +186,7 @@ class Tracker:
     def _known(self) -> dict[str, Any]:
         if self._index is None:
             empty: dict[str, Any] = {"experiment": "", "runs": {}}
-            if self.uri.startswith("sqlite") and str(self.database) in self.uri and not self.database.exists():
+            if self.uri == f"sqlite:///{self.database}" and not self.database.exists():
                 return empty  # the database was deleted, and what the index says with it
             try:
                 self._index = {**empty, **json.loads(self._index_file.read_text(encoding="utf-8"))}

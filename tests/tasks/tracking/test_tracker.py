@@ -1,10 +1,13 @@
 """MLflow: what is logged where, once, and what happens when the server is not there."""
 
+import contextlib
 import itertools
 import json
 import math
 import pickle
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 from tasks.tracking import tracker as tracking
+from tasks.tracking.client import connect
 from tasks.tracking.documents import CURVE_POINTS, curve_rows, flatten
 from tasks.tracking.outbox import Outbox
 from tasks.tracking.tracker import STEP_KEY, Tracker
@@ -253,6 +257,28 @@ def test_a_tracker_travels_between_processes(tracker: Tracker) -> None:
     copy = pickle.loads(pickle.dumps(tracker))
     assert copy._client is None
     assert copy.uri == tracker.uri
+
+
+def test_a_database_of_an_older_mlflow_is_brought_up_to_date(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.db import utils
+
+    tracker._connection()
+    shutil.copy(tracker.database, tmp_path / "old.db")
+    uri = f"sqlite:///{tmp_path / 'old.db'}"
+
+    def age(version: str) -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as database:
+            database.execute("UPDATE alembic_version SET version_num = ?", [version])
+            database.commit()
+
+    age("an older one")
+    monkeypatch.setattr(utils, "_upgrade_db", lambda engine: age(utils._get_latest_schema_revision()))
+    assert connect(uri).get_experiment_by_name(tracking.EXPERIMENT) is not None
+    with pytest.raises(MlflowException):
+        connect("http://127.0.0.1:1")
 
 
 # --- A server that is not there -------------------------------------------------------------------------------

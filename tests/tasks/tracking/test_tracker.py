@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from tasks.tracking import tracker as tracking
-from tasks.tracking.client import connect
+from tasks.tracking.client import connect, origin
 from tasks.tracking.documents import CURVE_POINTS, curve_rows, flatten
 from tasks.tracking.outbox import Outbox
-from tasks.tracking.tracker import STEP_KEY, Tracker
+from tasks.tracking.runs import STEP_KEY
+from tasks.tracking.tracker import Tracker
 
 RECIPE = {"name": "small", "seed": 1, "model": {"n_layer": 2, "window": None}, "train": {"objective_args": [["a", 1]]}}
 RECORD = {
@@ -166,7 +167,7 @@ def test_a_step_is_logged_once_and_then_linked(tracker: Tracker, place: Path, fi
 
 def test_a_run_that_broke_off_is_made_again(tracker: Tracker, files: dict[str, Path]) -> None:
     client, experiment = tracker._connection()
-    tags = {STEP_KEY: "k-broken", "host": tracking.origin()["host"]}
+    tags = {STEP_KEY: "k-broken", "host": origin()["host"]}
     broken = client.create_run(experiment, tags=tags).info.run_id
     elsewhere = client.create_run(experiment, tags={**tags, "host": "another machine"}).info.run_id
     made = tracker.log_training(None, "k-broken", RECIPE, RECORD, files)

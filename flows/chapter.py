@@ -21,6 +21,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
 from rich.console import Console
 
+from flows.deployments import deployment_name
 from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build, cores, load_exercises
 from flows.execution.publish import publish as publish_report
@@ -249,7 +250,7 @@ def _caller(options: Options, request: Request, chapter: str) -> Callable[[Node,
             return run_on_pool("train-model/train-model", parameters, stop=stop)
         parameters = resolved.told(parameters_of(exercise))
         parameters |= {"id": node.subject, "publish": False, "chapter": chapter}
-        return run_on_pool(f"exercise/21-{int(node.subject.partition('.')[2]):02d}", parameters, stop=stop)
+        return run_on_pool(f"exercise/{deployment_name(node.subject)}", parameters, stop=stop)
 
     return call
 

@@ -1,7 +1,6 @@
 """MLflow: what is logged where, once, and what happens when the server is not there."""
 
 import contextlib
-import itertools
 import json
 import math
 import pickle
@@ -19,8 +18,6 @@ import pytest
 
 from tasks.tracking import tracker as tracking
 from tasks.tracking.client import connect, origin
-from tasks.tracking.documents import CURVE_POINTS, curve_rows, flatten
-from tasks.tracking.outbox import Outbox
 from tasks.tracking.runs import STEP_KEY
 from tasks.tracking.tracker import Tracker
 
@@ -331,71 +328,6 @@ def test_a_hanging_server_costs_seconds_once(
             assert tracker.log_training(chapter, f"k{i}", RECIPE, RECORD, files) is None
     assert time.monotonic() - started < 10
     assert len(tracker.outbox) == 22
-
-
-def test_a_document_waits_once(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "outbox.jsonl")
-    assert not outbox
-    for key in ("a", "b", "a"):
-        outbox.add({"key": key, "parent": "a"})
-    outbox.add({"run": "a"})
-    outbox.add({"run": "a"})
-    assert [document.get("key") for document in outbox._read()] == ["a", "b", None, None]
-    outbox.deliver(lambda document: None, lambda error: False)
-    assert not outbox
-
-
-def test_what_a_document_says_inside_is_not_its_key(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "outbox.jsonl")
-    for key, tags in (("a", {"key": "b"}), ("b", {}), ("b", {})):
-        outbox.add({"key": key, "tags": tags})
-    assert [document["key"] for document in outbox._read()] == ["a", "b"]
-
-
-def test_a_half_written_line_takes_no_other_document_along(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "outbox.jsonl")
-    outbox.path.write_text('{"key": "half')
-    outbox.add({"key": "whole"})
-    assert outbox._read() == [{"key": "whole"}]
-
-
-def test_the_outbox_survives_a_half_written_line_and_sets_refused_documents_aside(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "outbox.jsonl")
-    for name in ("a", "bad", "b", "c"):
-        outbox.add({"name": name})
-    with outbox.path.open("a") as file:
-        file.write('{"name": "half')
-    sent: list[str] = []
-
-    def send(document: dict[str, Any]) -> None:
-        if document["name"] == "bad":
-            raise ValueError("no")
-        if document["name"] == "c":
-            raise ConnectionError("gone")
-        sent.append(document["name"])
-
-    with pytest.raises(ConnectionError):
-        outbox.deliver(send, lambda error: isinstance(error, ValueError))
-    assert sent == ["a", "b"]
-    assert [document["name"] for document in outbox._read()] == ["c"]
-    assert '"bad"' in (tmp_path / "outbox.refused.jsonl").read_text()
-
-
-# --- Shapes ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("points", [1, CURVE_POINTS, CURVE_POINTS + 1, 10_000])
-def test_curves_are_thinned_but_keep_their_ends(points: int) -> None:
-    rows = curve_rows({"step": list(range(points)), "train_loss": [float(i) for i in range(points)]})
-    assert len(rows) <= CURVE_POINTS + 1
-    assert (rows[0][1], rows[-1][1]) == (0, points - 1)
-    assert all(value == step for _, step, value, _ in rows)
-    gaps = {after[1] - before[1] for before, after in itertools.pairwise(rows[:-1])}
-    assert len(gaps) <= 1
-
-
-def test_flatten_names_leaves_by_their_path() -> None:
-    assert flatten({"a": {"b": 1, "c": None}, "d": [1, [2]]}) == {"a.b": 1, "d": "[1, [2]]"}
 
 
 # --- Several processes ----------------------------------------------------------------------------------------

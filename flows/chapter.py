@@ -11,15 +11,17 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from prefect import flow, task
+from prefect import Flow, flow, task
 from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
 from rich.console import Console
 
+from flows.deployments import deployment_name
 from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build, cores, load_exercises
 from flows.execution.publish import Published
@@ -41,6 +43,7 @@ class Summary:
 
     report: str
     exercises: int
+    answered: int
     failed: tuple[str, ...]
     reasons: tuple[str, ...]
     trained: int
@@ -138,12 +141,12 @@ def _summary(
     request: Request, graph: Mapping[str, Node], outcome: Outcome, published: Published | None, seconds: float
 ) -> Summary:
     faults = published.faults if published else {}
-    failed = tuple(e.id for e in request.exercises if f"exercise/{e.id}" not in outcome.records or e.id in faults)
-    failed += tuple(name for name in outcome.errors if graph[name].kind != "exercise")
+    unanswered = tuple(e.id for e in request.exercises if f"exercise/{e.id}" not in outcome.records or e.id in faults)
     return Summary(
         report=str(published.page) if published else "",
         exercises=len(request.exercises),
-        failed=failed,
+        answered=len(request.exercises) - len(unanswered),
+        failed=unanswered + tuple(name for name in outcome.errors if graph[name].kind != "exercise"),
         reasons=(
             *(f"{graph[name].title}: {error}" for name, error in outcome.errors.items()),
             *(f"the answer of {id}: {error.strip().splitlines()[-1]}" for id, error in faults.items()),
@@ -195,18 +198,7 @@ def full_chapter(
     With ``where="pool"`` models and exercises go to the deployments ``train-model`` and ``exercise``; with
     ``"local"`` they run in processes of this machine.
     """
-    options = Options(
-        profile=profile,
-        only=tuple(only or ()),
-        sources=sources,
-        corpus=corpus,
-        pretrained=pretrained,
-        where=where,
-        device=device,
-        budget=budget,
-        jobs=jobs,
-    ).validated()
-    _check(run_options(options))
+    _check(run_options(Options.of(locals())))
 
 
 @dataclass
@@ -250,24 +242,29 @@ def run_options(options: Options) -> Summary:
 def _caller(options: Options, request: Request, chapter: str) -> Callable[[Node, threading.Event], PrefectFuture[Any]]:
     from flows.pools import run_on_pool
 
-    common = {
-        "profile": options.profile,
-        "sources": request.sources.bundle,
-        "corpus": _absolute(options.corpus),
-        "pretrained": _absolute(options.pretrained),
-        "device": request.device,
-        "budget": options.budget,
-        "chapter": chapter,
-    }
+    resolved = replace(
+        options,
+        sources=request.sources.bundle,
+        corpus=_absolute(options.corpus),
+        pretrained=_absolute(options.pretrained),
+        device=request.device,
+    )
 
     def call(node: Node, stop: threading.Event) -> PrefectFuture[Any]:
         if node.makes_model:
-            parameters = {**common, "recipe": node.subject, "seed": node.seed}
+            parameters = resolved.told(parameters_of(train_model))
+            parameters |= {"recipe": node.subject, "seed": node.seed, "chapter": chapter}
             return run_on_pool("train-model/train-model", parameters, stop=stop)
-        deployment = f"exercise/21-{int(node.subject.partition('.')[2]):02d}"
-        return run_on_pool(deployment, {**common, "id": node.subject, "publish": False}, stop=stop)
+        parameters = resolved.told(parameters_of(exercise))
+        parameters |= {"id": node.subject, "publish": False, "chapter": chapter}
+        return run_on_pool(f"exercise/{deployment_name(node.subject)}", parameters, stop=stop)
 
     return call
+
+
+def parameters_of(flow: Flow[..., Any]) -> set[str]:
+    """The names of a flow's parameters."""
+    return set(signature(flow.fn).parameters)
 
 
 def _absolute(source: str | None) -> str | None:
@@ -294,10 +291,7 @@ def train_model(
 
     ``chapter`` is what ``full-chapter`` gives: its name on MLflow, under which the model is logged.
     """
-    options = Options(
-        profile=profile, sources=sources, corpus=corpus, pretrained=pretrained, device=device, budget=budget
-    ).validated()
-    request = replace(request_of(options), exercises=())
+    request = replace(request_of(Options.of(locals())), exercises=())
     if recipe in tunings():
         request = replace(request, tunings=(tunings()[recipe],))
     elif recipe in recipes():
@@ -326,15 +320,7 @@ def exercise(
 
     ``chapter`` is what ``full-chapter`` gives: its name on MLflow, under which the exercise is logged.
     """
-    options = Options(
-        profile=profile,
-        only=(id,),
-        sources=sources,
-        corpus=corpus,
-        pretrained=pretrained,
-        device=device,
-        budget=budget,
-    ).validated()
+    options = Options.of(locals() | {"only": (id,)})
     _check(_inline(request_of(options), publishing=publish, chapter=chapter))
 
 

@@ -8,21 +8,11 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.options import (
-    DEVICE_NAMES,
-    PROFILE_NAMES,
-    SOURCE_NAMES,
-    WHERE_NAMES,
-    Options,
-    UsageError,
-    check_places,
-    exercise_id,
-    outputs_folder,
-    store_url,
-)
+from flows.options import Options, UsageError, check_places, exercise_id, outputs_folder, store_url
 
 if TYPE_CHECKING:
     from tasks.sources.resolve import Sources
@@ -31,7 +21,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parsed = _parser().parse_args(arguments)
-    from flows.servers import ServerError
+    from flows.shared_server import ServerError
     from tasks.sources.resolve import SourceError
 
     try:
@@ -54,7 +44,6 @@ def _parser() -> argparse.ArgumentParser:
         description="All exercises of a chapter on decoder-only language models as one cached, tracked pipeline.",
         epilog="CHAPTER_STORE (any fsspec URL) and CHAPTER_OUTPUTS say where results go; default: ./outputs.",
     )
-    parser.set_defaults(only="", jobs=None)  # for the commands that do not take them
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -62,13 +51,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
-    _run_options(command("run", _run, "run the chapter, or some of its exercises, and write the report"))
-    _run_options(command("plan", _plan, "say what a run would do, why, and how long it would take"))
-    _identity_options(command("report", _report, "render the report again from stored results"))
+    _add_options(command("run", _run, "run the chapter, or some of its exercises, and write the report"), runs=True)
+    _add_options(command("plan", _plan, "say what a run would do, why, and how long it would take"), runs=True)
+    _add_options(command("report", _report, "render the report again from stored results"), runs=False)
     show = command("show", _show, "show one answer in the terminal")
     show.add_argument("exercise", help="its id, such as 21.08")
     show.add_argument("--again", action="store_true", help="made anew: shows an edited answer.md at once")
-    _identity_options(command("models", _models, "list recipes, and trained models with paths to load them from"))
+    _add_options(
+        command("models", _models, "list recipes, and trained models with paths to load them from"), runs=False
+    )
     ui = command("ui", _ui, "serve the Prefect and MLflow pages on 127.0.0.1 until Ctrl-C")
     ui.add_argument("--prefect-port", type=int, default=4200)
     ui.add_argument("--mlflow-port", type=int, default=5000)
@@ -80,44 +71,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", default="", metavar="IDS", help="exercises, such as 21.27,21.32 (default: all)")
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", help="processes of a local run (default: one per core, or one on a GPU)"
-    )
-    _identity_options(parser)
-
-
-def _identity_options(parser: argparse.ArgumentParser) -> None:
-    """What results are stored under."""
-    parser.add_argument("--profile", default="laptop", help=f"{', '.join(PROFILE_NAMES)} (default: laptop)")
-    parser.add_argument("--sources", default="auto", help=f"{', '.join(SOURCE_NAMES)} (default: auto)")
-    parser.add_argument("--corpus", metavar="TEXT", help="your own text: a file, hf:NAME, or a URL")
-    parser.add_argument("--pretrained", metavar="MODEL", help="any causal LM: a Hub name or a directory")
-    parser.add_argument("--where", default="local", help=f"{', '.join(WHERE_NAMES)} (default: local)")
-    parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICE_NAMES)} (default: auto)")
-    parser.add_argument("--budget", type=float, default=1.0, metavar="FACTOR", help="multiplies all training steps")
-
-
-def _options(parsed: argparse.Namespace) -> Options:
-    return Options(
-        profile=parsed.profile,
-        only=tuple(id for id in parsed.only.split(",") if id.strip()),
-        sources=parsed.sources,
-        corpus=parsed.corpus,
-        pretrained=parsed.pretrained,
-        where=parsed.where,
-        device=parsed.device,
-        budget=parsed.budget,
-        jobs=parsed.jobs,
-    ).validated()
+def _add_options(parser: argparse.ArgumentParser, *, runs: bool) -> None:
+    """What results are stored under; where a command ``runs`` something, also how much of it and how."""
+    for option in fields(Options):
+        about = option.metadata
+        if runs or about["identity"]:
+            parser.add_argument(
+                f"--{option.name}",
+                default=option.default,
+                type=about["parse"],
+                metavar=about["metavar"],
+                help=about["help"],
+            )
 
 
 def _checked(parsed: argparse.Namespace) -> "tuple[Options, Sources]":
     """The options, and the sources they mean: the last check before the heavy imports."""
     from tasks.sources.resolve import resolve_sources
 
-    options = _options(parsed)
+    options = Options.of(vars(parsed))
     return options, resolve_sources(options.sources, options.corpus, options.pretrained)
 
 

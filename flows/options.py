@@ -3,10 +3,10 @@
 import difflib
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
@@ -21,22 +21,64 @@ class UsageError(ValueError):
     """Something that was asked for cannot be done; the text is for the person who asked."""
 
 
+def _option(
+    default: Any,
+    text: str = "",
+    *,
+    names: tuple[str, ...] = (),
+    metavar: str | None = None,
+    parse: Callable[[str], Any] = str,
+    identity: bool = True,
+) -> Any:
+    """A field of ``Options``, with what the command line says of it.
+
+    ``names`` are all values that it may have; without ``identity`` it only says how much to run, or how.
+    """
+    help = f"{', '.join(names)} (default: {default})" if names else text
+    about = {"help": help, "metavar": metavar, "parse": parse, "names": names, "identity": identity}
+    return field(default=default, metadata=about)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part.strip())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The parameters of a run, as the command line and the deployments take them.
+    """The parameters of a run. The command line's options are made from these fields; flows have them by name.
 
     ``budget`` multiplies the steps of every training. ``jobs`` is the number of processes of a local run.
     """
 
-    profile: str = "laptop"
-    only: tuple[str, ...] = ()
-    sources: str = "auto"
-    corpus: str | None = None
-    pretrained: str | None = None
-    where: Literal["local", "pool"] = "local"
-    device: str = "auto"
-    budget: float = 1.0
-    jobs: int | None = None
+    only: tuple[str, ...] = _option(
+        (), "exercises, such as 21.27,21.32 (default: all)", metavar="IDS", parse=_split, identity=False
+    )
+    jobs: int | None = _option(
+        None,
+        "processes of a local run (default: one per core, or one on a GPU)",
+        metavar="N",
+        parse=int,
+        identity=False,
+    )
+    profile: str = _option("laptop", names=PROFILE_NAMES)
+    sources: str = _option("auto", names=SOURCE_NAMES)
+    corpus: str | None = _option(None, "your own text: a file, hf:NAME, or a URL", metavar="TEXT")
+    pretrained: str | None = _option(None, "any causal LM: a Hub name or a directory", metavar="MODEL")
+    where: Literal["local", "pool"] = _option("local", names=WHERE_NAMES)
+    device: str = _option("auto", names=DEVICE_NAMES)
+    budget: float = _option(1.0, "multiplies all training steps", metavar="FACTOR", parse=float)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Options":
+        """The validated options among named values: parsed arguments, or the parameters of a flow.
+
+        What is absent or None has its default; what is no option is left aside.
+
+        Raises:
+            UsageError: see ``validated``.
+        """
+        given = {option.name: values.get(option.name) for option in fields(cls)}
+        return cls(**{name: value for name, value in given.items() if value is not None}).validated()
 
     def validated(self) -> "Options":
         """These options with exercise ids in the chapter's spelling.
@@ -44,19 +86,19 @@ class Options:
         Raises:
             UsageError: a value that cannot be; names the option, the value and the remedy.
         """
-        for option, value, names in (
-            ("profile", self.profile, PROFILE_NAMES),
-            ("sources", self.sources, SOURCE_NAMES),
-            ("device", self.device, DEVICE_NAMES),
-            ("where", self.where, WHERE_NAMES),
-        ):
-            if value not in names:
-                raise UsageError(f"--{option} {value}: there is no such {option}{nearest(value, names)}")
+        for option in fields(self):
+            value, names = getattr(self, option.name), option.metadata["names"]
+            if names and value not in names:
+                raise UsageError(f"--{option.name} {value}: there is no such {option.name}{nearest(value, names)}")
         if not (math.isfinite(self.budget) and self.budget > 0):
             raise UsageError(f"--budget {self.budget:g}: a budget is a factor above 0, such as 0.5 for half the steps")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}: give at least 1 process, or leave it out")
-        return Options(**{**vars(self), "only": tuple(dict.fromkeys(exercise_id(text) for text in self.only))})
+        return replace(self, only=tuple(dict.fromkeys(exercise_id(text) for text in self.only)))
+
+    def told(self, parameters: Collection[str]) -> dict[str, Any]:
+        """The options among the ``parameters`` of a flow, as they are passed to it."""
+        return {name: value for name, value in asdict(self).items() if name in parameters}
 
 
 def exercise_id(text: str, option: str = "--only") -> str:

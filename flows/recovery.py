@@ -50,50 +50,58 @@ CHILD_QUEUE = "children"
 
 def automations() -> list[AutomationCore]:
     """The automations of this project."""
-    return [
-        _unless_heard(
-            "chapter: mark silent runs as crashed",
-            "A run that shows no sign of life after one, and no end, has died together with its worker.",
-            # From Pending on: a worker may die between accepting a run and the run's first heartbeat. What is in
-            # both sets starts the wait anew; any other expected event ends it, so a pattern would be too much.
-            after=SIGNS_OF_LIFE,
-            expect=SIGNS_OF_LIFE | ENDS,
-            within=SILENCE,
-            then=ChangeFlowRunState(
-                state=StateType.CRASHED,
-                name="Crashed",
-                force=False,
-                message=f"No heartbeat for {SILENCE.total_seconds():.0f} s: the process or its machine has died.",
-            ),
+    return [_mark_silent_runs(), _start_crashed_runs_again(), _end_uncancelled_runs()]
+
+
+def _mark_silent_runs() -> AutomationCore:
+    return _unless_heard(
+        "chapter: mark silent runs as crashed",
+        "A run that shows no sign of life after one, and no end, has died together with its worker.",
+        # From Pending on: a worker may die between accepting a run and the run's first heartbeat. What is in
+        # both sets starts the wait anew; any other expected event ends it, so a pattern would be too much.
+        after=SIGNS_OF_LIFE,
+        expect=SIGNS_OF_LIFE | ENDS,
+        within=SILENCE,
+        then=ChangeFlowRunState(
+            state=StateType.CRASHED,
+            name="Crashed",
+            force=False,
+            message=f"No heartbeat for {SILENCE.total_seconds():.0f} s: the process or its machine has died.",
         ),
-        _unless_heard(
-            "chapter: start crashed runs again",
-            f"At most {RESTARTS} times; finished steps are cached and trainings go on from their checkpoint.",
-            after={"prefect.flow-run.Crashed"},
-            expect=SIGNS_OF_LIFE | {"prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry"},
-            within=PAUSE,
-            # What the button "Retry" does: the same run, with the same parameters, is scheduled for now.
-            then=ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="AwaitingRetry", message="Started again after a crash.", force=False
-            ),
-            run={"prefect.run-count": [str(count) for count in range(RESTARTS + 1)]},
-            # Runs outside deployments have no queue.
-            related=[{"prefect.resource.role": "work-queue", "prefect.resource.name": "default"}],
+    )
+
+
+def _start_crashed_runs_again() -> AutomationCore:
+    return _unless_heard(
+        "chapter: start crashed runs again",
+        f"At most {RESTARTS} times; finished steps are cached and trainings go on from their checkpoint.",
+        after={"prefect.flow-run.Crashed"},
+        expect=SIGNS_OF_LIFE | {"prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry"},
+        within=PAUSE,
+        # What the button "Retry" does: the same run, with the same parameters, is scheduled for now.
+        then=ChangeFlowRunState(
+            state=StateType.SCHEDULED, name="AwaitingRetry", message="Started again after a crash.", force=False
         ),
-        _unless_heard(
-            "chapter: end runs that nobody cancels",
-            "A run that is to be cancelled, and whose worker has died or was just starting it.",
-            after={"prefect.flow-run.Cancelling"},
-            expect=ENDS,
-            within=CANCELLING,
-            then=ChangeFlowRunState(
-                state=StateType.CANCELLED,
-                name="Cancelled",
-                force=False,
-                message=f"Cancelling for {CANCELLING.total_seconds():.0f} s: no worker was there to end it.",
-            ),
+        run={"prefect.run-count": [str(count) for count in range(RESTARTS + 1)]},
+        # Runs outside deployments have no queue.
+        related=[{"prefect.resource.role": "work-queue", "prefect.resource.name": "default"}],
+    )
+
+
+def _end_uncancelled_runs() -> AutomationCore:
+    return _unless_heard(
+        "chapter: end runs that nobody cancels",
+        "A run that is to be cancelled, and whose worker has died or was just starting it.",
+        after={"prefect.flow-run.Cancelling"},
+        expect=ENDS,
+        within=CANCELLING,
+        then=ChangeFlowRunState(
+            state=StateType.CANCELLED,
+            name="Cancelled",
+            force=False,
+            message=f"Cancelling for {CANCELLING.total_seconds():.0f} s: no worker was there to end it.",
         ),
-    ]
+    )
 
 
 def _unless_heard(

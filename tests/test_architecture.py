@@ -21,6 +21,7 @@ FORBIDDEN = {
     "minigpt": {"prefect", "mlflow", "requests", "httpx", "huggingface_hub", "datasets", "pandas"},
     "reports": {"torch", "prefect", "mlflow", "transformers", "datasets"},
 }
+STUDIES = {"speculation_speed", "stream_study", "streaming_parity"}  # of minigpt: around the core, with several rooms
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -34,12 +35,52 @@ def imported(path: Path) -> set[str]:
     return tops
 
 
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name for name in full if is_module(name)} or {node.module}
+    return names
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_one_way(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     tops = imported(path)
     assert tops & set(MAY_IMPORT) <= MAY_IMPORT[package]
     assert not tops & FORBIDDEN.get(package, set())
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sorted((ROOT / "minigpt").glob("*.py")) if path.stem not in STUDIES], ids=lambda p: p.stem
+)
+def test_the_core_of_minigpt_stands_alone(path: Path) -> None:
+    """It is to be read first, and is in the key of every training; to train, only what scores is needed beside it."""
+    rooms = {file.parent.name for file in (ROOT / "minigpt").glob("*/__init__.py")}
+    own = {name for name in imported_modules(path) if name.startswith("minigpt.")}
+    around = {name for name in own if name.split(".")[1] in rooms | STUDIES}
+    assert around <= {"minigpt.evaluation.evaluate"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.name == "__init__.py" and path.parent != ROOT / "tasks" / "exercises"],
+    ids=lambda path: path.parent.name,
+)
+def test_packages_say_what_they_are_and_nothing_else(path: Path) -> None:
+    """Keys leave ``__init__`` out: what it passed on could change, and a stored result would still count."""
+    (docstring,) = ast.parse(path.read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(docstring.value, ast.Constant)
 
 
 def test_reports_load_without_torch() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -45,22 +46,12 @@ def _import_heavy() -> None:
 
 
 def _run(options: Options, sources: Sources, command: str, console: Console) -> int:
-    from flows.chapter import TERMINAL, ChapterFailed, Terminal, full_chapter
+    from flows.chapter import TERMINAL, ChapterFailed, Terminal, full_chapter, parameters_of
 
     terminal = Terminal(sources, console, command)
     token = TERMINAL.set(terminal)
     try:
-        full_chapter(
-            profile=options.profile,
-            only=list(options.only),
-            sources=sources.bundle,
-            corpus=options.corpus,
-            pretrained=options.pretrained,
-            where=options.where,
-            device=options.device,
-            budget=options.budget,
-            jobs=options.jobs,
-        )
+        full_chapter(**replace(options, sources=sources.bundle).told(parameters_of(full_chapter)))
     except ChapterFailed as error:
         print(f"chapter: {error}", file=sys.stderr)
         return 1
@@ -73,8 +64,7 @@ def _run(options: Options, sources: Sources, command: str, console: Console) -> 
 
 def sentence(summary: "Summary") -> str:
     """What a run has done, and where its report is."""
-    answered = summary.exercises - sum(name.startswith("21.") for name in summary.failed)
     return (
-        f"{answered} of {summary.exercises} exercises, {summary.trained} models trained, {summary.ran} steps run, "
-        f"{summary.cached} cached, {summary.seconds / 60:.1f} minutes\n{summary.report}"
+        f"{summary.answered} of {summary.exercises} exercises, {summary.trained} models trained, "
+        f"{summary.ran} steps run, {summary.cached} cached, {summary.seconds / 60:.1f} minutes\n{summary.report}"
     )

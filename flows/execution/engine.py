@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from flows.execution.graph import Node
 from tasks.cache.keys import Step, explain
 from tasks.cache.store import Store
+from tasks.failures import Failure
 
 Record = dict[str, Any]
 CRASH_ATTEMPTS = 3
@@ -19,15 +20,13 @@ CRASH_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Finished:
-    """What became of one step: its record, or an error.
+    """What became of one step: its record, or a failure.
 
-    ``crashed``: its process died under it. ``shared``: another run did the work while this one waited for it.
+    ``shared``: another run did the work while this one waited for it.
     """
 
     node: Node
-    record: Record | None
-    error: str = ""
-    crashed: bool = False
+    result: Record | Failure
     shared: bool = False
 
 
@@ -145,24 +144,29 @@ class _Execution:
     def _settle(self, finished: Finished) -> None:
         node, name = finished.node, finished.node.name
         step = self.running.pop(name)
-        if finished.record is not None:
-            self.outcome.records[name] = finished.record
-            if finished.shared:
-                self.listener.cached(node, step, finished.record)
-            else:
-                self.outcome.ran.append(name)
-                self.listener.finished(node, step, finished.record)
-            for twin in [other for other, ready in self.ready.items() if ready.key == step.key]:
-                del self.ready[twin]
-                self.open.add(twin)  # a hit by now
-        elif finished.crashed and self.attempts.setdefault(name, 1) < CRASH_ATTEMPTS:
-            self.attempts[name] += 1
-            self.ready[name] = step
-        elif "MissingArtifact" in finished.error and self.attempts.setdefault(name, 1) < CRASH_ATTEMPTS:
-            self.attempts[name] += 1
-            self._reopen(name)
+        if isinstance(finished.result, Failure):
+            self._settle_failure(name, step, finished.result)
+            return
+        record = self.outcome.records[name] = finished.result
+        if finished.shared:
+            self.listener.cached(node, step, record)
         else:
-            self._fail(name, finished.error)
+            self.outcome.ran.append(name)
+            self.listener.finished(node, step, record)
+        for twin in [other for other, ready in self.ready.items() if ready.key == step.key]:
+            del self.ready[twin]
+            self.open.add(twin)  # a hit by now
+
+    def _settle_failure(self, name: str, step: Step, failure: Failure) -> None:
+        attempts = self.attempts.setdefault(name, 1)
+        if failure.kind == "failed" or attempts == CRASH_ATTEMPTS:
+            self._fail(name, failure.text)
+            return
+        self.attempts[name] += 1
+        if failure.kind == "crashed":
+            self.ready[name] = step
+        else:
+            self._reopen(name)
 
     def _reopen(self, name: str) -> None:
         """A blob that this step needs was lost after it had been looked up: look up all again that it needs."""

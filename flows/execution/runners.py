@@ -20,6 +20,7 @@ from tasks.cache.keys import Step
 from tasks.cache.progress import STOP
 from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
+from tasks.failures import Failure, StepFailed
 from tasks.steps import Place, cached_task, drop_checkpoints, save_storage
 
 STOP_SECONDS = 20
@@ -35,20 +36,20 @@ def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finish
         if record is not None:
             drop_checkpoints(place, step.key)
             return Finished(node, record, shared=state.name == "Cached")
-        return Finished(
-            node,
-            None,
-            f"{node.title} completed, but its record cannot be read back from {without_credentials(place.store)}",
-        )
-    return Finished(node, None, _error(state), crashed=state.is_crashed())
+        where = without_credentials(place.store)
+        return Finished(node, Failure(f"{node.title} completed, but its record cannot be read back from {where}"))
+    return Finished(node, _failure(state))
 
 
-def _error(state: State[Any]) -> str:
+def _failure(state: State[Any]) -> Failure:
     try:
         result = state.result(raise_on_failure=False)
     except Exception as error:
         result = error
-    return str(result) if isinstance(result, Exception) and str(result) else state.message or repr(state)
+    text = str(result) if isinstance(result, Exception) and str(result) else state.message or repr(state)
+    if state.is_crashed():
+        return Failure(text, "crashed")
+    return Failure(text, result.kind if isinstance(result, StepFailed) else "failed")
 
 
 class Inline:
@@ -128,9 +129,9 @@ class LocalPool:
             state: State[Any] = future.state
             finished = _finished(node, step, state, self.place)
         except BrokenProcessPool as error:
-            finished = Finished(node, None, f"{node.title}: its process died ({error})", crashed=True)
+            finished = Finished(node, Failure(f"{node.title}: its process died ({error})", "crashed"))
         except Exception as error:
-            finished = Finished(node, None, f"{type(error).__name__}: {error}")
+            finished = Finished(node, Failure(f"{type(error).__name__}: {error}"))
         self._done.put((slot, finished))
 
     def wait(self) -> list[Finished]:
@@ -147,7 +148,7 @@ class LocalPool:
                 break
             except queue.Empty:
                 continue
-        if finished.crashed:
+        if isinstance(finished.result, Failure) and finished.result.kind == "crashed":
             _close(self._runners.pop(slot), kill=True)
         self._free.append(slot)
         return finished
@@ -193,6 +194,13 @@ def _measured_elsewhere(store: Store, node: Node, step: Step) -> dict[str, Any] 
     return store.record(last["key"]) if mine == theirs else None
 
 
+def _not_under_its_key(node: Node, step: Step) -> str:
+    return (
+        f"{node.title} was completed by a worker, but not under the key {step.key[:12]}: worker and parent "
+        "must share the store, the code, the device type and the versions of Python and of the packages"
+    )
+
+
 class Deployed:
     """Hands steps that run models to the deployments ``train-model`` and ``exercise``; runs the others itself.
 
@@ -233,17 +241,9 @@ class Deployed:
             future.result()
             store = self.place.open_store()
             record = store.record(step.key) or _measured_elsewhere(store, node, step)
-            error = (
-                ""
-                if record
-                else (
-                    f"{node.title} was completed by a worker, but not under the key {step.key[:12]}: worker and parent "
-                    "must share the store, the code, the device type and the versions of Python and of the packages"
-                )
-            )
-            self._done.put(Finished(node, record, error))
-        except Exception as error:
-            self._done.put(Finished(node, None, f"{type(error).__name__}: {error}"))
+            self._done.put(Finished(node, record or Failure(_not_under_its_key(node, step))))
+        except Exception as error:  # the flow run has made lost artifacts again itself, and was started again in vain
+            self._done.put(Finished(node, Failure(f"{type(error).__name__}: {error}")))
 
     def wait(self) -> list[Finished]:
         """Wait for a step to end."""

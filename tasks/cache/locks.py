@@ -1,23 +1,25 @@
 """Single flight: of several processes that want the same step, one does it and the others wait.
 
-Prefect's own file lock hangs for ever once its holder was killed. The kernel releases a ``flock`` with
-the process that holds it, however it ends.
+Prefect's own file lock hangs for ever once its holder was killed. ``filelock`` asks the kernel for a ``flock``, which
+is released with the process that holds it, however it ends.
 """
 
 import asyncio
-import fcntl
 import hashlib
-import os
 import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-_held: dict[tuple[str, str], tuple[int, str]] = {}  # (folder, key) -> (file descriptor, holder), of this process
+from filelock import FileLock, Timeout
+
+_held: dict[tuple[str, str], tuple[FileLock, str]] = {}  # (folder, key) -> (lock, holder), of this process
 _leases: dict[tuple[str, str], ExitStack] = {}
 _guard = threading.Lock()
 LEASE_SECONDS = 60
 POLL_SECONDS = 0.05
+# Not filelock's endless wait, which it refuses in the thread that took the lock: here another one may give it back.
+FOR_EVER = threading.TIMEOUT_MAX
 
 
 class FlockManager:
@@ -34,17 +36,10 @@ class FlockManager:
         # Hashed, so that keys that differ in a character that a file system folds away do not collide.
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.lock"
 
-    def _try(self, key: str, holder: str) -> bool:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._file(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        with _guard:
-            _held[(str(self.folder), key)] = (descriptor, holder)
-        return True
+    def _lock(self, key: str) -> FileLock:
+        # For all threads: Prefect may release in another one. And no lock at all rather than one that outlives
+        # its holder, where the file system has no ``flock``.
+        return FileLock(self._file(key), thread_local=False, fallback_to_soft=False)
 
     def acquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
@@ -55,11 +50,13 @@ class FlockManager:
         """
         if self.is_lock_holder(key, holder):
             return True
-        end = None if acquire_timeout is None else time.monotonic() + acquire_timeout
-        while not self._try(key, holder):
-            if end is not None and time.monotonic() >= end:
-                return False
-            time.sleep(POLL_SECONDS)
+        lock = self._lock(key)
+        try:
+            lock.acquire(FOR_EVER if acquire_timeout is None else acquire_timeout, POLL_SECONDS)
+        except Timeout:
+            return False
+        with _guard:
+            _held[(str(self.folder), key)] = lock, holder
         return True
 
     async def aacquire_lock(
@@ -75,29 +72,27 @@ class FlockManager:
             ValueError: somebody else holds it, or nobody.
         """
         with _guard:
-            descriptor, owner = _held.get((str(self.folder), key), (-1, ""))
-            if owner != holder:
+            lock, owner = _held.get((str(self.folder), key), (None, None))
+            if lock is None or owner != holder:
                 raise ValueError(f"{holder} does not hold the lock of {key}")
             del _held[(str(self.folder), key)]
-        os.close(descriptor)
+        lock.release()
 
     def is_locked(self, key: str) -> bool:
         """Whether any process holds the lock."""
         if not self._file(key).exists():
             return False
-        descriptor = os.open(self._file(key), os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            with self._lock(key).acquire(blocking=False):
+                return False
+        except Timeout:
             return True
-        finally:
-            os.close(descriptor)
-        return False
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
         """Whether ``holder`` holds the lock, in this process."""
         with _guard:
-            return _held.get((str(self.folder), key), (-1, ""))[1] == holder
+            held = _held.get((str(self.folder), key))
+            return held is not None and held[1] == holder
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until nobody holds the lock; False if that takes longer than ``timeout`` seconds."""

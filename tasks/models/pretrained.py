@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from tasks.exercise import Pretrained
 from tasks.models.reading import DEQUANTISED, dequantise, note_on, read
 from tasks.sources import embedded, hub
 from tasks.sources.embedded import sha256_of
 from tasks.sources.references import Reference, SourceError
 from tasks.sources.user import directory_sha256, not_causal
-from tasks.tracking.outbox import locked
 
 MANIFEST = "manifest.json"
 GGUF_BYTES = 560 * 2**20  # of the 135 M weights in 32 bits, with tokenizer
@@ -58,7 +59,7 @@ def load(
 def _packaged(reference: Reference, cache: Path) -> Path:
     """SmolLM2's weights in 32 bits: made from the package's GGUF file by the first process that needs them."""
     folder = cache / f"smollm2-{embedded.GGUF_SHA256[:16]}-{DEQUANTISED}"
-    with locked(cache / "smollm2.lock"):
+    with FileLock(cache / "smollm2.lock"):
         if not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
             where = f"--pretrained {reference.name}"

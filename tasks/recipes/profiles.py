@@ -148,7 +148,10 @@ GPU = Profile(
     name="gpu",
     cuda=True,
     finetune={
-        **{"block": 512, "batch_size": 16, "train_tokens": 1_000_000, "validation_tokens": 32_768},
+        "block": 512,
+        "batch_size": 16,
+        "train_tokens": 1_000_000,
+        "validation_tokens": 32_768,
         "precision": "bf16",
     },
     train_characters=3_700_000,

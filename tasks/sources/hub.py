@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -172,32 +172,17 @@ def download(url: str, cache: Path, sha256: str = "") -> tuple[Path, str]:
 
 def _get(url: str) -> bytes:
     """The body of an address, under both deadlines."""
-    import httpx
-
     started, given_up = threading.Event(), threading.Event()
     chunks: list[bytes] = []
-
-    def fetch() -> None:
-        with httpx.stream("GET", url, timeout=ANSWER_SECONDS + 1, follow_redirects=True) as response:
-            if response.status_code != 200:
-                raise NotThere(f"{url} answered with status {response.status_code}")
-            if response.headers.get("content-type", "").startswith("text/html"):
-                raise NotThere(f"{url} is a web page, not a plain text; give the address of the text itself")
-            size = 0
-            for chunk in response.iter_bytes():
-                started.set()
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > DOWNLOAD_BYTES:
-                    raise NotThere(f"{url} is larger than {DOWNLOAD_BYTES >> 20} MiB")
-                if given_up.is_set():
-                    return
-
     outcome: dict[str, BaseException] = {}
 
     def run() -> None:
         try:
-            fetch()
+            for chunk in _chunks(url):
+                started.set()
+                chunks.append(chunk)
+                if given_up.is_set():
+                    return
         except BaseException as error:
             outcome["error"] = error
         finally:
@@ -217,3 +202,20 @@ def _get(url: str) -> bytes:
     if error is not None:
         raise Unreachable(f"{url} cannot be reached ({type(error).__name__})") from error
     return b"".join(chunks)
+
+
+def _chunks(url: str) -> Iterator[bytes]:
+    """The body of an address as it comes; raises ``NotThere`` for anything but a text of a bearable size."""
+    import httpx
+
+    with httpx.stream("GET", url, timeout=ANSWER_SECONDS + 1, follow_redirects=True) as response:
+        if response.status_code != 200:
+            raise NotThere(f"{url} answered with status {response.status_code}")
+        if response.headers.get("content-type", "").startswith("text/html"):
+            raise NotThere(f"{url} is a web page, not a plain text; give the address of the text itself")
+        size = 0
+        for chunk in response.iter_bytes():
+            size += len(chunk)
+            if size > DOWNLOAD_BYTES:
+                raise NotThere(f"{url} is larger than {DOWNLOAD_BYTES >> 20} MiB")
+            yield chunk

@@ -1,1 +1,4 @@
-"""MLflow: ``tracker`` logs models, exercises and chapters as ``documents``, through an ``outbox`` that keeps them."""
+"""MLflow: ``tracker`` logs models, exercises and chapters as ``documents``, through an ``outbox`` that keeps them.
+
+``runs`` is what they become there; ``client`` opens the connection.
+"""

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 from typing import Any
+from urllib.parse import urlsplit
 
 # Short, because nobody waits for a tracking server; a user's own settings win.
 SETTINGS = {
@@ -25,17 +26,28 @@ def connect(uri: str) -> Any:
 
     for logger in ("mlflow", "alembic"):  # they tell of each migration
         logging.getLogger(logger).setLevel(logging.WARNING)
-    client = MlflowClient(uri)
     try:
+        client = MlflowClient(uri)  # refuses a database of an older version
         client.search_experiments(max_results=1)
-    except MlflowException as error:
-        if "out-of-date database schema" not in str(error):
+    except MlflowException:
+        if not _upgrade(uri):
             raise
-        from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine
-
-        _upgrade_db(create_sqlalchemy_engine(uri))  # type: ignore[no-untyped-call]
         client = MlflowClient(uri)
     return client
+
+
+def _upgrade(uri: str) -> bool:
+    """Bring a database's schema up to date; False if it was up to date already, or ``uri`` names no database."""
+    from mlflow.store.db import utils
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    if urlsplit(uri).scheme.partition("+")[0] not in DATABASE_ENGINES:  # "mysql+pymysql" is a database, too
+        return False
+    engine = utils.create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+    if utils._get_schema_version(engine) == utils._get_latest_schema_revision():  # type: ignore[no-untyped-call]
+        return False
+    utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+    return True
 
 
 def is_refusal(error: Exception) -> bool:

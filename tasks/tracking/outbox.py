@@ -1,25 +1,14 @@
 """What could not be delivered, as JSON lines that the next run delivers."""
 
 import contextlib
-import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the system frees it when the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+from filelock import FileLock
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -49,11 +38,14 @@ class Outbox:
 
     def add(self, document: dict[str, Any]) -> None:
         """Keep a document for later, unless one with the same ``key`` waits already."""
-        with locked(self.path.with_suffix(".lock")), self.path.open("a+", encoding="utf-8") as file:
+        with FileLock(self.path.with_suffix(".lock")), self.path.open("a+", encoding="utf-8") as file:
             file.seek(0)
+            content = file.read()
             key = document.get("key")
-            if key is not None and any(f'"key": {json.dumps(key)}' in line for line in file):
+            if key is not None and any(waiting.get("key") == key for waiting in _documents(content)):
                 return
+            if content and not content.endswith("\n"):
+                file.write("\n")  # ends the line that a killed process left half-written
             file.write(json.dumps(document) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -63,7 +55,7 @@ class Outbox:
 
         A document that is refused moves to ``*.refused.jsonl``. Any other failure is raised; it and what follows stay.
         """
-        with locked(self.path.with_suffix(".lock")):
+        with FileLock(self.path.with_suffix(".lock")):
             waiting = self._read()
             try:
                 while waiting:
@@ -80,14 +72,9 @@ class Outbox:
 
     def _read(self) -> list[dict[str, Any]]:
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            return _documents(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return []
-        documents = []
-        for line in lines:
-            with contextlib.suppress(ValueError):  # a line that a killed process left half-written
-                documents.append(json.loads(line))
-        return documents
 
     def _write(self, documents: list[dict[str, Any]]) -> None:
         if not documents:
@@ -96,3 +83,11 @@ class Outbox:
         temporary = self.path.with_suffix(".part")
         temporary.write_text("".join(json.dumps(document) + "\n" for document in documents), encoding="utf-8")
         os.replace(temporary, self.path)
+
+
+def _documents(content: str) -> list[dict[str, Any]]:
+    documents = []
+    for line in content.splitlines():
+        with contextlib.suppress(ValueError):  # a line that a killed process left half-written
+            documents.append(json.loads(line))
+    return documents

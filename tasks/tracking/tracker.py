@@ -12,9 +12,7 @@ import contextlib
 import json
 import logging
 import os
-import platform
 import re
-import tempfile
 import threading
 import time
 import uuid
@@ -22,27 +20,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from tasks.cache.urls import without_credentials
-from tasks.tracking.client import connect, is_refusal, origin
-from tasks.tracking.documents import (
-    Document,
-    Files,
-    allowed_name,
-    exercise_document,
-    is_number,
-    named,
-    texts_of,
-    training_document,
-)
-from tasks.tracking.outbox import Outbox, locked, write_json
+from tasks.tracking import runs
+from tasks.tracking.client import connect, is_refusal
+from tasks.tracking.documents import Document, Files, exercise_document, named, training_document
+from tasks.tracking.outbox import Outbox, write_json
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "chapter-21"
-STEP_KEY = "step_key"
-PARENT = "mlflow.parentRunId"
-BATCH = 1_000  # MLflow's limit of metrics per call
-FAILED = "failed/"  # how the tags of a chapter begin that name failed steps
 COOL_DOWN = 60.0  # seconds without a further try after a failure
 
 
@@ -184,7 +172,7 @@ class Tracker:
     def _known(self) -> dict[str, Any]:
         if self._index is None:
             empty: dict[str, Any] = {"experiment": "", "runs": {}}
-            if self.uri.startswith("sqlite") and str(self.database) in self.uri and not self.database.exists():
+            if self.uri == f"sqlite:///{self.database}" and not self.database.exists():
                 return empty  # the database was deleted, and what the index says with it
             try:
                 self._index = {**empty, **json.loads(self._index_file.read_text(encoding="utf-8"))}
@@ -232,12 +220,14 @@ class Tracker:
     def _send(self, document: Document) -> str | None:
         client, experiment = self._connection()
         if document["kind"] == "end":
-            self._end(client, experiment, document)
+            chapter = runs.find(client, experiment, document["run"])
+            if chapter is not None:
+                runs.end(client, chapter, document, self.url)
             return None
-        with locked(self.folder / "send.lock"):
-            finished = self._find(client, experiment, document["key"])
+        with FileLock(self.folder / "send.lock"):
+            finished = runs.find(client, experiment, document["key"])
             if finished is None:
-                finished = self._create(client, experiment, document)
+                finished = runs.create(client, experiment, document, self._parent(client, experiment, document))
             elif document["kind"] == "chapter":
                 client.update_run(finished, status="RUNNING")
             else:
@@ -245,118 +235,19 @@ class Tracker:
             self._remember({document["key"]: finished})
         return finished
 
-    def _find(self, client: Any, experiment: str, key: str) -> str | None:
-        """The finished run of a step. An unfinished one of this machine broke off half-way, since we hold the lock."""
-        found = None
-        for run in client.search_runs([experiment], f"tags.{STEP_KEY} = '{key}'"):
-            if run.info.status == "FINISHED" or key.startswith("chapter-"):
-                found = run.info.run_id
-            elif run.data.tags.get("host") == platform.node():
-                client.delete_run(run.info.run_id)
-        return found
-
     def _parent(self, client: Any, experiment: str, document: Document) -> str | None:
         """MLflow's id of the chapter that a document belongs to, if that chapter is known by now."""
         parent: str | None = document.get("parent")
         if parent and parent.startswith("chapter-"):
-            return self.run_of(parent) or self._find(client, experiment, parent)
+            return self.run_of(parent) or runs.find(client, experiment, parent)
         return parent
 
     def _adopt(self, client: Any, experiment: str, run_id: str, document: Document) -> None:
         """Nest a run that is there already, but was logged before its chapter could be found."""
-        if PARENT not in client.get_run(run_id).data.tags:
+        if runs.PARENT not in client.get_run(run_id).data.tags:
             parent = self._parent(client, experiment, document)
             if parent:
-                client.set_tag(run_id, PARENT, parent)
-
-    def _create(self, client: Any, experiment: str, document: Document) -> str:
-        from mlflow.entities import Metric, Param
-
-        parent = self._parent(client, experiment, document)
-        tags = {**document["tags"], STEP_KEY: document["key"], **origin()}
-        if parent:
-            tags[PARENT] = parent
-        start = int(document["start"] * 1000)
-        run = client.create_run(experiment, start_time=start, tags=texts_of(tags), run_name=document["name"])
-        run_id = str(run.info.run_id)
-        if document["kind"] == "chapter":
-            return run_id
-        params = [Param(name, value) for name, value in texts_of(document.get("params", {})).items()]
-        client.log_batch(run_id, params=params[:100])
-        curves = [
-            Metric(n, v, start + int(s * 1000), step) for n, step, v, s in document.get("curves", ()) if is_number(v)
-        ]
-        for i in range(0, len(curves), BATCH):
-            client.log_batch(run_id, metrics=curves[i : i + BATCH])
-        self._attach(client, run_id, document)
-        end = int(document["end"] * 1000)
-        model = self._register(client, experiment, run_id, document) if document["kind"] == "training" else None
-        finals = {allowed_name(name): value for name, value in document.get("metrics", {}).items() if is_number(value)}
-        metrics = [Metric(name, float(value), end, 0, model_id=model) for name, value in finals.items()]
-        for i in range(0, len(metrics), BATCH):
-            client.log_batch(run_id, metrics=metrics[i : i + BATCH])
-        client.set_terminated(run_id, "FINISHED", end)
-        return run_id
-
-    def _attach(self, client: Any, run_id: str, document: Document) -> None:
-        """Files and texts as artifacts, in one call; a file that has gone meanwhile is left out."""
-        with tempfile.TemporaryDirectory() as folder:
-            for name, source in document.get("files", {}).items():
-                if Path(source).exists():
-                    target = Path(folder) / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.symlink_to(Path(source).resolve())
-            for name, text in document.get("texts", {}).items():
-                target = Path(folder) / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text, encoding="utf-8")
-            if any(Path(folder).iterdir()):
-                client.log_artifacts(run_id, folder)
-
-    def _register(self, client: Any, experiment: str, run_id: str, document: Document) -> str:
-        """An entry in the Models tab, as ``mlflow.create_external_model`` makes it, without its global state."""
-        from mlflow.entities import LoggedModelStatus
-
-        model = client.create_logged_model(
-            experiment,
-            name=re.sub(r"[^\w-]+", "-", document["name"]),
-            source_run_id=run_id,
-            tags=texts_of(
-                {**document["tags"], "mlflow.model.isExternal": "true", "artifacts": f"runs:/{run_id}/model"}
-            ),
-            params=texts_of(document.get("params", {})),
-            model_type="minigpt",
-        )
-        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        return str(model.model_id)
-
-    def _end(self, client: Any, experiment: str, document: Document) -> None:
-        from mlflow.entities import RunTag
-
-        run_id = self._find(client, experiment, document["run"])
-        if run_id is None:
-            return
-        links, failures = document["links"], document.get("failures", {})
-        tags = {f"cached/{title}": run for title, run in links.items()}
-        tags |= {f"{FAILED}{title}": error for title, error in failures.items()}
-        tags |= {"cached_steps": str(len(links)), "failed_steps": str(len(failures))}
-        texts = texts_of({**tags, "mlflow.note.content": self._note(links, failures)})
-        for name in client.get_run(run_id).data.tags.keys() - texts.keys():
-            if name.startswith(FAILED):  # this time it did not
-                client.delete_tag(run_id, name)
-        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in texts.items()])
-        client.set_terminated(run_id, document["status"], int(document["end"] * 1000))
-
-    def _note(self, links: Mapping[str, str], failures: Mapping[str, str]) -> str:
-        """What the page of a chapter says about it, in Markdown."""
-        parts = []
-        if failures:
-            firsts = {title: (error.splitlines() or [""])[0].replace("`", "'") for title, error in failures.items()}
-            parts += ["Failed:", "\n".join(f"- {title}: `{first}`" for title, first in sorted(firsts.items()))]
-        if links:
-            lines = [f"- {title}: [{run}]({self.url(run)})" for title, run in sorted(links.items())]
-            parts += ["Taken from the store, made by earlier runs:", "\n".join(lines)]
-        return "\n\n".join(parts)
+                client.set_tag(run_id, runs.PARENT, parent)
 
     # --- Connection ---
 
@@ -364,7 +255,7 @@ class Tracker:
         """The client and the experiment's id; the database is made, or brought up to date, by one process at a time."""
         if self._client is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder / "open.lock"):
+            with FileLock(self.folder / "open.lock"):
                 client = connect(self.uri)
                 self._client = client, self._experiment(client)
             self._refresh(*self._client)
@@ -381,20 +272,10 @@ class Tracker:
 
     def _refresh(self, client: Any, experiment: str) -> None:
         """The index from the server's own word: other machines log there as well, and people delete runs."""
-        runs: dict[str, str] = {}
-        token = None
-        while True:
-            page = client.search_runs(
-                [experiment], "attributes.status = 'FINISHED'", max_results=1000, page_token=token
-            )
-            runs |= {run.data.tags[STEP_KEY]: run.info.run_id for run in page if STEP_KEY in run.data.tags}
-            token = page.token
-            if not token:
-                break
-        self._index = {"experiment": experiment, "runs": runs}
+        self._index = {"experiment": experiment, "runs": runs.finished_runs(client, experiment)}
         self._remember({})
 
-    def _remember(self, runs: Mapping[str, str]) -> None:
+    def _remember(self, found: Mapping[str, str]) -> None:
         known = self._known()
-        known["runs"] |= runs
+        known["runs"] |= found
         write_json(self._index_file, known)

@@ -9,7 +9,7 @@ import pytest
 
 from flows.cli import main
 from flows.options import Options, UsageError, exercise_id
-from flows.servers import ServerError
+from flows.shared_server import ServerError
 from tasks.exercises import modules
 from tasks.recipes.profiles import PROFILES
 
@@ -137,6 +137,14 @@ def test_spellings_of_an_id(text: str) -> None:
 
 def test_leading_zeros_and_repetitions() -> None:
     assert Options(only=("21.06", "21.6", "11")).validated().only == ("21.6", "21.11")
+
+
+def test_options_are_found_by_name_among_others() -> None:
+    assert Options.of({"profile": "smoke", "only": None, "budget": 0.5, "recipe": "small"}) == Options(
+        profile="smoke", budget=0.5
+    )
+    with pytest.raises(UsageError, match="--device gpu"):
+        Options.of({"device": "gpu"})
 
 
 def test_every_id_is_known() -> None:

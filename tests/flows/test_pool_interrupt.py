@@ -50,7 +50,7 @@ def children() -> list[Any]:
 
 
 def test_ctrl_c_cancels_the_children_and_waits_for_none(outputs: Path, tmp_path: Path) -> None:
-    command = [*(sys.executable, "-m", "flows", "run", "--where", "pool"), *("--profile", "smoke")]
+    command = [sys.executable, "-m", "flows", "run", "--where", "pool", "--profile", "smoke"]
     command += ["--sources", "embedded", "--only", "21.22", "--budget", "500"]  # trainings of minutes
     process = subprocess.Popen(
         command,

@@ -3,6 +3,8 @@
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,6 +48,22 @@ def test_children_are_told_their_chapter(sent: list[tuple[str, dict[str, Any]]])
     for (_, parameters), flow in zip(sent, (chapter.train_model, chapter.exercise), strict=True):
         assert parameters["chapter"] == "chapter-of-parent"
         flow.validate_parameters(parameters)
+
+
+@pytest.mark.parametrize("flow", [chapter.full_chapter, chapter.train_model, chapter.exercise], ids=lambda f: f.name)
+def test_flows_take_the_options_by_name_with_the_same_defaults(flow: Any) -> None:
+    shared = signature(flow.fn).parameters.keys() & {option.name for option in fields(Options)}
+    assert {"profile", "sources", "corpus", "pretrained", "device", "budget"} <= shared
+    defaults = {name: signature(flow.fn).parameters[name].default for name in shared}
+    options = Options.of(defaults)
+    assert options == replace(Options(), where=options.where)
+    assert options.where == ("pool" if flow is chapter.full_chapter else "local"), "deployed, it has pools to use"
+
+
+def test_what_the_command_line_says_reaches_the_flow() -> None:
+    options = Options(only=("21.6",), jobs=3, profile="smoke", corpus="a.txt", device="cpu", budget=0.5)
+    told = options.told(chapter.parameters_of(chapter.full_chapter))
+    assert Options.of(chapter.full_chapter.validate_parameters(told)) == options
 
 
 def test_paths_are_sent_as_absolute_ones(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers import free_port
+from flows.shared_server import free_port
 from tests.flows.conftest import ROOT, prefect, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(1200)]
@@ -28,10 +28,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def servers(outputs: Path) -> Iterator[None]:
     """``chapter ui``, and what it says is to be exported."""
-    command = [
-        *(sys.executable, "-m", "flows", "ui"),
-        *("--prefect-port", str(free_port()), "--mlflow-port", str(free_port())),
-    ]
+    command = [sys.executable, "-m", "flows", "ui"]
+    command += ["--prefect-port", str(free_port()), "--mlflow-port", str(free_port())]
     before = dict(os.environ)
     os.environ["CHAPTER_OUTPUTS"] = str(outputs)
     os.environ["PREFECT_HOME"] = str(outputs / "home")  # a new user has no profiles

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers import LOOPBACK, ServerError, _environment, free_port, prefect_server, shared_server
+from flows.servers import _environment, prefect_server
+from flows.shared_server import LOOPBACK, ServerError, free_port, shared_server
 from tests.flows.conftest import ROOT, wait_until
 
 # A server that starts quickly and answers with its process id.
@@ -160,12 +161,12 @@ def test_settings_hold_here_and_in_children(api: str, home: Path) -> None:
 
 def test_the_guard_is_quick_to_start() -> None:
     """It runs beside every server: standard library only."""
-    source = (ROOT / "flows" / "servers.py").read_text()
+    source = (ROOT / "flows" / "guard.py").read_text()
     code = textwrap.dedent(f"""
         import sys
-        compile({source!r}, "servers.py", "exec")
+        compile({source!r}, "guard.py", "exec")
         import runpy
-        runpy.run_path({str(ROOT / "flows" / "servers.py")!r})
+        runpy.run_path({str(ROOT / "flows" / "guard.py")!r})
         assert not {{"prefect", "mlflow", "httpx"}} & set(sys.modules)
     """)
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)

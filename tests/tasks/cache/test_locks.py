@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_waiting_ends_with_the_lock_or_the_time(manager: FlockManager) -> None:
     manager.acquire_lock("key", "a")
     assert not manager.wait_for_lock("key", timeout=0.2)
     manager.release_lock("key", "a")
+
+
+def test_another_thread_waits_and_another_may_release(manager: FlockManager) -> None:
+    """Prefect takes a lock in one thread and may give it back in another, whoever waits for it."""
+    manager.acquire_lock("key", "a")
+    threading.Timer(0.2, manager.release_lock, ("key", "a")).start()
+    assert manager.acquire_lock("key", "b")
+    assert manager.is_lock_holder("key", "b")
+    assert not manager.is_lock_holder("key", "a")
+    manager.release_lock("key", "b")
 
 
 def test_a_killed_holder_blocks_nobody(manager: FlockManager) -> None:

@@ -8,7 +8,8 @@ import pytest
 from flows.commands.doctor import findings
 from flows.execution.publish import prefect_page
 from flows.options import UsageError, check_places
-from flows.servers import ServerError, _environment, prefect_server
+from flows.servers import _environment, prefect_server
+from flows.shared_server import ServerError
 from tasks.cache.urls import without_credentials
 from tasks.tracking.tracker import Tracker
 

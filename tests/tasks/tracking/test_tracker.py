@@ -1,10 +1,12 @@
 """MLflow: what is logged where, once, and what happens when the server is not there."""
 
-import itertools
+import contextlib
 import json
 import math
 import pickle
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,9 +17,9 @@ from typing import Any
 import pytest
 
 from tasks.tracking import tracker as tracking
-from tasks.tracking.documents import CURVE_POINTS, curve_rows, flatten
-from tasks.tracking.outbox import Outbox
-from tasks.tracking.tracker import STEP_KEY, Tracker
+from tasks.tracking.client import connect, origin
+from tasks.tracking.runs import STEP_KEY
+from tasks.tracking.tracker import Tracker
 
 RECIPE = {"name": "small", "seed": 1, "model": {"n_layer": 2, "window": None}, "train": {"objective_args": [["a", 1]]}}
 RECORD = {
@@ -162,7 +164,7 @@ def test_a_step_is_logged_once_and_then_linked(tracker: Tracker, place: Path, fi
 
 def test_a_run_that_broke_off_is_made_again(tracker: Tracker, files: dict[str, Path]) -> None:
     client, experiment = tracker._connection()
-    tags = {STEP_KEY: "k-broken", "host": tracking.origin()["host"]}
+    tags = {STEP_KEY: "k-broken", "host": origin()["host"]}
     broken = client.create_run(experiment, tags=tags).info.run_id
     elsewhere = client.create_run(experiment, tags={**tags, "host": "another machine"}).info.run_id
     made = tracker.log_training(None, "k-broken", RECIPE, RECORD, files)
@@ -255,6 +257,28 @@ def test_a_tracker_travels_between_processes(tracker: Tracker) -> None:
     assert copy.uri == tracker.uri
 
 
+def test_a_database_of_an_older_mlflow_is_brought_up_to_date(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.db import utils
+
+    tracker._connection()
+    shutil.copy(tracker.database, tmp_path / "old.db")
+    uri = f"sqlite:///{tmp_path / 'old.db'}"
+
+    def age(version: str) -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as database:
+            database.execute("UPDATE alembic_version SET version_num = ?", [version])
+            database.commit()
+
+    age("an older one")
+    monkeypatch.setattr(utils, "_upgrade_db", lambda engine: age(utils._get_latest_schema_revision()))
+    assert connect(uri).get_experiment_by_name(tracking.EXPERIMENT) is not None
+    with pytest.raises(MlflowException):
+        connect("http://127.0.0.1:1")
+
+
 # --- A server that is not there -------------------------------------------------------------------------------
 
 
@@ -304,57 +328,6 @@ def test_a_hanging_server_costs_seconds_once(
             assert tracker.log_training(chapter, f"k{i}", RECIPE, RECORD, files) is None
     assert time.monotonic() - started < 10
     assert len(tracker.outbox) == 22
-
-
-def test_a_document_waits_once(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "outbox.jsonl")
-    assert not outbox
-    for key in ("a", "b", "a"):
-        outbox.add({"key": key, "parent": "a"})
-    outbox.add({"run": "a"})
-    outbox.add({"run": "a"})
-    assert [document.get("key") for document in outbox._read()] == ["a", "b", None, None]
-    outbox.deliver(lambda document: None, lambda error: False)
-    assert not outbox
-
-
-def test_the_outbox_survives_a_half_written_line_and_sets_refused_documents_aside(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "outbox.jsonl")
-    for name in ("a", "bad", "b", "c"):
-        outbox.add({"name": name})
-    with outbox.path.open("a") as file:
-        file.write('{"name": "half')
-    sent: list[str] = []
-
-    def send(document: dict[str, Any]) -> None:
-        if document["name"] == "bad":
-            raise ValueError("no")
-        if document["name"] == "c":
-            raise ConnectionError("gone")
-        sent.append(document["name"])
-
-    with pytest.raises(ConnectionError):
-        outbox.deliver(send, lambda error: isinstance(error, ValueError))
-    assert sent == ["a", "b"]
-    assert [document["name"] for document in outbox._read()] == ["c"]
-    assert '"bad"' in (tmp_path / "outbox.refused.jsonl").read_text()
-
-
-# --- Shapes ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("points", [1, CURVE_POINTS, CURVE_POINTS + 1, 10_000])
-def test_curves_are_thinned_but_keep_their_ends(points: int) -> None:
-    rows = curve_rows({"step": list(range(points)), "train_loss": [float(i) for i in range(points)]})
-    assert len(rows) <= CURVE_POINTS + 1
-    assert (rows[0][1], rows[-1][1]) == (0, points - 1)
-    assert all(value == step for _, step, value, _ in rows)
-    gaps = {after[1] - before[1] for before, after in itertools.pairwise(rows[:-1])}
-    assert len(gaps) <= 1
-
-
-def test_flatten_names_leaves_by_their_path() -> None:
-    assert flatten({"a": {"b": 1, "c": None}, "d": [1, [2]]}) == {"a.b": 1, "d": "[1, [2]]"}
 
 
 # --- Several processes ----------------------------------------------------------------------------------------

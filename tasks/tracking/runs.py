@@ -1,0 +1,143 @@
+"""Documents as MLflow's runs: found by the key of their step, made, ended. Each call is given MLflow's client."""
+
+import platform
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.tracking.client import origin
+from tasks.tracking.documents import Document, allowed_name, is_number, texts_of
+
+STEP_KEY = "step_key"
+PARENT = "mlflow.parentRunId"
+BATCH = 1_000  # MLflow's limit of metrics per call
+FAILED = "failed/"  # how the tags of a chapter begin that name failed steps
+
+
+def find(client: Any, experiment: str, key: str) -> str | None:
+    """The finished run of a step. An unfinished one of this machine broke off half-way, since we hold the lock."""
+    found = None
+    for run in client.search_runs([experiment], f"tags.{STEP_KEY} = '{key}'"):
+        if run.info.status == "FINISHED" or key.startswith("chapter-"):
+            found = run.info.run_id
+        elif run.data.tags.get("host") == platform.node():
+            client.delete_run(run.info.run_id)
+    return found
+
+
+def finished_runs(client: Any, experiment: str) -> dict[str, str]:
+    """The finished run of each step, by its key."""
+    runs: dict[str, str] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment], "attributes.status = 'FINISHED'", max_results=1000, page_token=token)
+        runs |= {run.data.tags[STEP_KEY]: run.info.run_id for run in page if STEP_KEY in run.data.tags}
+        token = page.token
+        if not token:
+            return runs
+
+
+def create(client: Any, experiment: str, document: Document, parent: str | None) -> str:
+    """The run of a document, below the run ``parent``; that of a chapter stays open."""
+    tags = {**document["tags"], STEP_KEY: document["key"], **origin()}
+    if parent:
+        tags[PARENT] = parent
+    start = int(document["start"] * 1000)
+    run = client.create_run(experiment, start_time=start, tags=texts_of(tags), run_name=document["name"])
+    run_id = str(run.info.run_id)
+    if document["kind"] == "chapter":
+        return run_id
+    _log_course(client, run_id, document)
+    _attach(client, run_id, document)
+    _log_finals(client, experiment, run_id, document)
+    client.set_terminated(run_id, "FINISHED", int(document["end"] * 1000))
+    return run_id
+
+
+def _log_course(client: Any, run_id: str, document: Document) -> None:
+    """Parameters and curves."""
+    from mlflow.entities import Metric, Param
+
+    start = int(document["start"] * 1000)
+    params = [Param(name, value) for name, value in texts_of(document.get("params", {})).items()]
+    client.log_batch(run_id, params=params[:100])
+    curves = [Metric(n, v, start + int(s * 1000), step) for n, step, v, s in document.get("curves", ()) if is_number(v)]
+    _log_metrics(client, run_id, curves)
+
+
+def _log_finals(client: Any, experiment: str, run_id: str, document: Document) -> None:
+    """What came out, also on the entry in the Models tab of what was trained."""
+    from mlflow.entities import Metric
+
+    end = int(document["end"] * 1000)
+    model = _register(client, experiment, run_id, document) if document["kind"] == "training" else None
+    finals = {allowed_name(name): value for name, value in document.get("metrics", {}).items() if is_number(value)}
+    metrics = [Metric(name, float(value), end, 0, model_id=model) for name, value in finals.items()]
+    _log_metrics(client, run_id, metrics)
+
+
+def _log_metrics(client: Any, run_id: str, metrics: list[Any]) -> None:
+    for i in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[i : i + BATCH])
+
+
+def _attach(client: Any, run_id: str, document: Document) -> None:
+    """Files and texts as artifacts, in one call; a file that has gone meanwhile is left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, source in document.get("files", {}).items():
+            if Path(source).exists():
+                target = Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(Path(source).resolve())
+        for name, text in document.get("texts", {}).items():
+            target = Path(folder) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+        if any(Path(folder).iterdir()):
+            client.log_artifacts(run_id, folder)
+
+
+def _register(client: Any, experiment: str, run_id: str, document: Document) -> str:
+    """An entry in the Models tab, as ``mlflow.create_external_model`` makes it, without its global state."""
+    from mlflow.entities import LoggedModelStatus
+
+    model = client.create_logged_model(
+        experiment,
+        name=re.sub(r"[^\w-]+", "-", document["name"]),
+        source_run_id=run_id,
+        tags=texts_of({**document["tags"], "mlflow.model.isExternal": "true", "artifacts": f"runs:/{run_id}/model"}),
+        params=texts_of(document.get("params", {})),
+        model_type="minigpt",
+    )
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return str(model.model_id)
+
+
+def end(client: Any, run_id: str, document: Document, url: Callable[[str], str | None]) -> None:
+    """End a chapter's run with what its steps came to; ``url`` is where a run is shown."""
+    from mlflow.entities import RunTag
+
+    links, failures = document["links"], document.get("failures", {})
+    tags = {f"cached/{title}": run for title, run in links.items()}
+    tags |= {f"{FAILED}{title}": error for title, error in failures.items()}
+    tags |= {"cached_steps": str(len(links)), "failed_steps": str(len(failures))}
+    texts = texts_of({**tags, "mlflow.note.content": _note(links, failures, url)})
+    for name in client.get_run(run_id).data.tags.keys() - texts.keys():
+        if name.startswith(FAILED):  # this time it did not
+            client.delete_tag(run_id, name)
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in texts.items()])
+    client.set_terminated(run_id, document["status"], int(document["end"] * 1000))
+
+
+def _note(links: Mapping[str, str], failures: Mapping[str, str], url: Callable[[str], str | None]) -> str:
+    """What the page of a chapter says about it, in Markdown."""
+    parts = []
+    if failures:
+        firsts = {title: (error.splitlines() or [""])[0].replace("`", "'") for title, error in failures.items()}
+        parts += ["Failed:", "\n".join(f"- {title}: `{first}`" for title, first in sorted(firsts.items()))]
+    if links:
+        lines = [f"- {title}: [{run}]({url(run)})" for title, run in sorted(links.items())]
+        parts += ["Taken from the store, made by earlier runs:", "\n".join(lines)]
+    return "\n\n".join(parts)

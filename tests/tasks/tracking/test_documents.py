@@ -1,0 +1,21 @@
+"""The shapes of what is logged."""
+
+import itertools
+
+import pytest
+
+from tasks.tracking.documents import CURVE_POINTS, curve_rows, flatten
+
+
+@pytest.mark.parametrize("points", [1, CURVE_POINTS, CURVE_POINTS + 1, 10_000])
+def test_curves_are_thinned_but_keep_their_ends(points: int) -> None:
+    rows = curve_rows({"step": list(range(points)), "train_loss": [float(i) for i in range(points)]})
+    assert len(rows) <= CURVE_POINTS + 1
+    assert (rows[0][1], rows[-1][1]) == (0, points - 1)
+    assert all(value == step for _, step, value, _ in rows)
+    gaps = {after[1] - before[1] for before, after in itertools.pairwise(rows[:-1])}
+    assert len(gaps) <= 1
+
+
+def test_flatten_names_leaves_by_their_path() -> None:
+    assert flatten({"a": {"b": 1, "c": None}, "d": [1, [2]]}) == {"a.b": 1, "d": "[1, [2]]"}

@@ -8,7 +8,7 @@ import torch
 
 from minigpt.config import GPTConfig
 from minigpt.cost.counting import count_parameters, training_flops
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation.curves import mean_between, smoothed
 from minigpt.evaluation.evaluate import Evaluation, evaluate
 from minigpt.evaluation.statistics import compare, describe, mean_std
@@ -156,7 +156,9 @@ def evaluate_run(ctx: Context, name: str, prompt: str, known: set[str]) -> Run:
     tokenizer = trained[0].tokenizer
     start = torch.tensor([tokenizer.encode(prompt)] * n["samples"], device=ctx.device)
     generator = ctx.generator("samples")
-    tokens = generate(trained[0].model, start, n["characters"], temperature=n["temperature"], generator=generator)
+    tokens = generate(
+        trained[0].model, start, n["characters"], sampling=Sampling(n["temperature"]), generator=generator
+    )
     texts = tuple(tokenizer.decode(row) for row in tokens[:, start.shape[1] :].tolist())
     copied = mean_std([longest_copy(text, ctx.text("train")) for text in texts])[0]
     return Run(name, trained, scores, texts, share_of_real_words(texts, known), copied)

@@ -38,6 +38,10 @@ class KVCache:
         """Size of both buffers, in bytes."""
         return self.keys.nbytes + self.values.nbytes
 
+    def keys_seen(self, count: int) -> int:
+        """S, the number of keys that ``update`` will return with ``count`` new ones: masks are made before."""
+        return self.length + count
+
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append k, v (B, G, T, D) to one layer; return all of it, (B, G, length + T, D).
 
@@ -97,6 +101,10 @@ class RollingKVCache(KVCache):
             raise ValueError("a rolling cache needs a window: without one every key is needed again")
         super().__init__(config, batch, config.window, device=device, dtype=dtype)
         self._written = 0  # the largest length there has been: what lies W before it is gone
+
+    def keys_seen(self, count: int) -> int:
+        """S: never more than the W - 1 keys before the first query and the queries' own."""
+        return min(self.length, self.capacity - 1) + count
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append k, v (B, G, T, D) to one layer; return all that the T queries see, (B, G, S, D), S <= W - 1 + T."""

@@ -5,6 +5,8 @@ Queries are the *last* ``n_query`` of ``n_key`` positions, so that the same func
 aligns the other way round when the two differ: with one cached query it would see key 0 only.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -47,3 +49,51 @@ def prefix_mask(n: int, prefix: int | Tensor, *, device: torch.device | str | No
     if isinstance(prefix, int):
         return causal | (keys < prefix)
     return causal | (keys < prefix.to(keys.device)[:, None, None, None])
+
+
+@dataclass(frozen=True)
+class Visible:
+    """What the queries of one pass see: made once by ``visible_keys``, used by the attention of every block.
+
+    At most one field is set. None is: causal, which the kernel does by itself, or one query that sees every key.
+    """
+
+    mask: Tensor | None = None  # (T, S), or what broadcasts to (B, H, T, S): True where a query attends
+    last: int | None = None  # only so many of the last keys
+    blocks: int | None = None  # the window of ``minigpt.window.windowed_attention``
+
+
+CAUSAL = Visible()
+
+
+def visible_keys(
+    n_query: int,
+    n_key: int,
+    window: int | None = None,
+    mask: Tensor | None = None,  # bool; replaces the causal mask and the window
+    *,
+    maps: bool = False,
+    dropout: bool = False,
+    device: torch.device | str | None = None,
+) -> Visible:
+    """What the last ``n_query`` of ``n_key`` positions see, in the cheapest form that there is for it.
+
+    - A mask that was given is used as it is.
+    - Attention maps are computed by hand, which needs the mask as a tensor.
+    - A query alone sees all keys, and in a window the last W: those before them are cut off, not masked.
+    - A whole text without a window is causal, and the kernel skips what it masks.
+    - A whole text longer than its window is cut into blocks, which skip what they mask. They do not know dropout.
+    - Everything else, as several tokens after cached ones, is masked by a tensor.
+    """
+    if mask is not None:
+        return Visible(mask)
+    if not maps:
+        if n_query == 1:
+            return Visible(last=window)
+        if n_query == n_key and window is None:
+            return CAUSAL
+        if n_query == n_key and window is not None and n_key > window and not dropout:
+            return Visible(blocks=window)
+    if window is None:
+        return Visible(causal_mask(n_query, n_key, device=device))
+    return Visible(window_mask(n_query, window, n_key, device=device))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
-from minigpt.masks import causal_mask, prefix_mask, window_mask
+from minigpt.masks import CAUSAL, Visible, prefix_mask, visible_keys
 from minigpt.positions import rope_tables, rotate, sinusoidal
 from minigpt.window import windowed_attention
 
@@ -33,7 +33,7 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.n_head, config.kv_heads, config.head_dim
-        self.window, self.dropout = config.window, config.dropout
+        self.dropout = config.dropout
         width = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv = nn.Linear(config.d_model, width, bias=config.bias)
         self.proj = nn.Linear(config.d_model, config.d_model, bias=config.bias)
@@ -43,12 +43,12 @@ class CausalSelfAttention(nn.Module):
         x: Tensor,  # (B, T, C)
         *,
         rope: Rope | None = None,
-        mask: Tensor | None = None,  # None: causal, in the window if there is one
+        visible: Visible = CAUSAL,
         cache: KVCache | None = None,
         layer: int = 0,
         maps: list[Tensor] | None = None,
     ) -> Tensor:
-        """Attend; (B, T, C) → (B, T, C). With ``maps``, also append the weights (B, H, T, S)."""
+        """Attend to what is visible; (B, T, C) → (B, T, C). With ``maps``, also append the weights (B, H, T, S)."""
         B, T, C = x.shape
         q, k, v = self.qkv(x).split([self.heads * self.head_dim, *[self.kv_heads * self.head_dim] * 2], dim=-1)
         q = q.view(B, T, self.heads, self.head_dim).transpose(1, 2)  # (B, H, T, D)
@@ -58,34 +58,21 @@ class CausalSelfAttention(nn.Module):
             q, k = rotate(q, *rope), rotate(k, *rope)
         if cache is not None:
             k, v = cache.update(layer, k, v)  # (B, G, S, D)
-        y = self._attend(q, k, v, mask, maps)
-        return self.proj(y.transpose(1, 2).reshape(B, T, C))
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, maps: list[Tensor] | None) -> Tensor:
-        T, S = q.shape[2], k.shape[2]
+        if visible.last:
+            k, v = k[:, :, -visible.last :], v[:, :, -visible.last :]
         dropout = self.dropout if self.training else 0.0
         if maps is not None:
-            weights = attention_weights(q, k, self._mask(T, S, q.device) if mask is None else mask)
+            assert visible.mask is not None, "maps are computed by hand: they need the mask as a tensor"
+            weights = attention_weights(q, k, visible.mask)
             maps.append(weights)
-            values = v.repeat_interleave(self.heads // self.kv_heads, dim=1)
-            return F.dropout(weights, dropout, self.training) @ values
-        if mask is None and self.window is not None:
-            if T == 1:  # decoding: the window is the last W keys
-                k, v = k[:, :, -self.window :], v[:, :, -self.window :]
-            elif T == S > self.window and not dropout:
-                return windowed_attention(q, k, v, self.window)
-            else:
-                mask = self._mask(T, S, q.device)
-        elif mask is None and 1 < T < S:
-            mask = self._mask(T, S, q.device)
-        gqa = self.kv_heads != self.heads
-        causal = mask is None and T == S
-        return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, enable_gqa=gqa)
-
-    def _mask(self, n_query: int, n_key: int, device: torch.device) -> Tensor:
-        if self.window is None:
-            return causal_mask(n_query, n_key, device=device)
-        return window_mask(n_query, self.window, n_key, device=device)
+            y = F.dropout(weights, dropout, self.training) @ v.repeat_interleave(self.heads // self.kv_heads, dim=1)
+        elif visible.blocks:
+            y = windowed_attention(q, k, v, visible.blocks)
+        else:
+            # Without a mask a whole text is causal, and a query alone (T = 1 < S) sees all keys that it is given.
+            causal, shared = visible.mask is None and k.shape[2] == T, self.kv_heads != self.heads
+            y = F.scaled_dot_product_attention(q, k, v, visible.mask, dropout, is_causal=causal, enable_gqa=shared)
+        return self.proj(y.transpose(1, 2).reshape(B, T, C))
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
@@ -128,16 +115,16 @@ class Block(nn.Module):
         x: Tensor,
         *,
         rope: Rope | None = None,
-        mask: Tensor | None = None,
+        visible: Visible = CAUSAL,
         cache: KVCache | None = None,
         layer: int = 0,
         maps: list[Tensor] | None = None,
     ) -> Tensor:
         """(B, T, C) → (B, T, C)."""
         if self.pre_norm:
-            x = x + self.drop(self.attn(self.norm1(x), rope=rope, mask=mask, cache=cache, layer=layer, maps=maps))
+            x = x + self.drop(self.attn(self.norm1(x), rope=rope, visible=visible, cache=cache, layer=layer, maps=maps))
             return x + self.drop(self.mlp(self.norm2(x)))
-        x = self.norm1(x + self.drop(self.attn(x, rope=rope, mask=mask, cache=cache, layer=layer, maps=maps)))
+        x = self.norm1(x + self.drop(self.attn(x, rope=rope, visible=visible, cache=cache, layer=layer, maps=maps)))
         return self.norm2(x + self.drop(self.mlp(x)))
 
 
@@ -208,8 +195,18 @@ class GPT(nn.Module):
         T = tokens.shape[1]
         mask = self._prefix_mask(T, prefix, start, tokens.device) if mask is None else mask
         x, rope = self._embed(tokens, start)
+        n_key = cache.keys_seen(T) if cache is not None else T
+        visible = visible_keys(
+            T,
+            n_key,
+            self.config.window,
+            mask,
+            maps=maps is not None,
+            dropout=self.training and self.config.dropout > 0,
+            device=tokens.device,
+        )
         for layer, block in enumerate(self.blocks):
-            x = block(x, rope=rope, mask=mask, cache=cache, layer=layer, maps=maps)
+            x = block(x, rope=rope, visible=visible, cache=cache, layer=layer, maps=maps)
         if cache is not None:
             cache.advance(T)
         return self.final_norm(x)

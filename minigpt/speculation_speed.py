@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from minigpt.decoding.sampling import cache_for, generate
+from minigpt.decoding.readers import cache_for
+from minigpt.decoding.sampling import generate
 from minigpt.decoding.speculative import Speculation, acceptance_probability, expected_speedup, speculate, verify
 from minigpt.evaluation.timing import Timing, measure
 from minigpt.model import GPT

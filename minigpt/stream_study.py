@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt.decoding.sampling import sample
+from minigpt.decoding.sampling import Sampling, sample
 from minigpt.decoding.streaming import ReencodingReader, SinkReader, reencoded_losses, stream_losses, stream_on
 from minigpt.pretrained.full_context import FullReader
 from minigpt.pretrained.limits import context_of
@@ -46,7 +46,7 @@ def read_cached(
     size: int,
     new: int,
     *,
-    temperature: float,
+    sampling: Sampling,
     generator: torch.Generator,
     tell: Tell,
 ) -> Bounded:
@@ -55,7 +55,7 @@ def read_cached(
     reader = SinkReader(model, per_row, size)
     told = f"streaming {len(rows)} texts"
     losses = stream_losses(reader, rows, size, lambda done: tell(0.9 * done, told))
-    written = stream_on(reader, rows[:, -1:], new, temperature=temperature, generator=generator)[:, 1:]
+    written = stream_on(reader, rows[:, -1:], new, sampling=sampling, generator=generator)[:, 1:]
     return Bounded(
         list(range(size, texts.shape[1])),
         losses.view(len(sinks), len(texts), -1).cpu(),
@@ -72,7 +72,7 @@ def read_anew(
     *,
     places: Sequence[int],
     continued: int,
-    temperature: float,
+    sampling: Sampling,
     generator: torch.Generator,
     tell: Tell,
 ) -> Bounded:
@@ -85,7 +85,7 @@ def read_anew(
         reader,
         few.repeat(len(sinks), 1),
         new,
-        temperature=temperature,
+        sampling=sampling,
         generator=generator,
         progress=lambda done: tell(0.5 + done / 2, "continuing"),
     )[:, texts.shape[1] :]
@@ -101,7 +101,7 @@ def read_in_full(
     texts: Tensor,  # (N, T) int64
     written: Tensor,  # (S, n, new) int64: continuations of the first n texts
     *,
-    temperature: float,
+    sampling: Sampling,
     generator: torch.Generator,
     tell: Tell,
 ) -> Unbounded:
@@ -122,8 +122,8 @@ def read_in_full(
     tell(0.4, "continuing with the full context")
     own = reader.branch(range(few))
     assert own.logits is not None
-    first = sample(own.logits, generator, temperature)[:, None]
-    text = stream_on(own, first, new - 1, temperature=temperature, generator=generator) if new > 1 else first
+    first = sample(own.logits, sampling, generator)[:, None]
+    text = stream_on(own, first, new - 1, sampling=sampling, generator=generator) if new > 1 else first
     tell(0.7, "judging what was written")
     everything = torch.cat([written.to(text.device), text[None]])
     judged = [reader.branch(range(few)).score(rows).mean(dim=1) for rows in everything]

@@ -246,13 +246,13 @@ def _samples(model: bytes, config: Mapping[str, Any], tokenizer: Any, tokens: to
 
     They are made here and not in the training, whose key would otherwise change with the code that samples.
     """
-    from minigpt.decoding.sampling import generate
+    from minigpt.decoding.sampling import Sampling, generate
     from tasks.models.training import load_model
 
     prompt = tokens[None, : min(8, config["context"] // 2)].repeat(2, 1)
     n_new = min(120, config["context"] - prompt.shape[1])
     generator = torch.Generator().manual_seed(0)
-    rows = generate(load_model(model, config), prompt, n_new, temperature=0.8, generator=generator)
+    rows = generate(load_model(model, config), prompt, n_new, sampling=Sampling(0.8), generator=generator)
     return [tokenizer.decode(row) for row in rows.tolist()]
 
 

@@ -108,14 +108,6 @@ SAYS = {"reports.types", "reports.answers", "reports.words", "tasks.variants"}
 MEASURES = {"tasks.exercise", "tasks.recipes.catalogue", "tasks.study", "tasks.variants"}
 
 
-def imported_modules(path: Path) -> set[str]:
-    return {
-        node.module
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module
-    }
-
-
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_exercises_measure_and_say_apart(folder: Path) -> None:
     own = f"tasks.exercises.{folder.name}"

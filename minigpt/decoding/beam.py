@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minigpt.cache import KVCache
+from minigpt.decoding.readers import GPTReader
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
 
@@ -60,10 +60,10 @@ def beam_search(
     totals = torch.full((beams,), float("-inf"), device=prompt.device)  # log-probabilities so far
     totals[0] = 0.0
     finished: list[Hypothesis] = []
-    reader = _Reader(model, beams, limit, len(prompt) + n_new)
+    reader, unread = GPTReader(model, beams, limit=limit, capacity=min(limit, len(prompt) + n_new)), running
     with torch.inference_mode(), evaluating(model):
         for length in range(1, n_new + 1):
-            log_p = (totals[:, None] + reader.read(running).log_softmax(dim=-1)).flatten()  # (K · V,)
+            log_p = (totals[:, None] + reader.read(unread).log_softmax(dim=-1)).flatten()  # (K · V,)
             # Each beam can end in one way only, so that K of 2K candidates can go on.
             best, places = log_p.topk(2 * beams)
             rows, tokens = places // model.config.vocab_size, places % model.config.vocab_size
@@ -83,26 +83,5 @@ def beam_search(
             if len(finished) == beams and finished[-1].score >= totals.max().item() / length**length_penalty:
                 break
             reader.reorder(rows[going])
+            unread = running[:, -1:]
     return finished
-
-
-class _Reader:
-    """Logits after each of K beams: from a cache while all tokens fit, from the last ``limit`` tokens after that."""
-
-    def __init__(self, model: GPT, beams: int, limit: int, longest: int) -> None:
-        weight = model.token_embedding.weight
-        self.model, self.limit = model, limit
-        self.cache = KVCache(model.config, beams, min(limit, longest), device=weight.device, dtype=weight.dtype)
-
-    def read(self, tokens: Tensor) -> Tensor:
-        """(K, T) → (K, V)."""
-        T = tokens.shape[1]
-        if self.cache.capacity >= T:
-            logits = self.model(tokens[:, self.cache.length :], cache=self.cache, last_only=True)
-        else:
-            logits = self.model(tokens[:, -self.limit :], last_only=True)
-        return logits[:, -1].float()
-
-    def reorder(self, rows: Tensor) -> None:
-        """Beam b goes on from what was beam ``rows[b]``: its keys and values must follow it."""
-        self.cache.reorder(rows)

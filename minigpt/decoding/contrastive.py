@@ -12,8 +12,8 @@ plausibility, is called ``plausibility``.
 import torch
 from torch import Tensor
 
-from minigpt.cache import KVCache
-from minigpt.decoding.sampling import REMOVED, cache_for
+from minigpt.decoding.readers import GPTReader
+from minigpt.decoding.sampling import REMOVED
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
 
@@ -49,14 +49,14 @@ def contrast(expert: Tensor, amateur: Tensor, alpha: float, plausibility: float 
 
 
 class Contrastive:
-    """A logits processor for ``generate``, with a key/value cache of its own for the amateur.
+    """A logits processor for ``generate``, with a reader of its own for the amateur.
 
-    Make a new one for each generation: the cache remembers the text.
+    Make a new one for each generation: the reader remembers the text.
     """
 
     def __init__(self, amateur: GPT, alpha: float, plausibility: float = 0.0) -> None:
         self.amateur, self.alpha, self.plausibility = amateur, alpha, plausibility
-        self.cache: KVCache | None = None
+        self._reader: GPTReader | None = None
 
     def __call__(self, tokens: Tensor, expert: Tensor) -> Tensor:
         """Tokens so far (B, T) and the expert's logits (B, V) → contrasted logits (B, V)."""
@@ -64,12 +64,8 @@ class Contrastive:
         return contrast(expert, amateur, self.alpha, self.plausibility)
 
     def _read(self, tokens: Tensor) -> Tensor:
-        model, limit = self.amateur, self.amateur.config.context
-        with evaluating(model):
-            if tokens.shape[1] > limit:  # positions shift with every token from here on: no cache
-                logits: Tensor = model(tokens[:, -limit:], last_only=True)
-            else:
-                if self.cache is None:
-                    self.cache = cache_for(model, len(tokens), limit)
-                logits = model(tokens[:, self.cache.length :], cache=self.cache, last_only=True)
-        return logits[:, -1].float()
+        if self._reader is None:
+            context = self.amateur.config.context
+            self._reader = GPTReader(self.amateur, len(tokens), limit=context, capacity=context)
+        with evaluating(self.amateur):
+            return self._reader.read(tokens[:, self._reader.length :])

@@ -73,7 +73,7 @@ def write_left_to_right(model: GPT, prompt: Tensor, n_new: int, generator: torch
     """Continue with a masked model, one appended token at a time, (B, T) → (B, T + n_new)."""
     tokens = prompt
     for _ in range(n_new):
-        drawn = sample(next_both_ways(model, tokens), generator)
+        drawn = sample(next_both_ways(model, tokens), generator=generator)
         tokens = torch.cat([tokens, drawn[:, None]], dim=1)
     return tokens
 
@@ -90,7 +90,7 @@ def write_in_any_order(model: GPT, prompt: Tensor, n_new: int, generator: torch.
     with evaluating(model):
         for _ in range(n_new):
             probabilities = _without_hidden(model(tokens, mask=mask).float()).softmax(dim=-1)
-            drawn = sample(probabilities.log(), generator)  # (B, T + n_new)
+            drawn = sample(probabilities.log(), generator=generator)  # (B, T + n_new)
             surety = probabilities.gather(-1, drawn[..., None])[..., 0]
             surety[tokens != HIDDEN] = -1.0
             best = surety.argmax(dim=-1)

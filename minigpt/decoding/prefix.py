@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.decoding.sampling import cache_for, sample
+from minigpt.decoding.readers import GPTReader, PrefixReader, Reader
+from minigpt.decoding.sampling import PLAIN, Sampling, decode
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
 
@@ -44,32 +45,25 @@ def suffix_losses(
     return torch.cat(scores)
 
 
-@torch.inference_mode()
 def complete(
     model: GPT,
     prompt: Tensor,  # (B, P) int64, P >= 1
     n_new: int,
     *,
     bidirectional: bool = True,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    sampling: Sampling = PLAIN,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Continue prompts that are read as bidirectional prefixes, (B, P) → (B, P + n_new).
 
-    The prompt fills the cache in one pass; new tokens then attend to it as causal ones do, so the cache stays valid.
+    ``bidirectional=False`` reads them causally, as ``minigpt.decoding.sampling.generate`` does.
 
     Raises:
         ValueError: an empty prompt, or more tokens than the model has learned positions for.
     """
     if prompt.ndim != 2 or prompt.shape[1] < 1:
         raise ValueError(f"the prompt must be (B, P) with P >= 1, got {tuple(prompt.shape)}")
-    cache = cache_for(model, len(prompt), prompt.shape[1] + n_new)
-    tokens = prompt
+    B, end = len(prompt), prompt.shape[1] + n_new
+    reader: Reader = PrefixReader(model, B, end) if bidirectional else GPTReader(model, B, limit=end, capacity=end)
     with evaluating(model):
-        for _ in range(n_new):
-            prefix = prompt.shape[1] if bidirectional and cache.length == 0 else 0
-            logits = model(tokens[:, cache.length :], cache=cache, prefix=prefix, last_only=True)[:, -1].float()
-            tokens = torch.cat([tokens, sample(logits, generator, temperature, top_k, top_p)[:, None]], dim=1)
-    return tokens
+        return decode(reader, prompt, n_new, sampling, generator)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from minigpt.decoding.sampling import cache_for, warp
+from minigpt.decoding.readers import cache_for
+from minigpt.decoding.sampling import PLAIN, Sampling, warp
 from minigpt.decoding.speculative import Speculation, draw, verify
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
@@ -35,9 +36,7 @@ def self_speculate(
     prompt: Tensor,  # (B, T) int64, T >= 1
     n_new: int,
     *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    sampling: Sampling = PLAIN,
     generator: torch.Generator | None = None,
 ) -> SelfSpeculation:
     """Continue prompts by ``n_new`` tokens of the first head, with the drafts of the others.
@@ -52,7 +51,6 @@ def self_speculate(
         raise ValueError(f"the prompt must be (B, T) with T >= 1, got {tuple(prompt.shape)}")
     if model.position_embedding is not None and end - 1 > model.config.context:
         raise ValueError(f"{end} tokens need more than the {model.config.context} learned positions")
-    settings = (temperature, top_k, top_p)
     cache = cache_for(model, len(prompt), end)
     result = SelfSpeculation(prompt, by_head=[[0, 0] for _ in range(heads - 1)])
     h: Tensor | None = None  # (B, 1, C); there is none before the prompt is read
@@ -60,11 +58,11 @@ def self_speculate(
         while (room := end - result.tokens.shape[1]) > 0:
             length = result.tokens.shape[1]
             steps = range(2, 2 + min(heads - 1, room - 1)) if h is not None else range(0)
-            q = [_distribution(model.future_logits(h, step), *settings) for step in steps if h is not None]
+            q = [_distribution(model.future_logits(h, step), sampling) for step in steps if h is not None]
             drafted = [draw(proposal, generator) for proposal in q]
             tokens = torch.cat([result.tokens, *drafted], dim=1)
             hidden = model.hidden(tokens[:, cache.length :], cache=cache)[:, -len(q) - 1 :]  # (B, γ + 1, C)
-            p = _distribution(model.future_logits(hidden, 1), *settings)
+            p = _distribution(model.future_logits(hidden, 1), sampling)
             kept, emitted = verify(p, torch.cat(q, dim=1) if q else p[:, :0], tokens[:, length:], generator)
             n = int(kept.min())
             result.tokens = torch.cat([tokens[:, : length + n], emitted[:, n : n + 1]], dim=1)
@@ -85,5 +83,5 @@ def _count(result: SelfSpeculation, kept: Tensor, n: int, drafts: int) -> None:
         result.accepted += accepted
 
 
-def _distribution(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
-    return warp(logits.float(), temperature, top_k, top_p).softmax(dim=-1)
+def _distribution(logits: Tensor, sampling: Sampling) -> Tensor:
+    return warp(logits.float(), sampling).softmax(dim=-1)

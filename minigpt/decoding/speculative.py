@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from minigpt.cache import KVCache
-from minigpt.decoding.sampling import cache_for, warp
+from minigpt.decoding.readers import cache_for
+from minigpt.decoding.sampling import PLAIN, Sampling, warp
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
 
@@ -50,9 +51,7 @@ def speculate(
     n_new: int,
     *,
     gamma: int = 4,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    sampling: Sampling = PLAIN,
     generator: torch.Generator | None = None,
 ) -> Speculation:
     """Continue prompts by ``n_new`` tokens drawn from the target, with the draft's help.
@@ -75,9 +74,9 @@ def speculate(
             length = result.tokens.shape[1]
             tokens, q = result.tokens, []
             for _ in range(min(gamma, room - 1)):  # a pass emits one token more than it drafts
-                q.append(_distribution(draft, tokens, caches[1], 1, temperature, top_k, top_p))
+                q.append(_distribution(draft, tokens, caches[1], 1, sampling))
                 tokens = torch.cat([tokens, draw(q[-1], generator)], dim=1)
-            p = _distribution(target, tokens, caches[0], len(q) + 1, temperature, top_k, top_p)  # (B, γ + 1, V)
+            p = _distribution(target, tokens, caches[0], len(q) + 1, sampling)  # (B, γ + 1, V)
             drafted = tokens[:, length:]
             kept, emitted = verify(p, torch.cat(q, dim=1) if q else p[:, :0], drafted, generator)
             n = int(kept.min())  # drafts that every row accepts
@@ -139,22 +138,20 @@ def expected_speedup(alpha: float, gamma: int, draft_cost: float, verify_cost: f
 
 
 @torch.inference_mode()
-def acceptance_probability(target: GPT, draft: GPT, tokens: Tensor, *, temperature: float = 1.0) -> Tensor:
+def acceptance_probability(target: GPT, draft: GPT, tokens: Tensor, *, sampling: Sampling = PLAIN) -> Tensor:
     """Σ_x min(p(x), q(x)) after each token of texts (B, T), (B, T): the chance that a draft is accepted there.
 
     Its mean is α without any sampling noise. Source: Leviathan et al. (2023), corollary 3.6.
     """
     with evaluating(target), evaluating(draft):
-        p, q = (warp(model(tokens).float(), temperature).softmax(dim=-1) for model in (target, draft))
+        p, q = (warp(model(tokens).float(), sampling).softmax(dim=-1) for model in (target, draft))
     return torch.minimum(p, q).sum(dim=-1)
 
 
-def _distribution(
-    model: GPT, tokens: Tensor, cache: KVCache, last: int, temperature: float, top_k: int, top_p: float
-) -> Tensor:
+def _distribution(model: GPT, tokens: Tensor, cache: KVCache, last: int, sampling: Sampling) -> Tensor:
     """Read what the cache has not read yet; the warped distributions after the last tokens, (B, last, V)."""
     logits = model(tokens[:, cache.length :], cache=cache)[:, -last:]
-    return warp(logits.float(), temperature, top_k, top_p).softmax(dim=-1)
+    return warp(logits.float(), sampling).softmax(dim=-1)
 
 
 def _device(generator: torch.Generator | None, like: Tensor) -> torch.device:

@@ -11,23 +11,17 @@ Two readers, for models of Transformers' interface. ``SinkReader`` keeps keys an
 is not quite the same, because the tokens kept are read without those that were dropped.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.decoding.sampling import sample
+from minigpt.decoding.readers import Reader
+from minigpt.decoding.sampling import PLAIN, Progress, Sampling, decode
 from minigpt.masks import causal_mask
 from minigpt.pretrained.limits import context_of
-
-
-class Reader(Protocol):
-    """Something that reads B texts token by token."""
-
-    def read(self, tokens: Tensor) -> Tensor:
-        """Read the next tokens (B, T), many at first and then one at a time; logits of the token after them, (B, V)."""
 
 
 def inverse_frequencies(model: Any) -> Tensor | None:
@@ -189,9 +183,6 @@ def rotation_error(model: Any, distance: int = 1_000) -> float:
     return max(((shifted(a, theta, distance) - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 
 
-Progress = Callable[[float], None]
-
-
 @torch.inference_mode()
 def stream_losses(reader: Reader, tokens: Tensor, first: int, progress: Progress | None = None) -> Tensor:
     """-ln p of tokens ``first`` … T - 1 of each row, the ``first`` ones before them read at once, (B, T - first), nats.
@@ -234,25 +225,14 @@ def reencoded_losses(
     return torch.stack(found, dim=1)
 
 
-@torch.inference_mode()
 def stream_on(
     reader: Reader,
     prompt: Tensor,  # (B, P) int64
     n_new: int,
     *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    sampling: Sampling = PLAIN,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Continue prompts for as long as one likes, (B, P) → (B, P + n_new)."""
-    tokens, logits = prompt, reader.read(prompt)
-    for i in range(n_new):
-        drawn = sample(logits, generator, temperature, top_k, top_p)[:, None]
-        tokens = torch.cat([tokens, drawn], dim=1)
-        if i < n_new - 1:
-            logits = reader.read(drawn)
-        if progress and i % 16 == 0:
-            progress(i / n_new)
-    return tokens
+    return decode(reader, prompt, n_new, sampling, generator, progress=progress)

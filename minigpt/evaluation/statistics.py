@@ -113,22 +113,16 @@ def _welch(a: float, b: float, counts: tuple[int, int]) -> tuple[float, float]:
 
 
 def student_t_quantile(probability: float, freedom: float) -> float:
-    """The t with P(T <= t) = ``probability`` for Student's distribution, by bisection of its integral.
-
-    With t = √ν tan θ the density becomes proportional to cos^(ν-1) θ on (-π/2, π/2), which is integrated by the
-    trapezoidal rule.
+    """The t with P(T <= t) = ``probability`` for Student's distribution.
 
     Raises:
         ValueError: ``probability`` outside (0, 1), or ``freedom`` below 1.
     """
+    from scipy.stats import t  # here, as minigpt is imported where torch and numpy are all there is
+
     if not 0.0 < probability < 1.0 or freedom < 1.0:
         raise ValueError(f"need 0 < probability < 1 and freedom >= 1, got {probability} and {freedom}")
-    theta = np.linspace(-math.pi / 2, math.pi / 2, 20_001)
-    # e^(log) rather than a power: cos is a rounding error below 0 at the ends.
-    density = np.exp((freedom - 1.0) * np.log(np.clip(np.cos(theta), 1e-300, None)))
-    cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    angle = np.interp(probability, cumulative / cumulative[-1], theta)
-    return float(math.sqrt(freedom) * math.tan(angle))
+    return float(t.ppf(probability, freedom))
 
 
 def format_mean_std(values: Sequence[float], digits: int = 3) -> str:

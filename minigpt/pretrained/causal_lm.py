@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.decoding.sampling import Processor, sample
+from minigpt.decoding.sampling import PLAIN, Processor, Sampling, decode
+from minigpt.pretrained.full_context import FullReader
 from minigpt.pretrained.limits import context_of
 
 
@@ -182,34 +183,23 @@ def score_continuation(model: Any, tokenizer: Any, prompt: str, continuation: st
     return ScoredText(losses, tuple(tokenizer.decode([token]) for token in ids[first:]), covered)
 
 
-@torch.inference_mode()
 def continue_text(
     model: Any,
     prompt: Tensor,  # (B, T) int64
     n_new: int,
     *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    sampling: Sampling = PLAIN,
     generator: torch.Generator | None = None,
     processors: Sequence[Processor] = (),
 ) -> Tensor:
     """Continue prompts of equal length by ``n_new`` tokens with the model's own cache, (B, T) → (B, T + n_new).
 
-    ``processors`` change the logits (B, V) given all tokens so far, before the warping. A model that ends a text
-    goes on all the same: samples of equal length can be compared.
+    See ``minigpt.decoding.sampling.decode``. A model that ends a text goes on all the same: samples of equal length
+    can be compared.
 
     Raises:
         ValueError: the text would be longer than the model's context.
     """
     if prompt.shape[1] + n_new > context_of(model):
         raise ValueError(f"{prompt.shape[1]} + {n_new} tokens are beyond the context of {context_of(model)}")
-    tokens, past, read = prompt, None, prompt
-    for _ in range(n_new):
-        output = model(read, past_key_values=past, use_cache=True)
-        past, logits = output.past_key_values, output.logits[:, -1].float()
-        for process in processors:
-            logits = process(tokens, logits)
-        read = sample(logits, generator, temperature, top_k, top_p)[:, None]
-        tokens = torch.cat([tokens, read], dim=1)
-    return tokens
+    return decode(FullReader(model, last_only=False), prompt, n_new, sampling, generator, processors)

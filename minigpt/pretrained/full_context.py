@@ -13,21 +13,21 @@ from torch import Tensor
 
 
 class FullReader:
-    """Reads B texts with the ordinary cache of a Transformers model, which grows: one of the readers of
-    ``minigpt.decoding.streaming``.
+    """Reads B texts with the ordinary cache of a Transformers model, which grows; see ``minigpt.decoding.readers``.
 
-    The caller keeps within the model's context.
+    The caller keeps within the model's context. With ``last_only`` the model computes the logits of the last token and
+    no others, which not every architecture can; it rounds differently.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, *, last_only: bool = True) -> None:
+        self.model, self._options = model, {"logits_to_keep": 1} if last_only else {}
         self.logits: Tensor | None = None  # of the token to come, (B, V)
         self._cache: Any = None
 
     @torch.inference_mode()
     def read(self, tokens: Tensor) -> Tensor:
         """Read the next tokens (B, T); logits of the token after them, (B, V)."""
-        output = self.model(tokens, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        output = self.model(tokens, past_key_values=self._cache, use_cache=True, **self._options)
         self._cache, self.logits = output.past_key_values, output.logits[:, -1].float()
         return self.logits
 
@@ -61,7 +61,7 @@ class FullReader:
         if self.logits is None:
             raise ValueError("nothing was read: there is nothing to branch from")
         chosen = torch.tensor(list(rows), device=self.logits.device)
-        other = FullReader(self.model)
+        other = FullReader(self.model, last_only=bool(self._options))
         other._cache, other.logits = copy.deepcopy(self._cache), self.logits[chosen]
         other._cache.batch_select_indices(chosen)
         return other

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minigpt.config import GPTConfig
+from minigpt.masks import visible_keys
 from minigpt.model import CausalSelfAttention
 from minigpt.positions import rope_tables
 
@@ -24,9 +25,11 @@ class _InPlace(nn.Module):
 
     def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
         """(B, T, C) → (B, T, C); mask, positions and cache that the host passes are ignored."""
-        positions = torch.arange(hidden_states.shape[1], device=hidden_states.device)
+        T, device = hidden_states.shape[1], hidden_states.device
+        positions = torch.arange(T, device=device)
         rope = rope_tables(positions / self.config.rope_scale, self.config.head_dim, self.config.rope_base)
-        return self.attention(hidden_states, rope=rope), None
+        visible = visible_keys(T, T, self.config.window, device=device)
+        return self.attention(hidden_states, rope=rope, visible=visible), None
 
 
 def attention_of(theirs: Any, config: GPTConfig) -> CausalSelfAttention:

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from minigpt.decoding.sampling import sample, top_k_warp, top_p_warp
+from minigpt.decoding.sampling import Sampling, sample, top_k_warp, top_p_warp
 from minigpt.evaluation.entropy import effective_support, entropy, kl_divergence, participation_ratio, total_variation
 from reports.types import Answer, Block, Check, Figure, Part, Prose, Series, Table
 from tasks.exercise import Context, Exercise
@@ -269,7 +269,7 @@ def part_d(counts: Tensor) -> tuple[Block, ...]:
 def drawn(context: Context) -> Tensor:
     """How often each token of the peaked distribution is drawn with top-k, (10,) int64."""
     logits = tensor(PEAKED).log().expand(context.numbers["draws"], -1)
-    return sample(logits, context.generator("peaked"), top_k=PEAKED_K).bincount(minlength=len(PEAKED))
+    return sample(logits, Sampling(top_k=PEAKED_K), context.generator("peaked")).bincount(minlength=len(PEAKED))
 
 
 def checks(counts: Tensor) -> tuple[Check, ...]:

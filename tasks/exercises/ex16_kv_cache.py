@@ -21,7 +21,7 @@ from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
 from minigpt.cost.counting import kv_cache_bytes
 from minigpt.cost.generation import CostModel, generation_flops, step_flops
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.evaluation.timing import Timing
 from minigpt.evaluation.timing import measure as time_in_turn
 from minigpt.model import GPT
@@ -283,7 +283,7 @@ def measure(ctx: Context) -> Findings:
         counted=counted_flops(model, passage),
         real_text=(passage.shape[1], read_real_text(model, passage)),
         smallest_gap=(best[:, 0] - best[:, 1]).min().item(),
-        library_agrees=torch.equal(generate(model, prompt, longest.n_new, temperature=0), longest.tokens),
+        library_agrees=torch.equal(generate(model, prompt, longest.n_new, sampling=GREEDY), longest.tokens),
         samples_agree=same_samples(ctx, model, prompt, lengths[0]),
         top_left=top_left_alignment(ctx.generator()),
         restart_difference=largest(broken_logits[:2] - longest.logits[:2]),

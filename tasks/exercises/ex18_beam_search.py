@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minigpt.config import GPTConfig
 from minigpt.decoding.beam import beam_search
-from minigpt.decoding.sampling import generate, warp
+from minigpt.decoding.sampling import Sampling, generate, warp
 from minigpt.evaluation.diversity import distinct, repetition
 from minigpt.evaluation.entropy import entropy
 from minigpt.evaluation.evaluate import evaluating, token_losses
@@ -41,20 +41,20 @@ class Strategy:
     name: str
     letter: str = ""
     beams: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)  # of ``generate``
+    sampling: Sampling = field(default_factory=Sampling)  # where there are no beams
 
     @property
     def drawn(self) -> bool:
         """Whether chance decides, so that two runs differ."""
-        return not self.beams and self.options.get("temperature") != 0.0
+        return not self.beams and self.sampling.temperature != 0
 
 
 BEAM, WIDTHS = 5, (2, 5, 10)
 BEAMS = {k: Strategy(f"beam_{k}", f"beam search (K = {k})", beams=k) for k in WIDTHS}
-GREEDY = Strategy("greedy", "greedy decoding", "a", options={"temperature": 0.0})
-TOP_K = Strategy("top_k_50", "top-k sampling (k = 50)", "b", options={"top_k": 50})
-NUCLEUS = Strategy("nucleus_0.92", "nucleus sampling (p = 0.92)", "c", options={"top_p": 0.92})
-COOL = Strategy("temperature_0.7", "temperature sampling (T = 0.7)", "d", options={"temperature": 0.7})
+GREEDY = Strategy("greedy", "greedy decoding", "a", sampling=Sampling(0.0))
+TOP_K = Strategy("top_k_50", "top-k sampling (k = 50)", "b", sampling=Sampling(top_k=50))
+NUCLEUS = Strategy("nucleus_0.92", "nucleus sampling (p = 0.92)", "c", sampling=Sampling(top_p=0.92))
+COOL = Strategy("temperature_0.7", "temperature sampling (T = 0.7)", "d", sampling=Sampling(0.7))
 PLAIN = Strategy("plain", "plain sampling")
 HUMAN = Strategy("human", "human text")
 LETTERED = (GREEDY, TOP_K, NUCLEUS, COOL)
@@ -136,7 +136,7 @@ def write(lab: Lab, strategy: Strategy, prompts: Tensor, salt: str = "sampling")
         search = functools.partial(beam_search, lab.model, n_new=lab.n_new, beams=strategy.beams)
         return torch.stack([search(prompt)[0].tokens for prompt in prompts])
     generator = lab.context.generator(salt)
-    return generate(lab.model, prompts, lab.n_new, generator=generator, **strategy.options)
+    return generate(lab.model, prompts, lab.n_new, sampling=strategy.sampling, generator=generator)
 
 
 def judged(lab: Lab, strategy: Strategy) -> Written:
@@ -216,7 +216,7 @@ def truncation(lab: Lab) -> dict[str, tuple[float, float, float]]:
         logits = lab.model(tokens[:count].view(-1, size)).flatten(0, 1).float()
     p, found = logits.softmax(dim=-1), {}
     for strategy in (PLAIN, TOP_K, NUCLEUS, COOL):
-        warped = warp(logits, **strategy.options)
+        warped = warp(logits, strategy.sampling)
         kept = warped.isfinite()
         removed = 1.0 - (p * kept).sum(dim=-1).mean().item()
         left = entropy(warped.softmax(dim=-1)).mean().item()
@@ -269,7 +269,7 @@ def model_checks(lab: Lab, written: Mapping[str, Written]) -> tuple[Check, ...]:
     """The search in the trained model, and the other model's score."""
     prompt, again = lab.rows[0, :PROMPT], lab.rows[:1, :PROMPT]
     [narrow] = beam_search(lab.model, prompt, lab.n_new, beams=1)
-    greedy = generate(lab.model, again, lab.n_new, temperature=0.0)[0]
+    greedy = generate(lab.model, again, lab.n_new, sampling=GREEDY.sampling)[0]
     found = beam_search(lab.model, prompt, lab.n_new, beams=BEAM)[0]
     own = -own_loss(lab.model, found.tokens) * lab.n_new
     first = written[BEAMS[BEAM].key].texts[0]
@@ -555,7 +555,7 @@ def about_top_k(f: Findings) -> str:
     """(b)"""
     size, (_, removed, _) = f.lab.model.config.vocab_size, f.truncation[TOP_K.key]
     same = sum(a == b for a, b in zip(f.of(TOP_K).texts, f.of(PLAIN).texts, strict=True))
-    k, nucleus = TOP_K.options["top_k"], f.truncation[NUCLEUS.key][0]
+    k, nucleus = TOP_K.sampling.top_k, f.truncation[NUCLEUS.key][0]
     return (
         f"The mini-GPT has {size} characters. On held-out contexts k = {k} removes {100 * removed:.2g} % of the "
         f"probability (the nucleus of part (c) keeps {nucleus:.1f} characters on average). From the same random "
@@ -576,7 +576,7 @@ def about_nucleus(f: Findings) -> str:
 def about_temperature(f: Findings) -> str:
     """(d)"""
     return (
-        f"T = {COOL.options['temperature']:g} removes no character; on held-out contexts it lowers the mean entropy "
+        f"T = {COOL.sampling.temperature:g} removes no character; on held-out contexts it lowers the mean entropy "
         f"from {f.truncation[PLAIN.key][2]:.2f} to {f.truncation[COOL.key][2]:.2f} nats (the nucleus: "
         f"{f.truncation[NUCLEUS.key][2]:.2f})."
     )

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from minigpt.cost.counting import count_parameters
-from minigpt.decoding.sampling import generate, warp
+from minigpt.decoding.sampling import GREEDY, Sampling, generate, warp
 from minigpt.decoding.speculative import acceptance_probability, expected_tokens, speculate, verify
 from minigpt.evaluation.statistics import compare, describe, mean_std
 from minigpt.model import GPT
@@ -107,7 +107,7 @@ def exact_distribution(model: GPT, prompt: Tensor) -> dict[tuple[int, ...], floa
     for _ in range(3):
         texts = torch.tensor([list(text) for text in found], dtype=torch.long, device=prompt.device)
         logits = model(torch.cat([prompt.expand(len(found), -1), texts.view(len(found), -1)], dim=1))[:, -1]
-        p = warp(logits.float(), top_k=TOP_K).softmax(dim=-1).double().tolist()
+        p = warp(logits.float(), Sampling(top_k=TOP_K)).softmax(dim=-1).double().tolist()
         found = {
             (*text, token): weight * chance
             for (text, weight), row in zip(found.items(), p, strict=True)
@@ -140,9 +140,12 @@ def distribution_test(ctx: Context) -> dict[str, float]:
     prompt = ctx.tokens(TEACHER)[None, :8]
     exact, prompts = exact_distribution(target, prompt), prompt.expand(rows, -1)
     speculated = [
-        speculate(target, draft, prompts, 3, gamma=2, top_k=TOP_K, generator=g).tokens for _ in range(draws // rows)
+        speculate(target, draft, prompts, 3, gamma=2, sampling=Sampling(top_k=TOP_K), generator=g).tokens
+        for _ in range(draws // rows)
     ]
-    plain = [generate(m, prompt.expand(draws, -1), 3, top_k=TOP_K, generator=g) for m in (target, draft)]
+    plain = [
+        generate(m, prompt.expand(draws, -1), 3, sampling=Sampling(top_k=TOP_K), generator=g) for m in (target, draft)
+    ]
     texts = {"speculative": torch.cat(speculated), "target": plain[0], "draft": plain[1]}
     return {name: p_value(tokens[:, -3:], exact) for name, tokens in texts.items()}
 
@@ -153,10 +156,10 @@ def greedy_identity(target: GPT, draft: GPT, prompts: Tensor, n_new: int) -> int
     In double precision: passes of other lengths sum in another order, which must not decide between two tokens.
     """
     target, draft = (copy.deepcopy(model).double() for model in (target, draft))
-    plain = generate(target, prompts, n_new, temperature=0.0)
+    plain = generate(target, prompts, n_new, sampling=GREEDY)
     gammas = itertools.cycle((1, 2, 4, 8))
     return sum(
-        torch.equal(speculate(target, draft, row[None], n_new, gamma=gamma, temperature=0.0).tokens[0], expected)
+        torch.equal(speculate(target, draft, row[None], n_new, gamma=gamma, sampling=GREEDY).tokens[0], expected)
         for row, expected, gamma in zip(prompts, plain, gammas, strict=False)
     )
 

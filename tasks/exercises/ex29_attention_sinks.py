@@ -10,6 +10,7 @@ from torch import Tensor
 from minigpt.analysis.head_scores import share
 from minigpt.analysis.sinks import SinkProfile, planted_shares, received, sink_profile, uniform_received
 from minigpt.decoding import streaming
+from minigpt.decoding.sampling import Sampling
 from minigpt.decoding.streaming import ReencodingReader, SinkReader, reencoded_losses, rotation_error, stream_losses
 from minigpt.evaluation.diversity import distinct, repetition
 from minigpt.evaluation.excerpts import places, windows
@@ -141,7 +142,7 @@ def stream(ctx: Context) -> tuple[StreamStudy, bool]:
         def tell(done: float, what: str) -> None:
             ctx.progress(start + width * done, what)
 
-        return {"temperature": TEMPERATURE, "generator": ctx.generator(salt), "tell": tell}
+        return {"sampling": Sampling(TEMPERATURE), "generator": ctx.generator(salt), "tell": tell}
 
     def bounded() -> Any:
         shared = options("streams", 0.2, 0.5)

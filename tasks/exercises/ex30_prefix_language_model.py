@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from minigpt.decoding.prefix import complete, suffix_losses
+from minigpt.decoding.sampling import GREEDY, Sampling
 from minigpt.evaluation.statistics import Comparison, compare, compare_paired, describe, format_mean_std, mean_std
 from minigpt.masks import causal_mask, prefix_mask
 from minigpt.model import GPT
@@ -70,7 +71,7 @@ def limits(model: GPT, window: Tensor) -> Limits:
     prompt, grown = tokens[:, :P], tokens[:, :P]
     for _ in range(T - P):
         grown = torch.cat([grown, model(grown, prefix=P)[:, -1:].argmax(dim=-1)], dim=1)
-    cached = complete(model, prompt, T - P, temperature=0.0)
+    cached = complete(model, prompt, T - P, sampling=GREEDY)
     causal = max(float(unmasked), float(masked))
     return Limits(causal, float(everything), leaks[False], leaks[True], int((cached != grown).sum()))
 
@@ -236,7 +237,7 @@ def samples(ctx: Context, rows: Sequence[Variant], windows: Tensor, prefix: int)
                 window[None, :prefix],
                 len(window) - prefix,
                 bidirectional=row.label == "prefix",
-                temperature=0.8,
+                sampling=Sampling(0.8),
                 generator=ctx.generator(f"sample {place}"),
             )[0]
             original = trained.tokenizer.decode(window[prefix:].tolist())

@@ -13,7 +13,7 @@ from torch import Tensor
 from minigpt.cost.counting import count_parameters
 from minigpt.decoding import contrastive
 from minigpt.decoding.contrastive import Contrastive, contrast, plausible
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation.diversity import distinct, repetition
 from minigpt.evaluation.entropy import entropy
 from minigpt.evaluation.evaluate import evaluating
@@ -149,7 +149,7 @@ def judge(ctx: Context, lab: Lab, setting: Setting) -> Quality:
                 lab.expert,
                 lab.prompts,
                 lab.n_new,
-                temperature=setting.temperature,
+                sampling=Sampling(setting.temperature),
                 generator=ctx.generator(f"{setting.label}, amateur {seed}"),
                 processors=processors,
             )

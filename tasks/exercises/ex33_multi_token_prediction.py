@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, Sampling, generate
 from minigpt.decoding.self_speculation import SelfSpeculation, self_speculate
 from minigpt.evaluation.entropy import unigram_loss
 from minigpt.evaluation.future_heads import FutureHeadScores, score_heads
@@ -174,7 +174,7 @@ def first_head_texts(ctx: Context, row: Variant, prompts: Tensor) -> list[list[s
             trained.model,
             prompts,
             ctx.numbers["text_tokens"],
-            temperature=0.8,
+            sampling=Sampling(0.8),
             generator=ctx.generator("text"),
         )[:, prompts.shape[1] :]
         texts.append([trained.tokenizer.decode(line) for line in tokens.tolist()])
@@ -287,14 +287,14 @@ def draft(ctx: Context, row: Variant, prompts: Tensor) -> Drafting:
     greedy, sampled, wrong = [], [], 0
     for trained in row.models:
         exact = copy.deepcopy(trained.model).double()
-        greedy.append([self_speculate(exact, prompt[None], n_new, temperature=0.0) for prompt in prompts])
+        greedy.append([self_speculate(exact, prompt[None], n_new, sampling=GREEDY) for prompt in prompts])
         sampled.append([self_speculate(trained.model, prompt[None], n_new, generator=generator) for prompt in prompts])
-        plain = generate(exact, prompts, n_new, temperature=0.0)
+        plain = generate(exact, prompts, n_new, sampling=GREEDY)
         wrong += sum(bool((run.tokens != text).any()) for run, text in zip(greedy[-1], plain, strict=True))
     timings = measure(
         {
-            "plain": lambda: generate(model, prompts[:1], n_new, temperature=0.0),
-            "drafted": lambda: self_speculate(model, prompts[:1], n_new, temperature=0.0),
+            "plain": lambda: generate(model, prompts[:1], n_new, sampling=GREEDY),
+            "drafted": lambda: self_speculate(model, prompts[:1], n_new, sampling=GREEDY),
         },
         repeats=ctx.numbers["repeats"],
         device=ctx.device,

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from minigpt import quantize as quantization
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, Sampling, generate
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.statistics import mean_std
 from minigpt.evaluation.timing import Timing, measure
@@ -191,7 +191,7 @@ def deploy(ctx: Context) -> Deployment:
     functions: dict[str, Callable[[], object]] = {}
     for key, model in models.items():
         functions[f"{key} read"] = functools.partial(model, batch)
-        functions[f"{key} decode"] = functools.partial(generate, model, batch[:1, :16], n_new, temperature=0.0)
+        functions[f"{key} decode"] = functools.partial(generate, model, batch[:1, :16], n_new, sampling=GREEDY)
     timings = measure(functions, repeats=ctx.numbers["repeats"])
     ctx.progress(0.3, "timed")
     with summed_in_fp32(own):
@@ -466,7 +466,7 @@ def samples(ctx: Context, main: Curve) -> list[Sample]:
     versions = [("fp32", found.model), *((f"{b} bits, {CHANNEL}", fake_quantize(found.model, b)) for b in widths)]
     written = []
     for label, model in versions:
-        tokens = generate(model, prompt, 80, temperature=0.7, generator=ctx.generator("sample"))[0].tolist()
+        tokens = generate(model, prompt, 80, sampling=Sampling(0.7), generator=ctx.generator("sample"))[0].tolist()
         start, text = (found.tokenizer.decode(part) for part in (tokens[:16], tokens[16:]))
         written.append(Sample(label, start, text, "the same prompt, random numbers and τ = 0.7"))
     return written

@@ -40,8 +40,8 @@ def test_greedy_identity_counts_texts_that_differ(monkeypatch):
     prompts = torch.randint(11, (5, 4), generator=torch.Generator().manual_seed(0))
     assert ex27.greedy_identity(model, model, prompts, 9) == 5
 
-    def spoiled(target, draft, prompt, n_new, *, gamma, temperature):
-        found = ex27.generate(target, prompt, n_new, temperature=temperature)
+    def spoiled(target, draft, prompt, n_new, *, gamma, sampling):
+        found = ex27.generate(target, prompt, n_new, sampling=sampling)
         if prompt[0, 0] == prompts[2, 0]:
             found[0, -1] = (found[0, -1] + 1) % 11
         return Speculation(found)

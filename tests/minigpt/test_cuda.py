@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
 from minigpt.decoding.beam import beam_search
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.decoding.speculative import speculate
 from minigpt.decoding.watermark import KeyedGreenLists, Watermark, detect
 from minigpt.evaluation.evaluate import evaluate
@@ -91,11 +91,11 @@ def test_cached_decoding_is_uncached_decoding(name: str) -> None:
 
 def test_greedy_speculation_and_beams_agree_with_the_processor() -> None:
     target, draft, prompt = model_of(BASE), model_of(replace(BASE, n_layer=1)), text(10)[None]
-    greedy = generate(target, prompt, 30, temperature=0.0)
+    greedy = generate(target, prompt, 30, sampling=GREEDY)
     best = [hypothesis.tokens for hypothesis in beam_search(target, prompt[0], 12, beams=3)]
     target.cuda(), draft.cuda()
-    assert torch.equal(generate(target, prompt.cuda(), 30, temperature=0.0).cpu(), greedy)
-    assert torch.equal(speculate(target, draft, prompt.cuda(), 30, temperature=0.0).tokens.cpu(), greedy)
+    assert torch.equal(generate(target, prompt.cuda(), 30, sampling=GREEDY).cpu(), greedy)
+    assert torch.equal(speculate(target, draft, prompt.cuda(), 30, sampling=GREEDY).tokens.cpu(), greedy)
     found = [hypothesis.tokens.cpu() for hypothesis in beam_search(target, prompt[0].cuda(), 12, beams=3)]
     assert all(torch.equal(a, b) for a, b in zip(found, best, strict=True))
 

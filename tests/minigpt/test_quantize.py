@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minigpt.config import GPTConfig
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.files import model_state
 from minigpt.model import GPT
 from minigpt.quantize import (
@@ -162,8 +162,8 @@ def test_int8_model_holds_int8_and_decodes_with_its_cache(model):
     tokens = torch.randint(50, (4, 20), generator=torch.Generator().manual_seed(0))
     drift = (small(tokens) - model(tokens)).std() / model(tokens).std()
     assert 0 < drift < 0.05
-    cached = generate(small, tokens[:, :5], 20, temperature=0.0)
-    assert torch.equal(cached, generate(small, tokens[:, :5], 20, temperature=0.0, use_cache=False))
+    cached = generate(small, tokens[:, :5], 20, sampling=GREEDY)
+    assert torch.equal(cached, generate(small, tokens[:, :5], 20, sampling=GREEDY, use_cache=False))
 
 
 class Products(TorchDispatchMode):

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from minigpt.decoding.sampling import GREEDY, Sampling
 from minigpt.decoding.streaming import ReencodingReader, SinkReader, stream_losses, stream_on
 from minigpt.pretrained.causal_lm import row_losses
 from minigpt.stream_study import Bounded, StreamStudy, Unbounded, read_anew, read_cached, read_in_full
@@ -27,7 +28,11 @@ def gpt2() -> GPT2LMHeadModel:
 
 
 def options(temperature: float = 0.0) -> dict:
-    return {"temperature": temperature, "generator": torch.Generator().manual_seed(3), "tell": lambda done, what: None}
+    return {
+        "sampling": Sampling(temperature),
+        "generator": torch.Generator().manual_seed(3),
+        "tell": lambda done, what: None,
+    }
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def test_rows_of_the_batch_are_settings_and_texts(texts: Tensor) -> None:
             reader.read(texts[i : i + 1, :W])
             for t in range(W, T - 1):
                 reader.read(texts[i : i + 1, t : t + 1])
-            written = stream_on(reader, texts[i : i + 1, -1:], 6, temperature=0)
+            written = stream_on(reader, texts[i : i + 1, -1:], 6, sampling=GREEDY)
             assert torch.equal(found.written[s, i], written[0, 1:])
 
 
@@ -60,7 +65,7 @@ def test_reading_anew_scores_the_places_asked_for(texts: Tensor) -> None:
     for s, sinks in enumerate(SINKS):
         everywhere = stream_losses(ReencodingReader(model, [sinks] * N, W), texts, W)
         torch.testing.assert_close(found.losses[s], everywhere[:, [p - W for p in places]], rtol=1e-4, atol=1e-4)
-        written = stream_on(ReencodingReader(model, [sinks] * 2, W), texts[:2], 5, temperature=0)
+        written = stream_on(ReencodingReader(model, [sinks] * 2, W), texts[:2], 5, sampling=GREEDY)
         assert torch.equal(found.written[s], written[:, T:])
 
 

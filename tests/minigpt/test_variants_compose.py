@@ -10,7 +10,7 @@ from torch import Tensor
 from minigpt.cache import KVCache, RollingKVCache
 from minigpt.config import GPTConfig
 from minigpt.decoding.contrastive import Contrastive
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.decoding.self_speculation import self_speculate
 from minigpt.decoding.speculative import speculate
 from minigpt.model import GPT
@@ -121,9 +121,9 @@ def test_drafted_text_is_the_targets_own(config: GPTConfig, tokens: Tensor) -> N
     """Drafts of another architecture, of the target itself, and of its own heads; up to the last position there is."""
     target, other = build(config), build(replace(BASE, n_layer=1))
     prompt, n_new = tokens[:, :5], 32 + 1 - 5  # the last token is never read and needs no position
-    plain = generate(target, prompt, n_new, temperature=0.0)[:, : 32 + 1]
-    drafted = [speculate(target, draft, prompt, n_new, gamma=3, temperature=0.0) for draft in (other, target)]
-    drafted.append(self_speculate(target, prompt, n_new, temperature=0.0))
+    plain = generate(target, prompt, n_new, sampling=GREEDY)[:, : 32 + 1]
+    drafted = [speculate(target, draft, prompt, n_new, gamma=3, sampling=GREEDY) for draft in (other, target)]
+    drafted.append(self_speculate(target, prompt, n_new, sampling=GREEDY))
     for found in drafted:
         assert torch.equal(found.tokens, plain)
     assert drafted[1].acceptance_rate == 1.0

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from scipy import stats
 
 from minigpt.config import GPTConfig
-from minigpt.decoding.sampling import generate, warp
+from minigpt.decoding.sampling import GREEDY, PLAIN, Sampling, generate, warp
 from minigpt.decoding.self_speculation import self_speculate
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES
@@ -79,8 +79,8 @@ def test_greedy_text_is_the_first_heads_own(heads: int, n_new: int, generator: t
     model = lively(replace(CONFIG, n_future=heads, context=64))
     prompts = torch.randint(7, (20, 1, 5), generator=generator)
     for prompt in prompts:
-        found = self_speculate(model, prompt, n_new, temperature=0.0)
-        assert torch.equal(found.tokens, generate(model, prompt, n_new, temperature=0.0))
+        found = self_speculate(model, prompt, n_new, sampling=GREEDY)
+        assert torch.equal(found.tokens, generate(model, prompt, n_new, sampling=GREEDY))
         assert found.emitted == n_new
         assert found.accepted + found.passes == n_new  # each pass emits one token more than it accepts
         if heads == 1:
@@ -97,12 +97,12 @@ def drafted_by_hand(model: GPT, tokens: torch.Tensor, n_new: int) -> tuple[int, 
     end = tokens.shape[1] + n_new
     while text.shape[1] < end:
         passes += 1
-        own = generate(model, text, 1, temperature=0.0, use_cache=False)
+        own = generate(model, text, 1, sampling=GREEDY, use_cache=False)
         for drafted in drafts[: end - text.shape[1] - 1]:
             if own[0, -1] != drafted:
                 break
             accepted += 1
-            own = generate(model, own, 1, temperature=0.0, use_cache=False)
+            own = generate(model, own, 1, sampling=GREEDY, use_cache=False)
         text = own
         h = model.hidden(text[:, :-1])[:, -1]  # the state that gave the last token
         drafts = [model.future_logits(h, step).argmax() for step in range(2, model.config.n_future + 1)]
@@ -113,7 +113,7 @@ def test_drafts_come_from_the_state_that_gave_the_last_token(generator: torch.Ge
     model = lively(replace(CONFIG, n_future=4, context=64))
     counts = []
     for prompt in torch.randint(7, (10, 1, 5), generator=generator):
-        found = self_speculate(model, prompt, 20, temperature=0.0)
+        found = self_speculate(model, prompt, 20, sampling=GREEDY)
         assert (found.passes, found.accepted) == drafted_by_hand(model, prompt, 20)
         counts.append(found.accepted)
     assert 0 < sum(counts) < 10 * 15  # some are accepted and some are not
@@ -122,20 +122,20 @@ def test_drafts_come_from_the_state_that_gave_the_last_token(generator: torch.Ge
 def test_a_batch_in_lockstep_is_the_rows_one_by_one(generator: torch.Generator) -> None:
     model = lively(replace(CONFIG, n_future=4, context=64, position="learned"))
     prompt = torch.randint(7, (5, 6), generator=generator)
-    found = self_speculate(model, prompt, 30, temperature=0.0)
-    assert torch.equal(found.tokens, generate(model, prompt, 30, temperature=0.0))
+    found = self_speculate(model, prompt, 30, sampling=GREEDY)
+    assert torch.equal(found.tokens, generate(model, prompt, 30, sampling=GREEDY))
 
 
 @pytest.mark.parametrize(
-    ("settings", "rows", "calls"),
+    ("sampling", "rows", "calls"),
     [
-        ({}, 2, 500),
-        pytest.param({}, 1, 2_500, marks=pytest.mark.slow),
-        pytest.param({}, 8, 6_400, marks=pytest.mark.slow),  # 51,200 texts
-        pytest.param({"temperature": 2.0, "top_p": 0.9}, 2, 1_500, marks=pytest.mark.slow),
+        (PLAIN, 2, 500),
+        pytest.param(PLAIN, 1, 2_500, marks=pytest.mark.slow),
+        pytest.param(PLAIN, 8, 6_400, marks=pytest.mark.slow),  # 51,200 texts
+        pytest.param(Sampling(2.0, top_p=0.9), 2, 1_500, marks=pytest.mark.slow),
     ],
 )
-def test_sampled_text_has_the_first_heads_distribution(settings: dict[str, float], rows: int, calls: int) -> None:
+def test_sampled_text_has_the_first_heads_distribution(sampling: Sampling, rows: int, calls: int) -> None:
     """Chi-square of three new tokens against their exact probabilities."""
     V = 3
     model = lively(replace(CONFIG, n_future=3, vocab_size=V))
@@ -146,17 +146,17 @@ def test_sampled_text_has_the_first_heads_distribution(settings: dict[str, float
         0,
     )
     for _ in range(calls):  # few rows at a time: they share the place of the first rejection
-        found = self_speculate(model, prompt.expand(rows, 2), 3, generator=generator, **settings)
+        found = self_speculate(model, prompt.expand(rows, 2), 3, sampling=sampling, generator=generator)
         counts.index_put_(tuple(found.tokens[:, 2:].T), torch.ones(rows), accumulate=True)
         accepted += found.accepted
     assert accepted > calls / 10  # or it would not be put to the test
     exact = torch.zeros(V, V, V)
     with torch.inference_mode():
-        first = warp(model(prompt)[0, -1], **settings).softmax(-1)
+        first = warp(model(prompt)[0, -1], sampling).softmax(-1)
         for a in range(V):
-            second = warp(model(torch.tensor([[2, 1, a]]))[0, -1], **settings).softmax(-1)
+            second = warp(model(torch.tensor([[2, 1, a]]))[0, -1], sampling).softmax(-1)
             for b in range(V):
-                third = warp(model(torch.tensor([[2, 1, a, b]]))[0, -1], **settings).softmax(-1)
+                third = warp(model(torch.tensor([[2, 1, a, b]]))[0, -1], sampling).softmax(-1)
                 exact[a, b] = first[a] * second[b] * third
     assert counts[exact == 0].sum() == 0
     expected, seen = (exact[exact > 0] * rows * calls).double(), counts[exact > 0].double()
@@ -187,7 +187,7 @@ def test_heads_that_know_the_future_are_all_accepted() -> None:
             solution = torch.linalg.lstsq(torch.cat([hidden, torch.ones(8, 1)], 1), wanted).solution
             model.future[step - 2].weight.copy_(solution[:8].T)
             model.future[step - 2].bias.copy_(solution[8])
-    found = self_speculate(model, torch.tensor([[0]]), 41, temperature=0.0)
+    found = self_speculate(model, torch.tensor([[0]]), 41, sampling=GREEDY)
     assert torch.equal(found.tokens[0], torch.arange(42) % 8)
     assert found.acceptance_rate == 1.0
     assert found.passes == 11  # one for the prompt, then four tokens each

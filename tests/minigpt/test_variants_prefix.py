@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from minigpt.config import GPTConfig
 from minigpt.decoding.prefix import complete, suffix_losses
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.masks import causal_mask, prefix_mask
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES
@@ -100,12 +100,12 @@ def test_causal_scores_are_those_of_cross_entropy(model: GPT, windows: torch.Ten
 @torch.inference_mode()
 def test_cached_completion_equals_reading_everything_again(model: GPT, windows: torch.Tensor) -> None:
     prompt = windows[:, :9]
-    found = complete(model, prompt, 12, temperature=0.0)
+    found = complete(model, prompt, 12, sampling=GREEDY)
     tokens = prompt
     for _ in range(12):
         tokens = torch.cat([tokens, model(tokens, prefix=9)[:, -1:].argmax(dim=-1)], dim=1)
     assert torch.equal(found, tokens)
-    assert not torch.equal(found, complete(model, prompt, 12, temperature=0.0, bidirectional=False))
+    assert not torch.equal(found, complete(model, prompt, 12, sampling=GREEDY, bidirectional=False))
 
 
 def test_causal_completion_is_plain_generation(model: GPT, windows: torch.Tensor) -> None:

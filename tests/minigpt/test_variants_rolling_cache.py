@@ -91,3 +91,13 @@ def test_reorder_moves_rows(model: GPT, tokens: torch.Tensor) -> None:
 def test_a_window_is_needed() -> None:
     with pytest.raises(ValueError, match="window"):
         RollingKVCache(replace(CONFIG, window=None), 2)
+
+
+@pytest.mark.parametrize("kind", ["whole", "rolling"])
+def test_the_number_of_keys_is_known_before_they_are_returned(kind: str) -> None:
+    cache = KVCache(CONFIG, 2, 40) if kind == "whole" else RollingKVCache(CONFIG, 2)
+    for count in (3, 1, 1, 7, 1, 12, 1):
+        expected = cache.keys_seen(count)
+        k, v = cache.update(0, torch.zeros(2, 2, count, 8), torch.zeros(2, 2, count, 8))
+        assert k.shape[2] == v.shape[2] == expected
+        cache.advance(count)

@@ -6,7 +6,7 @@ import torch
 
 from minigpt.config import GPTConfig
 from minigpt.cost.counting import count_parameters, training_flops
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.statistics import mean_std
 from minigpt.evaluation.words import longest_copy, share_of_real_words, words
@@ -54,7 +54,7 @@ def evaluate_run(ctx: Context, name: str, prompt: str, known: set[str]) -> Run:
     first = trained[0]
     start = torch.tensor([first.tokenizer.encode(prompt)] * n["samples"], device=ctx.device)
     generator = ctx.generator("samples")
-    tokens = generate(first.model, start, n["characters"], temperature=n["temperature"], generator=generator)
+    tokens = generate(first.model, start, n["characters"], sampling=Sampling(n["temperature"]), generator=generator)
     texts = tuple(first.tokenizer.decode(row) for row in tokens[:, start.shape[1] :].tolist())
     config = first.model.config
     return Run(

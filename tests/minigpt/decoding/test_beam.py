@@ -8,7 +8,7 @@ from torch import Tensor
 
 from minigpt.config import GPTConfig
 from minigpt.decoding.beam import beam_search
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.evaluation.evaluate import token_losses
 from minigpt.model import GPT
 from minigpt.pretrained.export import to_gpt2
@@ -50,7 +50,7 @@ def test_a_wide_beam_is_exhaustive_search(position: str) -> None:
 def test_one_beam_is_greedy() -> None:
     model, prompt = random_model(), torch.tensor([1, 4, 2])
     [found] = beam_search(model, prompt, 40, beams=1)  # beyond the context of 32, too
-    assert torch.equal(found.tokens, generate(model, prompt[None], 40, temperature=0)[0])
+    assert torch.equal(found.tokens, generate(model, prompt[None], 40, sampling=GREEDY)[0])
 
 
 @pytest.mark.parametrize("beams", [2, 3, 8])

@@ -9,7 +9,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from minigpt.config import GPTConfig
 from minigpt.decoding.contrastive import Contrastive, contrast, plausible
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import Sampling, generate
 from minigpt.model import GPT
 
 V = 30
@@ -28,15 +28,15 @@ def model(seed: int, n_layer: int, context: int = 24, **changes) -> GPT:
 def test_alpha_zero_is_plain_sampling_token_for_token():
     expert, amateur = model(0, 3), model(1, 1)
     prompt = torch.randint(V, (5, 4), generator=torch.Generator().manual_seed(0))
-    settings = {"temperature": 0.9, "top_k": 12}
-    plain = generate(expert, prompt, 30, generator=torch.Generator().manual_seed(7), **settings)
+    sampling = Sampling(0.9, top_k=12)
+    plain = generate(expert, prompt, 30, generator=torch.Generator().manual_seed(7), sampling=sampling)
     same = generate(
         expert,
         prompt,
         30,
         generator=torch.Generator().manual_seed(7),
         processors=(Contrastive(amateur, 0.0),),
-        **settings,
+        sampling=sampling,
     )
     other = generate(
         expert,
@@ -44,7 +44,7 @@ def test_alpha_zero_is_plain_sampling_token_for_token():
         30,
         generator=torch.Generator().manual_seed(7),
         processors=(Contrastive(amateur, 0.5),),
-        **settings,
+        sampling=sampling,
     )
     assert torch.equal(same, plain)
     assert not torch.equal(other, plain)

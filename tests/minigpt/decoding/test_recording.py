@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from minigpt.config import GPTConfig
 from minigpt.decoding.penalties import repetition_penalty
 from minigpt.decoding.recording import Recorder
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import Sampling, generate
 from minigpt.model import GPT
 
 
@@ -17,7 +17,7 @@ def test_losses_are_the_models_own(temperature: float, generator: torch.Generato
     model = GPT(GPTConfig(n_layer=2, n_head=2, d_model=16, context=32, vocab_size=11)).eval()
     recorder, prompt = Recorder(), torch.randint(11, (3, 5), generator=generator)
     processors = (recorder, repetition_penalty(1.5))
-    tokens = generate(model, prompt, 20, temperature=temperature, generator=generator, processors=processors)
+    tokens = generate(model, prompt, 20, sampling=Sampling(temperature), generator=generator, processors=processors)
     with torch.inference_mode():
         logits = model(tokens[:, :-1])
     expected = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")[:, 4:]

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from minigpt.config import GPTConfig
-from minigpt.decoding.sampling import generate, sample, temperature_warp, top_k_warp, top_p_warp, warp
+from minigpt.decoding.sampling import GREEDY, Sampling, generate, sample, temperature_warp, top_k_warp, top_p_warp, warp
 from minigpt.model import GPT
 
 TEMPERATURES = (1e-3, 0.1, 0.5, 0.7, 1.0, 1.5, 2.0, 10.0, 1e3)
@@ -74,7 +74,7 @@ def test_the_three_together_equal_transformers(kind: str) -> None:
         expected = TemperatureLogitsWarper(temperature)(None, LOGITS[kind])
         expected = TopKLogitsWarper(k)(None, expected) if k else expected
         expected = TopPLogitsWarper(p)(None, expected)
-        assert torch.equal(warp(LOGITS[kind], temperature, k, p), expected)
+        assert torch.equal(warp(LOGITS[kind], Sampling(temperature, k, p)), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -83,14 +83,16 @@ def test_other_precisions_equal_transformers(kind: str, dtype: torch.dtype) -> N
     logits = LOGITS[kind][::10].to(dtype)
     for temperature, k, p in ((0.7, 5, 0.9), (1.3, 40, 0.5), (1.0, 1, 0.0)):
         expected = TopKLogitsWarper(k)(None, TemperatureLogitsWarper(temperature)(None, logits))
-        assert torch.equal(warp(logits, temperature, k, p), TopPLogitsWarper(p)(None, expected))
+        assert torch.equal(warp(logits, Sampling(temperature, k, p)), TopPLogitsWarper(p)(None, expected))
 
 
 def test_huge_logits_are_sampled() -> None:
     """Sampling works up to the largest number there is, where differences of logits overflow."""
-    ids = sample(LOGITS["huge"], torch.Generator().manual_seed(0), 1.0, 5, 0.9)
+    ids = sample(LOGITS["huge"], Sampling(1.0, 5, 0.9), torch.Generator().manual_seed(0))
     assert torch.equal(ids, LOGITS["huge"].argmax(-1))
-    assert torch.equal(sample(LOGITS["single"], torch.Generator().manual_seed(0)), LOGITS["single"].argmax(-1))
+    assert torch.equal(
+        sample(LOGITS["single"], generator=torch.Generator().manual_seed(0)), LOGITS["single"].argmax(-1)
+    )
 
 
 def test_top_p_by_its_definition() -> None:
@@ -104,9 +106,9 @@ def test_top_p_by_its_definition() -> None:
 
 def test_one_dimension_and_many() -> None:
     logits = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0))
-    expected = warp(logits.view(6, 7), 0.7, 5, 0.8)
-    assert torch.equal(warp(logits, 0.7, 5, 0.8).view(6, 7), expected)
-    assert torch.equal(warp(logits[1, 2], 0.7, 5, 0.8), expected[5])
+    expected = warp(logits.view(6, 7), Sampling(0.7, 5, 0.8))
+    assert torch.equal(warp(logits, Sampling(0.7, 5, 0.8)).view(6, 7), expected)
+    assert torch.equal(warp(logits[1, 2], Sampling(0.7, 5, 0.8)), expected[5])
 
 
 # Distinct numbers, in steps that fp32 keeps apart.
@@ -128,20 +130,22 @@ def test_the_order_of_the_vocabulary_does_not_matter(
     permutation = list(range(len(logits)))
     order.shuffle(permutation)  # type: ignore[attr-defined]
     # The probability of the softmax differs in its last bits with the order of the sum, so p stays off the steps.
-    cumulative = warp(logits, temperature, k).sort().values.softmax(-1).cumsum(-1)
+    cumulative = warp(logits, Sampling(temperature, k)).sort().values.softmax(-1).cumsum(-1)
     if (cumulative - (1 - p)).abs().min() < 1e-5:
         return
-    assert torch.equal(warp(logits[permutation], temperature, k, p), warp(logits, temperature, k, p)[permutation])
+    assert torch.equal(
+        warp(logits[permutation], Sampling(temperature, k, p)), warp(logits, Sampling(temperature, k, p))[permutation]
+    )
 
 
 @settings(max_examples=200, deadline=None)
 @given(logits=distinct, temperature=parameters["temperature"], k=st.integers(1, 45))
 def test_top_k_keeps_the_k_largest_and_all_their_mass(logits: Tensor, temperature: float, k: int) -> None:
     logits = logits.double()
-    kept = warp(logits, temperature, k).isfinite()
+    kept = warp(logits, Sampling(temperature, k)).isfinite()
     assert kept.sum() == min(k, len(logits))  # the numbers are distinct
     assert logits[kept].min() >= logits[~kept].max() if (~kept).any() else True
-    before, after = (logits / temperature).softmax(-1), warp(logits, temperature, k).softmax(-1)
+    before, after = (logits / temperature).softmax(-1), warp(logits, Sampling(temperature, k)).softmax(-1)
     torch.testing.assert_close(after[kept], before[kept] / before[kept].sum())
     assert after[~kept].sum() == 0
     assert after.sum().item() == pytest.approx(1)
@@ -150,13 +154,13 @@ def test_top_k_keeps_the_k_largest_and_all_their_mass(logits: Tensor, temperatur
 @settings(max_examples=200, deadline=None)
 @given(logits=distinct, **parameters)
 def test_the_nucleus_holds_its_mass_and_no_token_too_many(logits: Tensor, temperature: float, k: int, p: float) -> None:
-    before = warp(logits.double(), temperature, k).softmax(-1)
-    kept = warp(logits.double(), temperature, k, p).isfinite()
+    before = warp(logits.double(), Sampling(temperature, k)).softmax(-1)
+    kept = warp(logits.double(), Sampling(temperature, k, p)).isfinite()
     assert kept.any()
     assert before[kept].sum() >= p - 1e-12
     assert before[kept].min() >= before[~kept].max() if (~kept).any() else True
     assert before[kept].sum() - before[kept].min() < p or kept.sum() == 1 or p == 1
-    assert warp(logits.double(), temperature, k, p).softmax(-1).sum().item() == pytest.approx(1)
+    assert warp(logits.double(), Sampling(temperature, k, p)).softmax(-1).sum().item() == pytest.approx(1)
 
 
 def exact_distribution(logits: Tensor, temperature: float, k: int, p: float) -> np.ndarray:
@@ -184,7 +188,7 @@ def test_frequencies_are_those_of_the_warped_softmax(
     draws = 20_000
     logits = torch.tensor([2.0, 1.0, 0.5, -1.0, 0.0, 1.5, -0.3, 0.2])
     expected = exact_distribution(logits, temperature, k, p)
-    ids = sample(logits.expand(draws, -1), generator, temperature, k, p)
+    ids = sample(logits.expand(draws, -1), Sampling(temperature, k, p), generator)
     counts = torch.bincount(ids, minlength=8).numpy()
     assert counts[expected == 0].sum() == 0
     kept = expected > 0
@@ -196,18 +200,22 @@ def test_frequencies_are_those_of_the_warped_softmax(
 
 def test_temperature_zero_is_greedy_and_the_limit() -> None:
     logits = torch.randn(100, 20, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(sample(logits, temperature=0), logits.argmax(-1))
-    assert torch.equal(sample(logits, temperature=1e-4), logits.argmax(-1))
-    assert torch.equal(warp(logits, 0).softmax(-1).argmax(-1), logits.argmax(-1))
-    assert (warp(logits, 0).isfinite().sum(-1) == 1).all()
+    assert torch.equal(sample(logits, GREEDY), logits.argmax(-1))
+    assert torch.equal(sample(logits, Sampling(1e-4)), logits.argmax(-1))
+    assert torch.equal(warp(logits, GREEDY).softmax(-1).argmax(-1), logits.argmax(-1))
+    assert (warp(logits, GREEDY).isfinite().sum(-1) == 1).all()
     tied = torch.tensor([1.0, 3.0, 3.0])
-    assert sample(tied, temperature=0) == warp(tied, 0).argmax() == 1
+    assert sample(tied, GREEDY) == warp(tied, GREEDY).argmax() == 1
 
 
 @pytest.mark.parametrize("bad", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 1.1}])
 def test_numbers_out_of_range_are_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="got"):
-        warp(torch.zeros(3), **bad)
+    warps = {"temperature": temperature_warp, "top_k": top_k_warp, "top_p": top_p_warp}
+    ((field, value),) = bad.items()
+    with pytest.raises(ValueError, match=f"^{field} must .* got {value}$"):
+        Sampling(**bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"^{field} must .* got {value}$"):
+        warps[field](torch.zeros(3), value)  # type: ignore[arg-type]
 
 
 # --- generate ----------------------------------------------------------------------------------------------------
@@ -236,7 +244,7 @@ def test_cached_text_equals_uncached_also_beyond_the_context(model: GPT, n_new: 
 @pytest.mark.parametrize("length", [23, 24, 30])
 def test_prompts_as_long_as_the_context_and_longer(model: GPT, length: int) -> None:
     prompt = torch.randint(17, (1, length), generator=torch.Generator().manual_seed(1))
-    text = generate(model, prompt, 3, temperature=0)
+    text = generate(model, prompt, 3, sampling=GREEDY)
     for end in range(length, length + 3):
         expected = model(text[:, max(0, end - 24) : end])[:, -1].argmax(-1)
         assert text[0, end] == expected
@@ -244,9 +252,9 @@ def test_prompts_as_long_as_the_context_and_longer(model: GPT, length: int) -> N
 
 def test_a_batch_is_its_rows_one_by_one(model: GPT) -> None:
     prompts = torch.randint(17, (4, 5), generator=torch.Generator().manual_seed(1))
-    together = generate(model, prompts, 12, temperature=0)
+    together = generate(model, prompts, 12, sampling=GREEDY)
     for row, prompt in zip(together, prompts, strict=True):
-        assert torch.equal(row, generate(model, prompt[None], 12, temperature=0)[0])
+        assert torch.equal(row, generate(model, prompt[None], 12, sampling=GREEDY)[0])
 
 
 def test_the_first_token_has_the_models_distribution(model: GPT, generator: torch.Generator) -> None:
@@ -277,7 +285,7 @@ def test_processors_see_all_tokens_and_change_the_logits(model: GPT) -> None:
 def test_training_mode_is_put_back_and_dropout_is_off(generator: torch.Generator) -> None:
     torch.manual_seed(0)
     model = GPT(GPTConfig(n_layer=1, n_head=2, d_model=32, context=16, vocab_size=9, dropout=0.5)).train()
-    texts = [generate(model, torch.tensor([[1, 2]]), 12, temperature=0) for _ in range(2)]
+    texts = [generate(model, torch.tensor([[1, 2]]), 12, sampling=GREEDY) for _ in range(2)]
     assert torch.equal(*texts)
     assert model.training
 
@@ -286,8 +294,8 @@ def test_a_rotary_model_may_be_given_more_than_its_context() -> None:
     torch.manual_seed(0)
     rope = GPT(GPTConfig(n_layer=1, n_head=2, d_model=32, context=8, vocab_size=9, position="rope"))
     prompt = torch.tensor([[1, 2]])
-    text = generate(rope, prompt, 20, temperature=0, limit=100)
-    assert torch.equal(text, generate(rope, prompt, 20, temperature=0, limit=100, use_cache=False))
+    text = generate(rope, prompt, 20, sampling=GREEDY, limit=100)
+    assert torch.equal(text, generate(rope, prompt, 20, sampling=GREEDY, limit=100, use_cache=False))
     assert text[0, -1] == rope(text[:, :-1])[0, -1].argmax()
 
 

@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from minigpt.config import GPTConfig
-from minigpt.decoding.sampling import generate, warp
+from minigpt.decoding.sampling import GREEDY, PLAIN, Sampling, generate, warp
 from minigpt.decoding.speculative import (
     acceptance_probability,
     draw,
@@ -47,10 +47,10 @@ def perturbed(model: GPT, scale: float, seed: int = 1) -> GPT:
 
 
 @torch.inference_mode()
-def joint_distribution(model: GPT, prompt: list[int], n: int, **warping) -> Tensor:
+def joint_distribution(model: GPT, prompt: list[int], n: int, sampling: Sampling = PLAIN) -> Tensor:
     """Probabilities of all V**n continuations, by the chain rule, without cache and without sampling."""
     texts = torch.tensor([[*prompt, *rest] for rest in itertools.product(range(VOCABULARY), repeat=n)])
-    p = warp(model(texts[:, :-1]), **warping).softmax(-1)[:, len(prompt) - 1 :]
+    p = warp(model(texts[:, :-1]), sampling).softmax(-1)[:, len(prompt) - 1 :]
     return p.gather(-1, texts[:, len(prompt) :, None])[..., 0].double().prod(dim=1)
 
 
@@ -91,24 +91,24 @@ def test_verify_returns_the_targets_distribution_at_every_place():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("noise", "rows", "gamma", "warping"),
+    ("noise", "rows", "gamma", "sampling"),
     [
-        (0.01, 32, 2, {}),  # nearly the target: often all are accepted, so that bonus tokens matter
-        (0.3, 64, 2, {}),  # rejected early
-        (0.02, 32, 2, {"temperature": 0.8, "top_k": 3, "top_p": 0.95}),
+        (0.01, 32, 2, PLAIN),  # nearly the target: often all are accepted, so that bonus tokens matter
+        (0.3, 64, 2, PLAIN),  # rejected early
+        (0.02, 32, 2, Sampling(0.8, top_k=3, top_p=0.95)),
     ],
 )
-def test_whole_texts_follow_the_targets_distribution(noise, rows, gamma, warping):
+def test_whole_texts_follow_the_targets_distribution(noise, rows, gamma, sampling):
     """51,200 texts of 5 tokens over a vocabulary of 4, against all 1,024 exact probabilities."""
     target, prompt, draws = peaked_model(0), [1, 2, 0], 51_200
     draft = perturbed(target, noise)
     g = torch.Generator().manual_seed(3)
     prompts = torch.tensor([prompt]).expand(rows, -1)
     texts = [
-        speculate(target, draft, prompts, 5, gamma=gamma, generator=g, **warping).tokens[:, 3:]
+        speculate(target, draft, prompts, 5, gamma=gamma, sampling=sampling, generator=g).tokens[:, 3:]
         for _ in range(draws // rows)
     ]
-    exact = joint_distribution(target, prompt, 5, **warping)
+    exact = joint_distribution(target, prompt, 5, sampling)
     assert p_value(histogram(torch.cat(texts)), exact) > 1e-3
 
 
@@ -129,9 +129,9 @@ def test_greedy_equals_greedy_over_208_prompts():
     accepted = tested = 0
     for length, gamma in itertools.product((1, 3, 7, 12), (1, 2, 3, 6)):
         prompts = torch.randint(20, (13, length), generator=g)
-        plain = generate(target, prompts, 13, temperature=0.0)
+        plain = generate(target, prompts, 13, sampling=GREEDY)
         for row in range(13):
-            result = speculate(target, drafts[row % 2], prompts[row : row + 1], 13, gamma=gamma, temperature=0.0)
+            result = speculate(target, drafts[row % 2], prompts[row : row + 1], 13, gamma=gamma, sampling=GREEDY)
             assert torch.equal(result.tokens, plain[row : row + 1])
             accepted, tested = accepted + result.accepted, tested + result.tested
     assert 0.1 < accepted / tested < 0.95  # both outcomes happened
@@ -140,8 +140,8 @@ def test_greedy_equals_greedy_over_208_prompts():
 def test_batches_in_lockstep_give_the_same_greedy_tokens():
     target = peaked_model(0, vocab_size=20, context=32)
     prompts = torch.randint(20, (16, 5), generator=torch.Generator().manual_seed(0))
-    result = speculate(target, perturbed(target, 0.05), prompts, 20, gamma=3, temperature=0.0)
-    assert torch.equal(result.tokens, generate(target, prompts, 20, temperature=0.0))
+    result = speculate(target, perturbed(target, 0.05), prompts, 20, gamma=3, sampling=GREEDY)
+    assert torch.equal(result.tokens, generate(target, prompts, 20, sampling=GREEDY))
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_kv_head": 1}, {"window": 4}, {"position": "learned"}])

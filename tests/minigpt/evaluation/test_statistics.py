@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -12,12 +14,39 @@ from minigpt.evaluation.statistics import (
 )
 
 
+def integrated_quantile(probability: float, freedom: float) -> float:
+    """With t = √ν tan θ the density is proportional to cos^(ν-1) θ on (-π/2, π/2): the trapezoidal rule, inverted."""
+    theta = np.linspace(-math.pi / 2, math.pi / 2, 20_001)
+    density = np.exp((freedom - 1.0) * np.log(np.clip(np.cos(theta), 1e-300, None)))
+    cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return math.sqrt(freedom) * math.tan(np.interp(probability, cumulative / cumulative[-1], theta))
+
+
 @pytest.mark.parametrize("freedom", [1.0, 2.0, 2.7, 4.0, 11.3, 200.0])
 @pytest.mark.parametrize("probability", [0.025, 0.5, 0.9, 0.975, 0.995])
-def test_student_t_quantile_equals_scipy(probability: float, freedom: float) -> None:
-    assert student_t_quantile(probability, freedom) == pytest.approx(
-        stats.t.ppf(probability, freedom), rel=1e-4, abs=1e-6
-    )
+def test_student_t_quantile_inverts_the_integral(probability: float, freedom: float) -> None:
+    expected = integrated_quantile(probability, freedom)
+    assert student_t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("probability", [0.025, 0.5, 0.9, 0.975, 0.995])
+def test_student_t_quantile_in_closed_form(probability: float) -> None:
+    """Cauchy's distribution is the one of ν = 1; for ν = 2 the integral can be solved, too."""
+    middle = 2 * probability - 1
+    assert student_t_quantile(probability, 1) == pytest.approx(math.tan(math.pi * middle / 2), rel=1e-12, abs=1e-12)
+    expected = middle * math.sqrt(2 / (1 - middle**2))
+    assert student_t_quantile(probability, 2) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize(("freedom", "value"), [(1, 12.706), (2, 4.303), (4, 2.776), (10, 2.228), (30, 2.042)])
+def test_student_t_quantile_is_the_one_of_the_tables(freedom: int, value: float) -> None:
+    assert student_t_quantile(0.975, freedom) == pytest.approx(value, abs=5e-4)
+
+
+@pytest.mark.parametrize(("probability", "freedom"), [(0.0, 3), (1.0, 3), (float("nan"), 3), (0.5, 0.9)])
+def test_student_t_quantile_refuses_what_is_none(probability: float, freedom: float) -> None:
+    with pytest.raises(ValueError, match="need 0 < probability < 1"):
+        student_t_quantile(probability, freedom)
 
 
 def test_welch_interval_equals_scipy() -> None:

@@ -15,6 +15,7 @@ from transformers import (
 
 from minigpt.decoding.penalties import repetition_penalty
 from minigpt.decoding.recording import Recorder
+from minigpt.decoding.sampling import GREEDY
 from minigpt.pretrained.causal_lm import (
     ScoredText,
     continuation_losses,
@@ -127,7 +128,7 @@ def test_a_written_continuation(architecture: str, prompt: str, continuation: st
 def test_greedy_continuation_is_transformers(model: torch.nn.Module, generator: torch.Generator) -> None:
     prompt = torch.randint(31, (4, 6), generator=generator)
     theirs = model.generate(prompt, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
-    assert torch.equal(continue_text(model, prompt, 12, temperature=0), theirs)
+    assert torch.equal(continue_text(model, prompt, 12, sampling=GREEDY), theirs)
 
 
 def test_too_long(model: torch.nn.Module) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from minigpt.config import GPTConfig
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.model import GPT
 from minigpt.pretrained.export import to_gpt2
 
@@ -71,7 +71,7 @@ def test_a_saved_model_loads_in_transformers(changes: dict[str, object], tokens:
     assert (loaded(tokens).logits - model(tokens)).abs().max() <= 1e-5
     prompt = tokens[:, :8]
     theirs = loaded.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=20, do_sample=False)
-    assert torch.equal(theirs, generate(model, prompt, 20, temperature=0))
+    assert torch.equal(theirs, generate(model, prompt, 20, sampling=GREEDY))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from minigpt.decoding.sampling import GREEDY
 from minigpt.decoding.streaming import stream_losses, stream_on
 from minigpt.pretrained.causal_lm import continue_text, row_losses
 from minigpt.pretrained.full_context import FullReader
@@ -60,8 +61,8 @@ def test_branches_are_texts_of_their_own(model, tokens: Tensor, generator: torch
 def test_it_reads_and_writes_like_any_reader(model, tokens: Tensor) -> None:
     losses = stream_losses(FullReader(model), tokens, 5)
     torch.testing.assert_close(losses, row_losses(model, tokens)[:, 4:], rtol=1e-4, atol=1e-4)
-    written = stream_on(FullReader(model), tokens, 10, temperature=0)
-    assert torch.equal(written, continue_text(model, tokens, 10, temperature=0))
+    written = stream_on(FullReader(model), tokens, 10, sampling=GREEDY)
+    assert torch.equal(written, continue_text(model, tokens, 10, sampling=GREEDY))
 
 
 def test_nothing_read(model, tokens: Tensor) -> None:

@@ -1,22 +1,32 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.quantize import fake_quantize
-from tasks.exercises import ex34_quantization as ex34
+from reports.types import Prose
+from tasks.exercise import TrainedModel
+from tasks.exercises.ex34_quantization.experiment import EXERCISE, curve
+from tasks.exercises.ex34_quantization.findings import BITS, CHANNEL, Curve
 from tasks.recipes.catalogue import STUDENT
-from tests.exercise_context import assert_sound, make_context
+from tests.exercise_context import answered, assert_sound, make_context, measured
 
 
-def test_the_answer_is_sound():
-    answer = ex34.EXERCISE.answer(make_context(ex34.EXERCISE))
-    assert_sound(ex34.EXERCISE, answer)
+@pytest.fixture(scope="module")
+def findings():
+    return measured(EXERCISE)
+
+
+def test_the_answer_is_sound(findings):
+    answer = answered(EXERCISE, findings)
+    assert_sound(EXERCISE, answer)
     assert answer.metrics["file_mib_int8"] < 0.5 * answer.metrics["file_mib_fp32"]
 
 
 def test_noticeable_means_from_there_on_down():
     def first(*ratios: float) -> int | None:
-        return ex34.Curve("", "", 10.0, {"m": tuple(10.0 * r for r in ratios)}).first_noticed("m")
+        return Curve("", "", 10.0, {"m": tuple(10.0 * r for r in ratios)}).first_noticed("m")
 
     assert first(1.0, 1.0, 1.0, 1.01, 1.03, 1.5, 9.0) == 4
     assert first(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0) is None
@@ -25,22 +35,43 @@ def test_noticeable_means_from_there_on_down():
 
 
 def test_a_curve_over_seeds_is_the_mean_and_its_spread_that_of_the_ratios():
-    context = make_context(ex34.EXERCISE)
+    context = make_context(EXERCISE)
     tokens = context.tokens(STUDENT)[:600]
     one = context.model(STUDENT)
-    other = ex34.TrainedModel(**{**vars(one), "model": fake_quantize(one.model, 5)})  # as if of another seed
-    found = ex34.curve([one, other], "two", [ex34.CHANNEL], tokens)
-    four = ex34.BITS.index(4)
+    other = TrainedModel(**{**vars(one), "model": fake_quantize(one.model, 5)})  # as if of another seed
+    found = curve([one, other], "two", [CHANNEL], tokens)
+    four = BITS.index(4)
     whole = [evaluate(m.model, tokens).perplexity for m in (one, other)]
     coarse = [evaluate(fake_quantize(m.model, 4), tokens).perplexity for m in (one, other)]
     assert found.fp32 == pytest.approx(sum(whole) / 2)
-    assert found.methods[ex34.CHANNEL][four] == pytest.approx(sum(coarse) / 2)
+    assert found.methods[CHANNEL][four] == pytest.approx(sum(coarse) / 2)
     ratios = torch.tensor([c / w for c, w in zip(coarse, whole, strict=True)], dtype=torch.float64)
-    assert found.spread[ex34.CHANNEL][four] == pytest.approx(ratios.std().item())
-    assert ex34.curve([one], "one", [ex34.CHANNEL], tokens).spread == {}
+    assert found.spread[CHANNEL][four] == pytest.approx(ratios.std().item())
+    assert curve([one], "one", [CHANNEL], tokens).spread == {}
 
 
-def test_small_changes_are_not_minus_nothing():
-    assert ex34.change(-6e-6) == "less than 0.01%"
-    assert ex34.change(0.0123) == "+1.23%"
-    assert ex34.change(-0.0123) == "-1.23%"
+@pytest.mark.parametrize(("change", "said"), [(-6e-6, "less than 0.01%"), (0.0123, "+1.23%"), (-0.0123, "−1.23%")])
+def test_small_changes_are_not_minus_nothing(findings, change, said):
+    d = findings.deployment
+    fp32, library, own = d.versions
+    own = replace(own, perplexity=fp32.perplexity * (1 + change))
+    answer = answered(EXERCISE, replace(findings, deployment=replace(d, versions=(fp32, library, own))))
+    assert f"perplexity changes by {said}" in answer.summary
+
+
+def test_speed_and_processor_in_words(findings):
+    d = findings.deployment
+    fp32, library, own = d.versions
+
+    def said(ratio: float, *, slow_products: bool) -> str:
+        timed = replace(own, read=replace(fp32.read, median=fp32.read.median / ratio))
+        deployment = replace(d, versions=(fp32, library, timed), slow_products=slow_products)
+        answer = answered(EXERCISE, replace(findings, deployment=deployment))
+        return " ".join(block.text for block in answer.parts[1].blocks if isinstance(block, Prose)).replace("\n", " ")
+
+    assert "and as fast as in fp32 (1.02) with this" in said(1.02, slow_products=True)
+    assert "and 2.00 times as fast with this" in said(2.0, slow_products=True)
+    assert "VNNI" not in said(2.0, slow_products=True)
+    assert "and slower (0.50 times the speed) with this" in said(0.5, slow_products=False)
+    assert "VNNI" not in said(0.5, slow_products=False)
+    assert "VNNI" in said(0.5, slow_products=True)

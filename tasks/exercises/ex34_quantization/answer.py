@@ -99,8 +99,8 @@ def methods(f: Findings) -> Table:
         f"Perplexity over the whole validation text, {main.name}; fp32: {main.fp32:.4f}. Simulated: weights rounded, "
         "products in fp32."
     )
-    rows = tuple((bits, *(main.at(method, bits) for method in METHODS)) for bits in BITS)
-    return Table(("bits", *METHODS), rows, caption, "methods")
+    rows: list[tuple[Cell, ...]] = [(bits, *(main.at(method, bits) for method in METHODS)) for bits in BITS]
+    return Table(("bits", *METHODS), tuple(rows), caption, "methods")
 
 
 def noise(f: Findings) -> Table:

@@ -1,16 +1,23 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
-from tasks.exercises import ex05_weight_tying as ex05
-from tests.exercise_context import assert_sound, make_context
-from tests.exercises.formulas import assert_formulas
+from tasks.exercises.ex05_weight_tying import experiment as ex05
+from tests.exercise_context import answered, assert_sound, measured
+from tests.exercises.formulas import assert_formulas, prose
 
 
 @pytest.fixture(scope="module")
-def answer():
-    return ex05.EXERCISE.answer(make_context(ex05.EXERCISE))
+def findings():
+    return measured(ex05.EXERCISE)
+
+
+@pytest.fixture(scope="module")
+def answer(findings):
+    return answered(ex05.EXERCISE, findings)
 
 
 def test_it_is_sound(answer):
@@ -23,6 +30,20 @@ def test_the_saving(answer):
     assert answer.metrics["saved_fp32_mib"] == pytest.approx(147.2373, abs=1e-4)
     assert answer.metrics["gpt2_small_parameters_tied"] == 124_439_808
     assert answer.metrics["gpt2_small_parameters_untied"] == 163_037_184
+
+
+@pytest.mark.parametrize(
+    ("own", "to_input", "to_output", "said"),
+    [
+        (0.1, 0.3, 0.5, "Hardly: in the models"),
+        (0.4, 0.3, 0.5, "untied output matrix (0.50) more than the other (0.30), as Press"),
+        (0.7, 0.5, 0.5, "untied input matrix (0.50) more than the other (0.50), unlike"),
+    ],
+)
+def test_what_is_said_of_the_matrices_follows_the_correlations(findings, own, to_input, to_output, said):
+    likeness = dict(zip(findings.likeness, [(own,), (to_input,), (to_output,)], strict=True))
+    text = " ".join("\n".join(prose(answered(ex05.EXERCISE, replace(findings, likeness=likeness)))).split())
+    assert said in text
 
 
 def test_geometry_ignores_rotation_scale_and_shift(generator):

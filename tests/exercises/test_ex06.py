@@ -6,8 +6,8 @@ import scipy.special
 import scipy.stats
 from transformers import TemperatureLogitsWarper
 
-from tasks.exercises.ex06_temperature_analysis import EXERCISE, bisected_temperature, threshold_temperature
-from tests.exercise_context import assert_sound, make_context
+from tasks.exercises.ex06_temperature_analysis.experiment import EXERCISE, bisected_temperature, threshold_temperature
+from tests.exercise_context import answered, assert_sound
 from tests.exercises.formulas import assert_formulas
 
 LOGITS = np.array([2.0, 1.0, 0.5, -1.0])
@@ -15,7 +15,7 @@ LOGITS = np.array([2.0, 1.0, 0.5, -1.0])
 
 @pytest.fixture(scope="module")
 def answer():
-    return EXERCISE.answer(make_context(EXERCISE))
+    return answered(EXERCISE)
 
 
 def test_it_is_sound(answer):

@@ -1,17 +1,24 @@
 import pytest
 
-from tasks.exercises import ex08_kv_cache as ex08
-from tests.exercise_context import assert_sound, make_context
+from tasks.exercises.ex08_kv_cache import answer as wording
+from tasks.exercises.ex08_kv_cache.experiment import EXERCISE
+from tasks.exercises.ex08_kv_cache.findings import squares_to, sum_to
+from tests.exercise_context import answered, assert_sound, measured
 from tests.exercises.formulas import assert_formulas
 
 
 @pytest.fixture(scope="module")
-def answer():
-    return ex08.EXERCISE.answer(make_context(ex08.EXERCISE))
+def findings():
+    return measured(EXERCISE)
+
+
+@pytest.fixture(scope="module")
+def answer(findings):
+    return answered(EXERCISE, findings)
 
 
 def test_it_is_sound(answer):
-    assert_sound(ex08.EXERCISE, answer)
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
 
 
@@ -30,11 +37,11 @@ def test_the_flops_by_hand(answer):
 
 @pytest.mark.parametrize("n", [0, 1, 2, 17])
 def test_sums(n):
-    assert ex08.sum_to(n) == sum(range(n + 1))
-    assert ex08.squares_to(n) == sum(i * i for i in range(n + 1))
+    assert sum_to(n) == sum(range(n + 1))
+    assert squares_to(n) == sum(i * i for i in range(n + 1))
 
 
-def test_the_counter_notices_a_wrong_formula(monkeypatch):
-    monkeypatch.setattr(ex08, "pair_flops", lambda pairs: 2 * 12 * 768 * pairs)  # forgets the weighted values
-    answer = ex08.EXERCISE.answer(make_context(ex08.EXERCISE))
+def test_the_counter_notices_a_wrong_formula(monkeypatch, findings):
+    monkeypatch.setattr(wording, "pair_flops", lambda pairs: 2 * 12 * 768 * pairs)  # forgets the weighted values
+    answer = answered(EXERCISE, findings)
     assert sum(not check.passed for check in answer.checks) == 3

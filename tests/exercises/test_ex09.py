@@ -1,23 +1,25 @@
 import functools
 import math
+from dataclasses import replace
 
 import pytest
 
-from tasks.exercises import ex09_perplexity as ex09
-from tests.exercise_context import assert_sound, make_context
-from tests.exercises.formulas import assert_formulas
+from tasks.exercises.ex09_perplexity.experiment import EXERCISE, references
+from tests.exercise_context import answered, assert_sound, make_context, measured
+from tests.exercises.formulas import assert_formulas, prose
 
 
 @functools.cache
-def answered(architecture):
-    context = make_context(ex09.EXERCISE, pretrained=architecture)
-    return context, ex09.EXERCISE.answer(context)
+def findings_of(architecture):
+    context = make_context(EXERCISE, pretrained=architecture)
+    return context, measured(EXERCISE, context)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "stand-in"])
 def test_it_is_sound(architecture):
-    _, answer = answered(architecture)
-    assert_sound(ex09.EXERCISE, answer)
+    _, findings = findings_of(architecture)
+    answer = answered(EXERCISE, findings)
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
     assert answer.metrics["cross_entropy_at_perplexity_25_nats"] == pytest.approx(3.2188758, abs=1e-7)
     assert answer.metrics["perplexity_uniform_50000"] == pytest.approx(50_000, rel=1e-9)
@@ -30,7 +32,8 @@ def tables(answer):
 @pytest.mark.parametrize("architecture", ["gpt2", "stand-in"])
 def test_what_fifty_comes_to_is_of_the_model_that_was_used(architecture):
     """The stand-in reads characters: nothing may speak of byte pairs, and a character and its token are one."""
-    context, answer = answered(architecture)
+    context, findings = findings_of(architecture)
+    answer = answered(EXERCISE, findings)
     characters, tokens, words = tables(answer)["fifty"].rows
     model = context.pretrained().model
     assert tokens[1] == model.config.vocab_size
@@ -46,11 +49,25 @@ def test_what_fifty_comes_to_is_of_the_model_that_was_used(architecture):
 
 
 def test_a_model_that_loses_against_the_compressor_needs_more_bits():
-    assert ex09.more_or_fewer(0.25) == "25% fewer"
-    assert ex09.more_or_fewer(-0.25) == "25% more"
+    _, f = findings_of("gpt2")
+    known = replace(f.prose, bits_per_byte=1.5, lzma=2.0)
+    f = replace(f, prose=known, code=replace(f.code, bits_per_byte=2.5, lzma=2.0))
+    text = " ".join("\n".join(prose(answered(EXERCISE, f))).split())
+    assert "it needs 25% fewer bits on prose and 25% more on code, so by that measure it is better at English" in text
+
+
+def test_the_two_orders_of_the_texts_are_compared():
+    _, f = findings_of("gpt2")
+    said = []
+    for bits in (1.0, 3.0):
+        code = replace(f.code, perplexity=2 * f.prose.perplexity, bits_per_byte=bits)
+        edited = replace(f, prose=replace(f.prose, bits_per_byte=2.0), code=code)
+        said.append(" ".join("\n".join(prose(answered(EXERCISE, edited))).split()))
+    assert "Per byte the order turns round, to Python source: the unit decided." in said[0]
+    assert "Per byte it is English prose, too." in said[1]
 
 
 def test_references_know_no_language():
-    frequencies, packed = ex09.references("ab" * 5_000)
+    frequencies, packed = references("ab" * 5_000)
     assert frequencies == pytest.approx(1)
     assert packed < 0.1

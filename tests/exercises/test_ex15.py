@@ -1,24 +1,23 @@
 import lzma
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from minigpt.evaluation.evaluate import Evaluation
-from tasks.exercises.ex15_mini_gpt_training import (
-    EXERCISE,
-    Baselines,
-    Epoch,
-    Findings,
-    count_baselines,
-    how_it_went,
-)
-from tests.exercise_context import assert_sound, make_context
+from tasks.exercises.ex15_mini_gpt_training.experiment import EXERCISE, count_baselines
+from tasks.exercises.ex15_mini_gpt_training.findings import Baselines, Epoch
+from tests.exercise_context import answered, assert_sound, make_context, measured
 
 
 @pytest.fixture(scope="module")
-def answer():
-    return EXERCISE.answer(make_context(EXERCISE))
+def findings():
+    return measured(EXERCISE)
+
+
+@pytest.fixture(scope="module")
+def answer(findings):
+    return answered(EXERCISE, findings)
 
 
 def test_the_answer_is_sound(answer):
@@ -61,12 +60,42 @@ def test_baselines_on_a_text_made_of_two_letters():
         ((4.0, 2.0, 2.2, 1.5, 1.6), 0.2, "no more than it has moved"),
     ],
 )
-def test_a_rise_is_held_against_the_moves_before_it(losses, wobble, said):
-    epochs = tuple(Epoch(float(i), i, 1.2, Evaluation(loss, 10, 10), "", 0.5) for i, loss in enumerate(losses))
-    ctx = make_context(EXERCISE)
-    baselines = Baselines(4.0, 3.0, 2.2, 1.1)
-    found = Findings(ctx.model(EXERCISE.recipes[0]), epochs, 1.0, 10, baselines, 10, "", (2.0,), (1, 1, 0.8))
+def test_a_rise_is_held_against_the_moves_before_it(findings, losses, wobble, said):
+    epochs = tuple(Epoch(float(i), i, 1.2, loss, loss, 10, "", 0.5) for i, loss in enumerate(losses))
+    found = replace(findings, epochs=epochs, baselines=Baselines(4.0, 3.0, 2.2, 1.1), bits=(2.0,), steps_per_epoch=1.0)
     assert found.wobble == pytest.approx(wobble)
-    text = how_it_went(found).text
+    text = prose(answered(EXERCISE, found))
     assert said in text
     assert "less than bigrams (2.200) but more than the compressor xz" in text
+    assert "(one seed)" in text
+
+
+@pytest.mark.parametrize(
+    ("baselines", "said"),
+    [
+        (
+            Baselines(9.0, 9.0, 9.0, 9.0),
+            ", less than bigrams (9.000) and the compressor xz after the same training text",
+        ),
+        (
+            Baselines(0.1, 0.1, 0.1, 0.1),
+            ", more than bigrams (0.100) and the compressor xz after the same training text",
+        ),
+    ],
+)
+def test_where_all_baselines_are_on_one_side(findings, baselines, said):
+    text = prose(answered(EXERCISE, replace(findings, baselines=baselines)))
+    assert said in text
+    assert "but" not in text.split(said)[1].split(".")[0]
+    assert ".." not in text
+
+
+def test_one_epoch_and_several_seeds_read_well(findings):
+    epochs = tuple(replace(epoch, number=float(i)) for i, epoch in enumerate(findings.epochs[:2]))
+    answer = answered(EXERCISE, replace(findings, epochs=epochs, bits=(2.0, 2.2)))
+    assert "in 1 epoch;" in answer.summary
+    assert "(2.100 ± 0.141 over 2 seeds)" in prose(answer)
+
+
+def prose(answer):
+    return " ".join(" ".join(block.text for block in answer.parts[0].blocks if block.type == "prose").split())

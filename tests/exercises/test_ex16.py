@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from minigpt.config import GPTConfig
 from minigpt.cost.generation import step_flops
 from minigpt.model import GPT
-from tasks.exercises import ex16_kv_cache as ex16
-from tests.exercise_context import assert_sound, make_context
+from tasks.exercises.ex16_kv_cache.experiment import EXERCISE, counted_flops, read_real_text
+from tasks.exercises.ex16_kv_cache.findings import Seconds
+from tasks.exercises.ex16_kv_cache.loops import generate_cached, generate_uncached, restarted_positions
+from tests.exercise_context import answered, assert_sound, make_context, measured
 
 CONFIG = GPTConfig(n_layer=2, n_head=2, d_model=16, context=32, vocab_size=11)
 
@@ -16,17 +20,46 @@ def model() -> GPT:
     return GPT(CONFIG).eval()
 
 
-def test_the_answer_is_sound():
-    context = make_context(ex16.EXERCISE, lengths=(10, 40))
-    answer = ex16.EXERCISE.answer(context)
-    assert_sound(ex16.EXERCISE, answer)
+@pytest.fixture(scope="module")
+def findings():
+    return measured(EXERCISE, make_context(EXERCISE, lengths=(10, 40)))
+
+
+def test_the_answer_is_sound(findings):
+    answer = answered(EXERCISE, findings)
+    assert_sound(EXERCISE, answer)
     assert answer.metrics["speedup_40"] > 0
+
+
+@pytest.mark.parametrize(
+    ("speedups", "said"),
+    [
+        ((1.5, 0.9), "does not pay: generation runs at 0.90 times the speed at 40 tokens"),
+        ((1.5, 3.0), "1.5 times as fast at 10 tokens and 3.0 times at 40"),
+        ((3.0, 1.5), "against the expectation that it helps more with length, 1.5 times at 40"),
+    ],
+)
+def test_the_verdict_is_that_of_the_timings(findings, speedups, said):
+    one = Seconds(1.0, 1.0, 1.0)
+    runs = tuple(
+        replace(run, uncached=Seconds(speedup, speedup, speedup), cached=one)
+        for run, speedup in zip(findings.runs, speedups, strict=True)
+    )
+    answer = answered(EXERCISE, replace(findings, runs=runs))
+    assert said in " ".join(answer.parts[0].blocks[0].text.split())
+
+
+def test_other_tokens_are_not_called_the_same(findings):
+    runs = (findings.runs[0], replace(findings.runs[1], same_tokens=False))
+    answer = answered(EXERCISE, replace(findings, runs=runs))
+    assert answer.summary.startswith("Other greedy tokens at some lengths")
+    assert "without cache the same" not in str(answer)
 
 
 def test_the_loops_write_the_same(model):
     prompt = torch.tensor([[1, 2, 3]])
     (tokens, logits), (cached_tokens, cached_logits) = (
-        loop(model, prompt, 20) for loop in (ex16.generate_uncached, ex16.generate_cached)
+        loop(model, prompt, 20) for loop in (generate_uncached, generate_cached)
     )
     assert torch.equal(tokens, cached_tokens)
     torch.testing.assert_close(logits, cached_logits, atol=1e-5, rtol=0)
@@ -38,17 +71,17 @@ def test_a_cache_that_loses_a_key_is_noticed(model, monkeypatch):
     update = KVCache.update
     monkeypatch.setattr(KVCache, "update", lambda *a: tuple(x[:, :, 1:] if x.shape[2] > 9 else x for x in update(*a)))
     text = torch.randint(11, (1, 32), generator=torch.Generator().manual_seed(0))
-    assert ex16.read_real_text(model, text) > 1e-3
+    assert read_real_text(model, text) > 1e-3
 
 
 def test_flops_in_closed_form_are_those_torch_counts(model):
-    counted = ex16.counted_flops(model, torch.zeros(1, 20, dtype=torch.long))
+    counted = counted_flops(model, torch.zeros(1, 20, dtype=torch.long))
     assert counted == (step_flops(CONFIG, 19, 19), step_flops(CONFIG, 1, 20))
 
 
 def test_restarted_positions_are_a_mistake_that_shows(model):
     prompt = torch.tensor([[1, 2, 3]])
-    _, logits = ex16.generate_cached(model, prompt, 5)
-    _, broken = ex16.restarted_positions(model, prompt, 5)
+    _, logits = generate_cached(model, prompt, 5)
+    _, broken = restarted_positions(model, prompt, 5)
     assert torch.equal(logits[0], broken[0])  # the prompt itself starts at 0
     assert (logits[1] - broken[1]).abs().max() > 1e-3

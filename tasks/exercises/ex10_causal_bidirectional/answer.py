@@ -1,0 +1,155 @@
+"""Tables, samples and checks of 21.10; the text is in answer.md."""
+
+from minigpt.cost import published
+from minigpt.evaluation.statistics import compare
+from reports.answers import Draft
+from reports.types import Cell, Check, Sample, Table
+from reports.words import mean_std
+from tasks.exercises.ex10_causal_bidirectional.findings import PAIRS, TASKS, Findings
+
+FEATURES = (
+    "letter counts",
+    "untrained, mean",
+    "causal, mean",
+    "causal, last",
+    "causal, own loss",
+    "masked, mean",
+    "masked, last",
+)
+ACCURACIES = tuple(f"accuracy: {name}" for name in TASKS)
+
+
+def answer(f: Findings) -> Draft:
+    """Everything but sentences."""
+    masked, left, scored = f.gaps.values()
+    return Draft(
+        blocks={
+            "generation": generation(f),
+            "written": tuple(Sample(one.way, one.prompt, one.text, "temperature 1") for one in f.written),
+            "classification": classification(f),
+            "gaps": gaps(f),
+            "twice": twice(f),
+            "sizes": sizes(f),
+        },
+        checks=checks(f),
+        values={
+            "pairs": PAIRS,
+            "probes": f.probes("causal, mean", "masked, mean"),
+            "own": [f"{f.mean_accuracy(name, 'causal, own loss'):.3f} on {name}" for name in TASKS],
+            "scoring": compare(masked.nats, scored.nats),
+            "gained": left.loss - scored.loss,
+            "twice": f.probes("half, read once", "half, read twice"),
+            "superglue": published.SUPERGLUE,
+            "wic": {"few-shot": published.WIC_FEW_SHOT, "chance": published.WIC_CHANCE},
+            "of_sizes": [of_sizes(f, name) for name in TASKS],
+            "steps": ", ".join(f"{model.recipe} {model.steps}" for model in (f.causal, *f.larger.values())),
+        },
+    )
+
+
+def generation(f: Findings) -> Table:
+    """Writing."""
+    return Table(
+        columns=("model", "next character (nats)", "passes to score T characters", "to write one more"),
+        rows=(
+            ("causal", mean_std(f.next["causal"]), "1", "1 token, with a cache"),
+            ("masked", mean_std(f.next["masked"]), "T", "all tokens again"),
+        ),
+        caption=f"Next-character loss from a quarter of the window on, windows of {f.length} characters, mean ± std",
+        name="generation",
+    )
+
+
+def classification(f: Findings) -> Table:
+    """Probes."""
+    return Table(
+        columns=("features", *ACCURACIES),
+        rows=tuple((features, *(accuracy_cell(f, name, features) for name in TASKS)) for features in FEATURES),
+        caption="Accuracy of linear probes on validation text, mean ± standard deviation over seeds. “mean” and "
+        "“last” are the states averaged over the window and the last one, “own loss” is one number",
+        name="classification",
+    )
+
+
+def accuracy_cell(f: Findings, task: str, features: str) -> str:
+    """Mean and deviation over seeds; letter counts depend on none."""
+    values = f.accuracy[task][features]
+    return f"{values[0]:.3f}" if features == "letter counts" else mean_std(values)
+
+
+def gaps(f: Findings) -> Table:
+    """Ways of filling a gap."""
+    passes = {"masked, both sides": "1", "causal, left side only": "1"}
+    return Table(
+        columns=("way", "right characters", "loss (nats)", "passes per gap"),
+        rows=tuple(
+            (way, mean_std(gap.accuracy), mean_std(gap.nats), passes.get(way, str(f.vocab_size)))
+            for way, gap in f.gaps.items()
+        ),
+        caption="A missing character in the middle of held-out windows, mean ± standard deviation over seeds",
+        name="gaps",
+    )
+
+
+def twice(f: Findings) -> Table:
+    """One reading and two."""
+    return Table(
+        columns=("reading", *ACCURACIES),
+        rows=tuple(
+            (features.removeprefix("half, "), *(mean_std(f.accuracy[name][features]) for name in TASKS))
+            for features in ("half, read once", "half, read twice", "half, masked")
+        ),
+        caption=f"Linear probes on windows of {f.length // 2} characters, mean ± standard deviation over seeds",
+        name="twice",
+    )
+
+
+def sizes(f: Findings) -> Table:
+    """Larger causal models beside the masked one."""
+    rows: list[tuple[Cell, ...]] = [
+        (f"masked, {f.masked.size}", *(f.mean_accuracy(name, "masked, mean") for name in TASKS)),
+        (f"causal, {f.causal.size}", *(f.mean_accuracy(name, "causal, mean") for name in TASKS)),
+    ]
+    for label, model in f.larger.items():
+        rows.append((f"causal, {model.size}", *(f.accuracy[name][f"causal {label}, mean"][0] for name in TASKS)))
+    return Table(
+        columns=("model, parameters", *ACCURACIES),
+        rows=tuple(rows),
+        caption="Linear probes on averaged states of causal models of several sizes, and of the masked model",
+        name="sizes",
+    )
+
+
+def of_sizes(f: Findings, task: str) -> dict[str, str | float]:
+    """Accuracies on a task, of the larger causal models the best."""
+    return {
+        "task": task,
+        "masked": f.mean_accuracy(task, "masked, mean"),
+        "causal": f.mean_accuracy(task, "causal, mean"),
+        "larger": max(f.accuracy[task][f"causal {label}, mean"][0] for label in f.larger),
+    }
+
+
+def checks(f: Findings) -> tuple[Check, ...]:
+    """What the models can see, equal sizes, equal letters, Bayes' rule; and the textbook's expectations."""
+    causal, both = f.leaks
+    result = [
+        Check.equal("causal model: earlier states that change with the last token", causal, 0),
+        Check.equal("masked model: earlier states that change with the last token", both, f.length - 1),
+        Check.equal("parameters: masked minus causal", f.masked.parameters - f.causal.parameters, 0),
+        Check.at_most("a gap by scoring against whole texts scored one by one (nats)", f.scoring_error, 1e-3),
+    ]
+    for name in TASKS:
+        claim = f"{name}: corruption changes no letter count (largest difference)"
+        result.append(Check.at_most(claim, f.moved[name], 1e-12))
+        better = f.mean_accuracy(name, "masked, mean") - f.mean_accuracy(name, "causal, mean")
+        claim = f"{name}: probe accuracy of the masked model minus that of the causal one"
+        result.append(Check.at_least(claim, better, 0.0, "empirical"))
+    _, left, scored = f.gaps.values()
+    return (
+        *result,
+        Check.at_least("next character: masked loss minus causal loss (nats)", f.writing.difference, 0.0, "empirical"),
+        Check.at_least(
+            "gap: loss from the left minus loss by scoring (nats)", left.loss - scored.loss, 0.0, "empirical"
+        ),
+    )

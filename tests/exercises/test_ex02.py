@@ -1,26 +1,35 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from minigpt.evaluation.evaluate import token_losses
 from minigpt.masks import causal_mask
-from tasks.exercises import ex02_causal_mask as ex02
+from tasks.exercises.ex02_causal_mask import experiment as ex02
+from tasks.exercises.ex02_causal_mask.answer import drawn
+from tasks.exercises.ex02_causal_mask.experiment import EXERCISE
 from tasks.recipes.catalogue import STUDY
-from tests.exercise_context import assert_sound, make_context
-from tests.exercises.formulas import assert_formulas
+from tests.exercise_context import answered, assert_sound, make_context, measured
+from tests.exercises.formulas import assert_formulas, prose
 
 
 @pytest.fixture(scope="module")
 def context():
-    return make_context(ex02.EXERCISE)
+    return make_context(EXERCISE)
 
 
 @pytest.fixture(scope="module")
-def answer(context):
-    return ex02.EXERCISE.answer(context)
+def findings(context):
+    return measured(EXERCISE, context)
+
+
+@pytest.fixture(scope="module")
+def answer(findings):
+    return answered(EXERCISE, findings)
 
 
 def test_it_is_sound(answer):
-    assert_sound(ex02.EXERCISE, answer)
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
 
 
@@ -39,7 +48,7 @@ def test_the_losses_by_position_add_up(answer, context):
 
 
 def test_the_drawing():
-    lines = ex02.drawn(causal_mask(8)).splitlines()
+    lines = drawn(causal_mask(8).tolist()).splitlines()
     cells = [line.split()[1:] for line in lines[1:]]
     assert [row.count("0") for row in cells] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert all(row == ["0"] * (i + 1) + ["X"] * (7 - i) for i, row in enumerate(cells))
@@ -57,3 +66,25 @@ def test_full_attention_changes_what_an_early_position_says(context):
     trained, tokens = context.model(STUDY), context.tokens(STUDY)
     causal, full = (ex02.losses_by_position(trained, tokens, full=full) for full in (False, True))
     assert abs(full[0] - causal[0]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("broken", "cheating", "verdict", "shown"),
+    [
+        (3.5, 0.1, "worse than knowing nothing but letter frequencies (3.00 nats);", True),
+        (2.8, 0.1, "still better than letter frequencies (3.00 nats);", True),
+        (2.5, 2.6, "not worse than the model trained causally", False),
+    ],
+)
+def test_the_verdict_on_the_mistake_follows_the_losses(findings, broken, cheating, verdict, shown):
+    edited = replace(
+        findings,
+        unigram=3.0,
+        healthy=replace(findings.healthy, losses=(2.5,)),
+        cheating=replace(findings.cheating, losses=(cheating,)),
+        broken=replace(findings.broken, losses=(broken,)),
+    )
+    said = " ".join(" ".join(prose(answered(EXERCISE, edited))).split())
+    assert f"has {broken:.2f} nats per token, {verdict}" in said
+    assert ("that target is outside the window)." in said) == shown
+    assert (f"{cheating:.3f} nats as long as it may look ahead." in said) != shown

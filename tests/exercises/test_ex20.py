@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,8 +8,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from reports.types import Figure, Heatmap, Prose
 from tasks.exercise import Pretrained
-from tasks.exercises import ex20_position_embeddings as ex20
-from tests.exercise_context import MemoryContext, assert_sound, make_context
+from tasks.exercises.ex20_position_embeddings.experiment import EXERCISE, study
+from tests.exercise_context import MemoryContext, answered, assert_sound, make_context, measured
 from tests.exercises.formulas import assert_formulas
 
 
@@ -17,21 +18,33 @@ def with_table(table: torch.Tensor) -> MemoryContext:
     length, width = table.shape
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=width, n_positions=length, vocab_size=31)).eval()
     model.transformer.wpe.weight.data = table.float()
-    context = make_context(ex20.EXERCISE)
+    context = make_context(EXERCISE)
     context._pretrained = Pretrained("planted", model, None, False, "")
     return context
 
 
+@pytest.fixture(scope="module")
+def findings():
+    """Of a pretrained model without learned positions: the project's own table is in question."""
+    return measured(EXERCISE, make_context(EXERCISE, pretrained="llama"))
+
+
+def told_of(findings, table):
+    """Part (c) of findings whose table in question is this one."""
+    planted = study("learned", "planted", table)
+    return prose(answered(EXERCISE, replace(findings, tables=(planted, *findings.tables[1:]))), "c")
+
+
 def prose(answer, letter):
     part = next(part for part in answer.parts if part.letter == letter)
-    return " ".join(block.text for block in part.blocks if isinstance(block, Prose))
+    return " ".join(" ".join(block.text.split()) for block in part.blocks if isinstance(block, Prose))
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "stand-in"])
 def test_it_is_sound(architecture):
-    context = make_context(ex20.EXERCISE, pretrained=architecture)
-    answer = ex20.EXERCISE.answer(context)
-    assert_sound(ex20.EXERCISE, answer)
+    context = make_context(EXERCISE, pretrained=architecture)
+    answer = answered(EXERCISE, measured(EXERCISE, context))
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
     learned = architecture != "llama"
     assert ("learned_positions" in answer.metrics) == learned
@@ -42,7 +55,7 @@ def test_it_is_sound(architecture):
 
 
 def test_an_untrained_table_has_no_pattern():
-    answer = ex20.EXERCISE.answer(make_context(ex20.EXERCISE, pretrained="gpt2"))
+    answer = answered(EXERCISE, measured(EXERCISE, make_context(EXERCISE, pretrained="gpt2")))
     assert answer.metrics["learned_nearest_is_adjacent_share"] < 0.05
     assert "No similarity of nearby positions beyond chance" in prose(answer, "c")
     assert "no clear rotation" in prose(answer, "c")
@@ -56,8 +69,8 @@ def test_a_planted_pattern_is_described():
     table = torch.zeros(200, 32, dtype=torch.float64)
     table[:, 3], table[:, 9], table[:, 20] = 6 * angle.cos(), 6 * angle.sin(), t / 50 - 2
     table[0] *= 3
-    answer = ex20.EXERCISE.answer(with_table(table))
-    assert_sound(ex20.EXERCISE, answer)
+    answer = answered(EXERCISE, measured(EXERCISE, with_table(table)))
+    assert_sound(EXERCISE, answer)
     told = prose(answer, "c")
     assert "Yes, nearby positions are similar" in told
     assert "a helix" in told
@@ -74,47 +87,52 @@ def test_a_planted_pattern_is_described():
         (torch.randn(64, 8, generator=torch.Generator().manual_seed(0)), "is at most a half even between"),
     ],
 )
-def test_a_mean_cosine_that_does_not_fall_to_a_half_is_not_said_to(table, expected):
-    told = ex20.near_sentence(ex20.study("learned", "planted", table))
+def test_a_mean_cosine_that_does_not_fall_to_a_half_is_not_said_to(findings, table, expected):
+    told = told_of(findings, table)
     assert expected in told
     assert "has fallen to a half" not in told
 
 
-def test_similarity_that_does_not_depend_on_distance_is_no_similarity_of_neighbours():
+def test_similarity_that_does_not_depend_on_distance_is_no_similarity_of_neighbours(findings):
     """All rows are alike, and most alike are those half the table apart."""
     row = torch.randn(1, 64, generator=torch.Generator().manual_seed(0))
     alike = row + 0.3 * torch.randn(64, 64, generator=torch.Generator().manual_seed(1))
     alike[32:] = alike[:32]  # pairs half the table apart are equal
-    assert "**No, nearby positions are no more" in ex20.near_sentence(ex20.study("learned", "planted", alike))
+    assert "**No, nearby positions are no more" in told_of(findings, alike)
 
 
-def test_an_arc_is_no_helix():
+def test_an_arc_is_no_helix(findings):
     t = torch.arange(200).double() / 200
     angle = 2 * torch.pi * 0.8 * t
     table = torch.stack([6 * angle.cos(), 6 * angle.sin(), 2 * t - 1], dim=1)
-    noise = ex20.study("random", "noise", torch.randn(200, 3, generator=torch.Generator().manual_seed(0)))
-    told = ex20.shape_sentence(ex20.study("learned", "planted", table), noise)
-    assert "an arc, not a helix" in told
+    assert "an arc, not a helix" in told_of(findings, table)
+
+
+def test_one_frequency_that_stands_out(findings):
+    """The first component is a wave of one cycle, the other two are noise."""
+    t = torch.arange(200).double() / 200
+    noise = 0.1 * torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    told = told_of(findings, torch.cat([(2 * torch.pi * t).cos()[:, None], noise], dim=1))
+    assert "In 1 of the first three components a frequency stands out" in told
+    assert "component 1 by 1 cycle over the table (period 200.0 positions" in told
 
 
 def test_periods_as_long_as_words_are_found():
-    context = make_context(ex20.EXERCISE, pretrained="llama")
+    context = make_context(EXERCISE, pretrained="llama")
     context.text = lambda split="validation": "four " * 200  # five characters with the space
+    findings = measured(EXERCISE, context)
     t = torch.arange(60).double()
     waves = [3 * (2 * torch.pi * t / 20).cos(), 2 * (2 * torch.pi * t / 5).cos(), (2 * torch.pi * t / 10).cos()]
-    for name, columns, expected in (
-        ("five", waves, "of that: 2."),
-        ("none", [waves[0], waves[2], t / 99], "of that: none."),
-    ):
-        told = ex20.word_sentence(context, ex20.study(ex20.OWN, name, torch.stack(columns, dim=1)))
+    for columns, expected in ((waves, "of that: 2."), ([waves[0], waves[2], t / 99], "of that: none.")):
+        told = told_of(findings, torch.stack(columns, dim=1))
         assert "has 5.0 of them on average" in told
         assert expected in told
 
 
 def test_long_tables_are_thinned_for_display_only():
-    context = make_context(ex20.EXERCISE, pretrained="gpt2")
+    context = make_context(EXERCISE, pretrained="gpt2")
     table = context.pretrained().model.transformer.wpe.weight.detach()
-    part = ex20.EXERCISE.answer(context).parts[0]
+    part = answered(EXERCISE, measured(EXERCISE, context)).parts[0]
     shown = next(block for block in part.blocks if isinstance(block, Heatmap))
     assert len(shown.values) == 128
     assert "Every 4th position of 512" in shown.caption
@@ -123,8 +141,8 @@ def test_long_tables_are_thinned_for_display_only():
 
 
 def test_every_position_is_in_the_cloud_once():
-    context = make_context(ex20.EXERCISE, pretrained="llama")
-    part = ex20.EXERCISE.answer(context).parts[1]
+    context = make_context(EXERCISE, pretrained="llama")
+    part = answered(EXERCISE, measured(EXERCISE, context)).parts[1]
     cloud = next(block for block in part.blocks if isinstance(block, Figure) and block.kind == "scatter")
     assert sum(len(series.x) for series in cloud.series) == 64
     assert cloud.series[0].name == "positions 0–7"
@@ -134,8 +152,8 @@ def test_gpt2s_own_table():
     """What the exercise says where GPT-2 can be had."""
     if not (file := os.environ.get("CHAPTER_GPT2_WPE")):
         pytest.skip("CHAPTER_GPT2_WPE names no file")
-    answer = ex20.EXERCISE.answer(with_table(torch.from_numpy(np.load(file, allow_pickle=False))))
-    assert_sound(ex20.EXERCISE, answer)
+    answer = answered(EXERCISE, measured(EXERCISE, with_table(torch.from_numpy(np.load(file, allow_pickle=False)))))
+    assert_sound(EXERCISE, answer)
     assert all(check.passed for check in answer.checks)
     told = prose(answer, "c")
     assert "Yes, nearby positions are similar" in told

@@ -1,23 +1,33 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from reports.types import Table, TokenScores
-from tasks.exercises import ex24_loss_decomposition as ex24
-from tests.exercise_context import assert_sound, make_context, tiny_pretrained
+from minigpt.evaluation.word_losses import CONTENT, sentence_starts
+from reports.types import Table, TokenScores, flattened
+from tasks.exercises.ex24_loss_decomposition.answer import token_table
+from tasks.exercises.ex24_loss_decomposition.experiment import EXERCISE, measure, read
+from tasks.exercises.ex24_loss_decomposition.findings import FLAGS, share
+from tests.exercise_context import answered, assert_sound, make_context, measured, tiny_pretrained
 from tests.exercises.formulas import assert_formulas
 
 SMALL = {"tokens": 512, "passage": 120, "draws": 100}
 
 
+def prose(answer, part):
+    """The sentences of a part on one line."""
+    texts = (block.text for block in flattened(answer.parts[part].blocks) if block.type == "prose")
+    return " ".join(" ".join(texts).split())
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "stand-in"])
 def test_it_is_sound(architecture):
-    answer = ex24.EXERCISE.answer(make_context(ex24.EXERCISE, pretrained=architecture, **SMALL))
-    assert_sound(ex24.EXERCISE, answer)
+    answer = answered(EXERCISE, measured(EXERCISE, make_context(EXERCISE, pretrained=architecture, **SMALL)))
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
     passage = next(block for block in answer.parts[0].blocks if isinstance(block, TokenScores))
     assert passage.scores[0] is None
@@ -58,10 +68,10 @@ class Knowing(torch.nn.Module):
 
 def knowing(errs_of):
     """A context with such a model; ``errs_of`` chooses the places among the ids from the tokens' texts."""
-    context = make_context(ex24.EXERCISE, **SMALL | {"tokens": 480})
+    context = make_context(EXERCISE, **SMALL | {"tokens": 480})
     tokenizer = tiny_pretrained("gpt2").tokenizer
     text = context.text()
-    start = next(iter(ex24.sentence_starts(text[:5_000])))
+    start = next(iter(sentence_starts(text[:5_000])))
     ids = torch.tensor(tokenizer(text[start:])["input_ids"][:500])
     errs = errs_of([tokenizer.decode([token]) for token in ids.tolist()])
     decoy = tokenizer(" zebra")["input_ids"][0]
@@ -72,22 +82,26 @@ def knowing(errs_of):
 
 def test_surprises_are_found_where_they_are():
     """Off by one, and the neighbours of the planted tokens would be found."""
-    context, ids, errs, decoy = knowing(lambda pieces: set(range(5, 100, 9)))
-    f = ex24.measure(context)
-    top = ex24.extremes(f, highest=True)
+    again = partial(knowing, lambda pieces: set(range(5, 100, 9)))
+    context, ids, errs, decoy = again()
+    f, tokens = measure(context), read(again()[0]).tokens
+    top = f.extremes(highest=True)
     assert {token.index + 1 for token in top} < errs  # index counts scored tokens, the first of which is ids[1]
-    assert {token.index + 1 for token in f.tokens if token.loss > 5} == {place for place in errs if place <= 480}
+    assert {token.index + 1 for token in tokens if token.loss > 5} == {place for place in errs if place <= 480}
     size = len(context.pretrained().tokenizer)
     assert top[0].loss == pytest.approx(10 + math.log(1 + (size - 1) * math.exp(-10)), abs=1e-3)
     for token in top:
-        assert f.choices[token.index] == (decoy, pytest.approx(1 / (1 + (size - 1) * math.exp(-10)), abs=1e-4))
+        assert (token.choice, token.probability) == (
+            decoy,
+            pytest.approx(1 / (1 + (size - 1) * math.exp(-10)), abs=1e-4),
+        )
         assert token.piece == context.pretrained().tokenizer.decode([ids[token.index + 1]])
-    rows = ex24.token_table(f, top, "", "").rows
+    rows = token_table(top, "", "").rows
     for token, row in zip(top, rows, strict=True):
         before = context.pretrained().tokenizer.decode(ids[: token.index + 1].tolist())
         assert row[2].replace("↵", "\n") == "…" + before[-32:]
         assert row[6] == decoy
-    assert all(check.passed for check in ex24.exact_checks(context, f))
+    assert all(check.passed for check in answered(EXERCISE, f).checks if check.kind == "exact")
 
 
 def test_sentence_starts_that_surprise_are_said_to():
@@ -101,34 +115,38 @@ def test_sentence_starts_that_surprise_are_said_to():
             if text.rstrip()[-1:] in (".", "?", "!") and pieces[i + 1].strip()[:1].isupper()
         }
 
-    context, *_ = knowing(after_stops)
-    f = ex24.measure(context)
-    effect = ex24.controlled(f, "sentence start")
+    again = partial(knowing, after_stops)
+    context, *_ = again()
+    f, tokens = measure(context), read(again()[0]).tokens
+    effect = f.controlled("sentence start")
     assert effect is not None
     assert effect.verdict == "higher"
     assert effect.difference == pytest.approx(10, abs=0.5)
-    part, checks = ex24.part_d(f)
-    assert "At equal position, yes, it is higher" in part.blocks[0].text
-    assert next(c for c in checks if "sentences begin" in c.claim).passed
-    assert all(ex24.FLAGS["begins a sentence"](token) for token in f.tokens if token.loss > 5)
+    answer = answered(EXERCISE, f)
+    assert "beginning of sentences? At equal position, yes, it is higher" in prose(answer, 3)
+    assert next(c for c in answer.checks if "sentences begin" in c.claim).passed
+    assert all(FLAGS["begins a sentence"](token) for token in tokens if token.loss > 5)
 
 
 def test_content_words_that_surprise_are_said_to():
     """All that surprises is tokens such as " waters", whole words of an open class."""
     open_class = {"land", "father", "money", "house", "god", "man", "years", "people", "days", "sons", "brought"}
-    context, *_ = knowing(lambda pieces: {i for i, piece in enumerate(pieces) if piece.strip().lower() in open_class})
-    f = ex24.measure(context)
-    effect = ex24.controlled(f, "word class")
+    again = partial(
+        knowing, lambda pieces: {i for i, piece in enumerate(pieces) if piece.strip().lower() in open_class}
+    )
+    context, *_ = again()
+    f, tokens = measure(context), read(again()[0]).tokens
+    effect = f.controlled("word class")
     assert effect is not None
     assert effect.verdict == "higher"
-    surprising = [token for token in f.tokens if token.loss > 5]
+    surprising = [token for token in tokens if token.loss > 5]
     assert len(surprising) >= 5
-    assert ex24.share(surprising, ex24.CONTENT) == 1.0
+    assert share(surprising, CONTENT) == 1.0
 
 
 def test_a_text_without_sentences_can_be_answered():
-    context = make_context(ex24.EXERCISE, **SMALL)
+    context = make_context(EXERCISE, **SMALL)
     context.text = lambda split="validation": "one two of three the four " * 200
-    answer = ex24.EXERCISE.answer(context)
-    assert "No sentence begins" in answer.parts[3].blocks[0].text
+    answer = answered(EXERCISE, measured(EXERCISE, context))
+    assert "No sentence begins" in prose(answer, 3)
     assert not any("sentences begin" in check.claim for check in answer.checks)

@@ -3,13 +3,13 @@ import torch
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
-from tasks.exercises import ex28_grouped_query_attention as ex28
-from tests.exercise_context import assert_sound, make_context
+from tasks.exercises.ex28_grouped_query_attention.experiment import EXERCISE, repeated_wrongly
+from tests.exercise_context import answered, assert_sound
 
 
 def test_the_answer_is_sound():
-    answer = ex28.EXERCISE.answer(make_context(ex28.EXERCISE))
-    assert_sound(ex28.EXERCISE, answer)
+    answer = answered(EXERCISE)
+    assert_sound(EXERCISE, answer)
     assert answer.metrics["llama_2_70b_cache_fp16_gib"] == 1.25
 
 
@@ -26,6 +26,6 @@ def test_moved_heads_are_the_wrong_repetition(kv_heads, generator):
     k, v = (t.view(2, 10, kv_heads, 4).transpose(1, 2).repeat(1, 4 // kv_heads, 1, 1) for t in (k, v))
     y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     expected = attention.proj(y.transpose(1, 2).reshape(2, 10, 16))
-    found = ex28.repeated_wrongly(model).blocks[0].attn(x)
+    found = repeated_wrongly(model).blocks[0].attn(x)
     assert torch.allclose(found, expected, atol=1e-5)
     assert torch.allclose(found, attention(x), atol=1e-5) == (kv_heads != 2)

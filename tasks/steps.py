@@ -30,14 +30,11 @@ from tasks.cache.progress import ProgressFile
 from tasks.cache.store import Artifact, RecordSerializer, RecordStorage, Store, as_record
 from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
+from tasks.failures import StepFailed, kind_of
 from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES
 
 Record = dict[str, Any]
-
-
-class StepFailed(Exception):
-    """A step's own code failed; the text is the traceback, which does not survive the way between processes."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     try:
         record = WORK[step.kind](Job(step, local, place, progress))
     except Exception as error:
-        raise StepFailed(f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}") from error
+        raise StepFailed(f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", kind_of(error)) from error
     finally:
         progress.close()
     seconds = time.perf_counter() - started

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from minigpt.decoding.sampling import sample, top_k_warp, top_p_warp
+from minigpt.decoding.sampling import Sampling, sample, top_k_warp, top_p_warp
 from minigpt.evaluation.entropy import effective_support, entropy, kl_divergence, participation_ratio, total_variation
 from tasks.exercise import Context, Exercise
 from tasks.exercises.ex07_top_k_top_p.findings import (
@@ -79,7 +79,7 @@ def rounding(dtype: torch.dtype) -> Rounding:
 def drawn(ctx: Context) -> Tensor:
     """How often each token of the peaked distribution is drawn with top-k, (10,) int64."""
     logits = tensor(PEAKED).log().expand(ctx.numbers["draws"], -1)
-    return sample(logits, ctx.generator("peaked"), top_k=PEAKED_K).bincount(minlength=len(PEAKED))
+    return sample(logits, Sampling(top_k=PEAKED_K), ctx.generator("peaked")).bincount(minlength=len(PEAKED))
 
 
 def chi_square(counts: Tensor) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from minigpt.cost.counting import count_parameters
 from minigpt.data import Windows
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation.curves import mean_between
 from minigpt.evaluation.entropy import unigram_loss
 from minigpt.evaluation.evaluate import evaluate
@@ -56,7 +56,7 @@ class Listener:
         n = self.ctx.numbers
         prompt = torch.tensor([self.tokenizer.encode(self.prompt)] * n["samples"], device=self.ctx.device)
         generator = self.ctx.generator("samples")
-        tokens = generate(model, prompt, n["characters"], temperature=n["temperature"], generator=generator)
+        tokens = generate(model, prompt, n["characters"], sampling=Sampling(n["temperature"]), generator=generator)
         texts = [self.tokenizer.decode(row) for row in tokens[:, prompt.shape[1] :].tolist()]
         found = evaluate(model, self.tokens, n_bytes=len(self.text.encode()))
         return Epoch(

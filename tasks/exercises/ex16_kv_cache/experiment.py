@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minigpt.cache import KVCache
 from minigpt.cost.counting import kv_cache_bytes
 from minigpt.cost.generation import CostModel, generation_flops, step_flops
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.evaluation.timing import Timing
 from minigpt.evaluation.timing import measure as time_in_turn
 from minigpt.model import GPT
@@ -176,7 +176,7 @@ def measure(ctx: Context) -> Findings:
         cache_bytes=kv_cache_bytes(model.config, 1, P + n - 1),
         real_text=(passage.shape[1], read_real_text(model, passage)),
         smallest_gap=(best[:, 0] - best[:, 1]).min().item(),
-        library_agrees=torch.equal(generate(model, prompt, n, temperature=0), tokens),
+        library_agrees=torch.equal(generate(model, prompt, n, sampling=GREEDY), tokens),
         samples_agree=same_samples(ctx, model, prompt, lengths[0]),
         top_left=top_left_alignment(ctx.generator()),
         restart_difference=largest(broken_logits[:2] - logits[:2]),

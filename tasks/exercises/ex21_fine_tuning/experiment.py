@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minigpt.decoding.sampling import Sampling
 from minigpt.pretrained.causal_lm import ScoredText, continue_text, score_text
 from minigpt.pretrained.limits import context_of
 from tasks.exercise import Context, Exercise, FineTuned, Pretrained, Source
@@ -134,7 +135,7 @@ def continued(ctx: Context, model: Pretrained, prompt: str) -> tuple[str, ...]:
     ids = torch.tensor([model.tokenizer(prompt, add_special_tokens=False)["input_ids"]])
     rows = ids.repeat(ctx.numbers["samples"], 1).to(model.model.device)
     n_new = min(ctx.numbers["new_tokens"], context_of(model.model) - rows.shape[1])
-    tokens = continue_text(model.model, rows, n_new, top_p=0.95, generator=ctx.generator(prompt))
+    tokens = continue_text(model.model, rows, n_new, sampling=Sampling(top_p=0.95), generator=ctx.generator(prompt))
     return tuple(decoded(model, tokens[:, rows.shape[1] :]))
 
 

@@ -107,9 +107,9 @@ def noise(f: Findings) -> Table:
     """Why: the weights, and what rounding leaves of them."""
     rounded = f"naive: rounded to 0 at {COMPARED} bits"
     columns = ("matrix", "std", "largest |w|", rounded, *(f"SNR (dB), {method}" for method in METHODS))
-    rows = tuple((one.matrix, one.std, one.largest, one.lost, *one.ratios) for one in f.noise)
+    rows: list[tuple[Cell, ...]] = [(one.matrix, one.std, one.largest, one.lost, *one.ratios) for one in f.noise]
     caption = f"Weights of the same model, and the signal-to-noise ratio at {COMPARED} bits."
-    return Table(columns, rows, caption, "noise")
+    return Table(columns, tuple(rows), caption, "noise")
 
 
 def widths_table(f: Findings) -> Table:

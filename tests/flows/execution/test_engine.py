@@ -189,7 +189,6 @@ def test_the_kind_of_a_failure_travels_between_processes(error: Exception) -> No
     assert _failure(state) == Failure(str(sent), kind)
 
 
-@pytest.mark.xfail(reason="tasks/steps.py raises a StepFailed of its own, without a kind", strict=True)
 def test_a_step_says_what_kind_of_failure_it_has(tmp_path: Path) -> None:
     def work(*_: object) -> Record:
         raise MissingArtifact("blob 1a2b is not in the store")

@@ -13,7 +13,7 @@ from flows.execution.runners import _failure
 from tasks.cache.keys import Step
 from tasks.cache.store import MissingArtifact, Store
 from tasks.failures import Failure, StepFailed, kind_of
-from tasks.steps import Place, _guarded
+from tasks.steps import WORK, Job, Place, run_step
 from tests.tasks.cache.test_store import persist
 
 
@@ -189,12 +189,13 @@ def test_the_kind_of_a_failure_travels_between_processes(error: Exception) -> No
     assert _failure(state) == Failure(str(sent), kind)
 
 
-def test_a_step_says_what_kind_of_failure_it_has(tmp_path: Path) -> None:
-    def work(*_: object) -> Record:
+def test_a_step_says_what_kind_of_failure_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(job: Job) -> Record:
         raise MissingArtifact("blob 1a2b is not in the store")
 
+    monkeypatch.setitem(WORK, "train", work)  # type: ignore[arg-type]
     with pytest.raises(StepFailed, match="MissingArtifact") as caught:
-        _guarded(work)(Step("train", "train small", {}, {}, {}, 1), {}, Place(str(tmp_path), str(tmp_path)))
+        run_step.fn(Step("train", "train small", {}, {}, {}, 1), {}, Place(str(tmp_path), str(tmp_path)))
     assert caught.value.kind == "lost artifact"
 
 

@@ -11,30 +11,42 @@ from hypothesis import strategies as st
 from transformers import GPT2TokenizerFast
 
 from minigpt.tokenizers import CharTokenizer, WordTokenizer
-from tasks.exercises import ex23_tokenizers as ex23
-from tests.exercise_context import assert_sound, gpt2_bpe, make_context
+from reports.types import flattened
+from tasks.exercises.ex23_tokenizers.experiment import (
+    EXERCISE,
+    choose_paragraph,
+    cost_by_rarity,
+    spelling_bits,
+    transformers_agrees,
+)
+from tasks.exercises.ex23_tokenizers.spans import bpe_spans, char_spans, word_spans
+from tests.exercise_context import answered, assert_sound, gpt2_bpe, make_context, measured
 from tests.exercises.formulas import assert_formulas
 
 
 @pytest.fixture(scope="module")
 def context():
-    return make_context(ex23.EXERCISE)
+    return make_context(EXERCISE)
 
 
 @pytest.fixture(scope="module")
 def found(context):
-    return ex23.measure(context)
+    return measured(EXERCISE, context)
 
 
 @pytest.fixture(scope="module")
-def answer(context, found):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ex23, "measure", lambda _: found)
-        return ex23.EXERCISE.answer(context)
+def answer(found):
+    return answered(EXERCISE, found)
 
 
 def tables(answer):
     return {block.name: block for part in answer.parts for block in part.blocks if getattr(block, "name", "")}
+
+
+def prose(answer, part):
+    """The sentences of a part on one line."""
+    texts = (block.text for block in flattened(answer.parts[part].blocks) if block.type == "prose")
+    return " ".join(" ".join(texts).split())
 
 
 def theirs():
@@ -43,7 +55,7 @@ def theirs():
 
 
 def test_it_is_sound(answer):
-    assert_sound(ex23.EXERCISE, answer)
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
 
 
@@ -71,7 +83,7 @@ def test_bits_per_byte_are_the_recorded_losses_over_the_bytes(answer, found, con
     """The last validation loss of the training, times the tokens that another tokenizer counts, over the bytes."""
     text = context.text()
     tokens = len(theirs()(text).input_ids)
-    losses = [one.evaluations["validation_loss"][-1] for one in found.kinds["byte pairs"].trained]
+    losses = found.kinds["byte pairs"].variant.losses
     expected = sum(losses) / len(losses) * (tokens - 1) / math.log(2) / len(text.encode())
     assert answer.metrics["byte_pairs_bits_per_byte"] == pytest.approx(expected, rel=1e-5)
     assert answer.metrics["byte_pairs_bits_per_byte_spelled"] == answer.metrics["byte_pairs_bits_per_byte"]
@@ -85,24 +97,24 @@ def test_equal_time_is_that_of_the_shortest_training(answer, found):
     assert shortest.seconds == budget
     assert shortest.spelled_at_equal_time == pytest.approx(shortest.spelled, rel=1e-5)
     for kind in found.kinds.values():
-        curve, step = kind.trained[0].evaluations, budget / kind.variant.step_seconds
-        assert step <= kind.trained[0].recipe.train.steps + 1e-9
-        after = next(i for i, at in enumerate(curve["step"]) if at >= step - 1e-9)
-        around = [curve["validation_loss"][i] for i in (max(0, after - 1), after)]
+        curve, step = kind.variant.curves[0], budget / kind.variant.step_seconds
+        assert step <= kind.variant.steps + 1e-9
+        after = next(i for i, at in enumerate(curve.steps) if at >= step - 1e-9)
+        around = [curve.losses[i] for i in (max(0, after - 1), after)]
         assert min(around) - 1e-9 <= kind.late[0] <= max(around) + 1e-9
 
 
 def test_spelling_by_hand():
     """Counts of "aab": a 2, b 1, one more kind for what is not there; a word is ended by a space."""
     expected = -math.log2(3 / 6) - math.log2(2 / 6) - math.log2(1 / 6)
-    assert ex23.spelling_bits("aab", ["ab"]) == pytest.approx(expected)
-    assert ex23.spelling_bits("aab", []) == 0
+    assert spelling_bits("aab", ["ab"]) == pytest.approx(expected)
+    assert spelling_bits("aab", []) == 0
 
 
 def test_cost_by_rarity_by_hand():
     text = "the cat the"
     spans, bits = [(i, i + 1) for i in range(len(text))], torch.ones(len(text))
-    costs, sizes = ex23.cost_by_rarity(text, spans, bits, {4: 8.0}, Counter({"the": 5}))
+    costs, sizes = cost_by_rarity(text, spans, bits, {4: 8.0}, Counter({"the": 5}))
     assert sizes == (1, 2, 0, 0)
     assert costs == ((4 + 8) / 4, (3 + 4) / 8, 0.0, 0.0)  # a word has its letters and the space before it
 
@@ -111,7 +123,7 @@ def test_cost_by_rarity_by_hand():
 @settings(max_examples=150, deadline=None)
 def test_spans_cover_the_text_in_order(text):
     words = WordTokenizer.train(text)
-    for tokenizer, spans in ((CharTokenizer.train(text), ex23.char_spans), (words, ex23.word_spans)):
+    for tokenizer, spans in ((CharTokenizer.train(text), char_spans), (words, word_spans)):
         ids = tokenizer.encode(text)
         found = spans(text, tokenizer, ids)
         assert len(found) == len(ids)
@@ -127,7 +139,7 @@ def test_spans_cover_the_text_in_order(text):
 def test_spans_of_byte_pairs_hold_the_bytes_of_their_tokens(text):
     tokenizer = gpt2_bpe()
     ids, sizes = tokenizer.encode(text), {i: len(token) for token, i in tokenizer.encoder.items()}
-    spans = ex23.bpe_spans(text, tokenizer, ids)
+    spans = bpe_spans(text, tokenizer, ids)
     at = 0
     for token, (start, end) in zip(ids, spans, strict=True):
         begin = len(text[:start].encode())
@@ -145,14 +157,14 @@ def test_other_byte_pairs_are_noticed():
         def encode(self, text):
             return [i for character in text for i in ours.encode(character)]  # nothing is merged
 
-    assert ex23.transformers_agrees(ours, ("some words",))
-    assert not ex23.transformers_agrees(Wrong(), ("some words",))
+    assert transformers_agrees(ours, ("some words",))
+    assert not transformers_agrees(Wrong(), ("some words",))
 
 
 def test_the_paragraph_is_of_whole_lines():
     text = "cut off\nfirst line.\nsecond line. And more.\nthird is too long for it"
-    assert ex23.choose_paragraph(text, 40) == "first line.\nsecond line. And more."
-    assert ex23.choose_paragraph("x\nOne. Two. Three is cut", 15) == "One. Two."
+    assert choose_paragraph(text, 40) == "first line.\nsecond line. And more."
+    assert choose_paragraph("x\nOne. Two. Three is cut", 15) == "One. Two."
 
 
 def test_the_sign_of_the_unknown_is_explained(answer):
@@ -167,16 +179,16 @@ def test_what_is_said_of_rare_words_follows_the_numbers(found):
             name: replace(kind, by_rarity=tuple((value,) for value in rows[name.replace(" ", "_")]))
             for name, kind in found.kinds.items()
         }
-        return replace(found, kinds=kinds, rarity_sizes=sizes or (5, 5, 5, 5))
+        return prose(answered(EXERCISE, replace(found, kinds=kinds, rarity_sizes=sizes or (5, 5, 5, 5))), 3)
 
     dear, flat = (6.0, 4.0, 3.0, 2.0), (1.0, 1.0, 1.0, 1.5)
-    said = ex23.said_of_rarity(with_costs(characters=dear, byte_pairs=dear, words=dear))
+    said = with_costs(characters=dear, byte_pairs=dear, words=dear)
     assert "under every tokenizer" in said
     assert "3.0 times as much" in said
-    said = ex23.said_of_rarity(with_costs(characters=dear, byte_pairs=flat, words=dear))
+    said = with_costs(characters=dear, byte_pairs=flat, words=dear)
     assert "under characters and words only" in said
     assert "cheapest in byte pairs, 1.00 bits per byte" in said
-    said = ex23.said_of_rarity(with_costs((0, 5, 5, 5), characters=flat, byte_pairs=flat, words=flat))
+    said = with_costs((0, 5, 5, 5), characters=flat, byte_pairs=flat, words=flat)
     assert "no word that the training text lacks" in said
     assert "under no tokenizer here" in said
 
@@ -184,6 +196,6 @@ def test_what_is_said_of_rare_words_follows_the_numbers(found):
 def test_shares_of_the_vocabulary(found, context):
     kind = found.kinds["byte pairs"]
     ids = theirs()(context.text("train")).input_ids
-    assert kind.entries_below(1) == pytest.approx(1 - len(set(ids)) / 50_257)
+    assert kind.entries_below[1] == pytest.approx(1 - len(set(ids)) / 50_257)
     seldom = sum(n < 10 for n in Counter(ids).values())
-    assert kind.entries_below(10) == pytest.approx(1 - (len(set(ids)) - seldom) / 50_257)
+    assert kind.entries_below[10] == pytest.approx(1 - (len(set(ids)) - seldom) / 50_257)

@@ -1,15 +1,34 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from minigpt.config import GPTConfig
 from minigpt.evaluation.extrapolation import losses_by_bucket, readings
 from minigpt.model import GPT
-from tasks.exercises import ex25_rotary_positions as ex25
-from tests.exercise_context import assert_sound, make_context
+from reports.types import flattened
+from tasks.exercises.ex25_rotary_positions import rotation
+from tasks.exercises.ex25_rotary_positions.experiment import EXERCISE
+from tasks.exercises.ex25_rotary_positions.findings import Extrapolation
+from tests.exercise_context import answered, assert_sound, measured
+from tests.exercises.formulas import assert_formulas
 
 
-def test_the_answer_is_sound():
-    answer = ex25.EXERCISE.answer(make_context(ex25.EXERCISE))
-    assert_sound(ex25.EXERCISE, answer)
+@pytest.fixture(scope="module")
+def findings():
+    return measured(EXERCISE)
+
+
+def prose(answer, part):
+    """The sentences of a part on one line."""
+    texts = (block.text for block in flattened(answer.parts[part].blocks) if block.type == "prose")
+    return " ".join(" ".join(texts).split())
+
+
+def test_the_answer_is_sound(findings):
+    answer = answered(EXERCISE, findings)
+    assert_sound(EXERCISE, answer)
+    assert_formulas(answer)
     assert "learned embedding" in next(b.text for b in answer.parts[3].blocks if b.type == "code")
 
 
@@ -17,17 +36,17 @@ def half_speed(positions, head_dim, base=10_000.0):
     return ORIGINAL(positions / 2, head_dim, base)
 
 
-ORIGINAL = ex25.rope_tables
+ORIGINAL = rotation.rope_tables
 
 
 def test_the_checks_notice_a_rotation_at_another_speed(monkeypatch):
-    monkeypatch.setattr(ex25, "rope_tables", half_speed)
-    assert ex25.difference_from_matrix(20, torch.Generator().manual_seed(0)) > 0.1
-    assert ex25.difference_from_llama(20, torch.Generator().manual_seed(0)) > 0.1
+    monkeypatch.setattr(rotation, "rope_tables", half_speed)
+    assert rotation.difference_from_matrix(20, torch.Generator().manual_seed(0)) > 0.1
+    assert rotation.difference_from_llama(20, torch.Generator().manual_seed(0)) > 0.1
 
 
 def test_buckets_are_means_of_the_right_positions():
-    model = GPT(ex25.GPTConfig(n_layer=1, n_head=1, d_model=8, context=8, vocab_size=5, position="rope")).eval()
+    model = GPT(GPTConfig(n_layer=1, n_head=1, d_model=8, context=8, vocab_size=5, position="rope")).eval()
     tokens = torch.randint(5, (70,), generator=torch.Generator().manual_seed(0))
     found = losses_by_bucket(model, tokens, 32, 4)
     with torch.inference_mode():
@@ -41,7 +60,7 @@ def test_buckets_are_means_of_the_right_positions():
 
 
 def test_the_interpolated_reading_stays_in_the_trained_range():
-    model = GPT(ex25.GPTConfig(n_layer=1, n_head=1, d_model=8, context=16, vocab_size=5, position="rope")).eval()
+    model = GPT(GPTConfig(n_layer=1, n_head=1, d_model=8, context=16, vocab_size=5, position="rope")).eval()
     ways = readings(model, 64)
     assert ways["RoPE, positions interpolated"].config.rope_scale == 4.0
     for way in ways.values():
@@ -53,7 +72,7 @@ def test_the_interpolated_reading_stays_in_the_trained_range():
 
 def test_a_restarted_model_scores_the_same_targets_bucket_by_bucket():
     torch.manual_seed(0)
-    config = ex25.GPTConfig(n_layer=1, n_head=1, d_model=8, context=8, vocab_size=5)  # learned: 8 positions, no more
+    config = GPTConfig(n_layer=1, n_head=1, d_model=8, context=8, vocab_size=5)  # learned: 8 positions, no more
     model = GPT(config).eval()
     tokens = torch.randint(5, (70,), generator=torch.Generator().manual_seed(0))
     found = losses_by_bucket(model, tokens, 32, 4, restart=8)
@@ -67,12 +86,12 @@ def test_a_restarted_model_scores_the_same_targets_bucket_by_bucket():
         losses_by_bucket(model, tokens, 32, 4, restart=5)
 
 
-def reading(*losses: float) -> list[list[float]]:
-    return [list(losses), list(losses)]
+def reading(*losses: float) -> tuple[tuple[float, ...], ...]:
+    return losses, losses
 
 
-def test_good_until_the_first_bucket_that_costs_too_much():
-    found = ex25.Extrapolation(
+def test_good_until_the_first_bucket_that_costs_too_much(findings):
+    found = Extrapolation(
         bucket=8,
         context=16,
         length=40,
@@ -85,7 +104,7 @@ def test_good_until_the_first_bucket_that_costs_too_much():
         refusal="no",
     )
     assert [found.good_until(label) for label in found.losses] == [40, 24, 0, 40]
-    said = ex25.remedy_sentence(found)
+    said = prose(answered(EXERCISE, replace(findings, extrapolation=found)), 3)
     assert "up to position 24 (“positions interpolated” 0, “window of the training length” 40;" in said
     assert "“window of the training length” has the lowest loss at the end, 1.40 nats" in said
     assert "+1.50 nats" in said

@@ -192,8 +192,7 @@ def regression(reading: Reading) -> float | None:
     bins = torch.tensor([position_bin(word.position) for word in words])
     design = torch.column_stack([group, torch.nn.functional.one_hot(bins).double()])
     losses = torch.tensor([word.first for word in words], dtype=torch.float64)
-    solved: float = torch.linalg.lstsq(design, losses[:, None], driver="gelsd").solution[0, 0].item()
-    return solved
+    return float(torch.linalg.lstsq(design, losses[:, None], driver="gelsd").solution[0, 0])
 
 
 EXERCISE = Exercise(

@@ -1,0 +1,81 @@
+"""Measures 21.25: the rotation, trained models with four kinds of positions, and how far they read."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from minigpt.decoding.sampling import generate
+from minigpt.evaluation.extrapolation import losses_by_bucket, readings
+from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.exercises.ex25_rotary_positions.attention import measure_attention
+from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, Findings, Written
+from tasks.exercises.ex25_rotary_positions.rotation import measure_rotation
+from tasks.recipes.catalogue import STUDY, STUDY_NO_POSITION, STUDY_ROPE, STUDY_SINUSOIDAL
+from tasks.study import variants
+
+TRAINED = {
+    "learned positions": STUDY,
+    "RoPE": STUDY_ROPE,
+    "sinusoidal": STUDY_SINUSOIDAL,
+    "no positions": STUDY_NO_POSITION,
+}
+
+
+def measure(ctx: Context) -> Findings:
+    """Everything the answer rests on."""
+    rows = variants(ctx, TRAINED)
+    rope, tokens = ctx.model(STUDY_ROPE), ctx.tokens(STUDY_ROPE)
+    rotation = measure_rotation(ctx, rope.model.config.context)
+    ctx.progress(0.2, "the rotation compared")
+    attention = measure_attention(ctx, rope.model, tokens)
+    models = {label: [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for label, recipe in TRAINED.items()}
+    extrapolation = extrapolate(models, tokens, ctx.numbers["times_longer"])
+    return Findings(rotation, attention, tuple(rows), extrapolation, write(ctx, rope, tokens, extrapolation.length))
+
+
+def extrapolate(models: Mapping[str, Sequence[TrainedModel]], tokens: Tensor, times_longer: int) -> Extrapolation:
+    """Read windows of several times the training length with every model that can."""
+    learned = models["learned positions"][0].model
+    context = learned.config.context
+    length, bucket = times_longer * context, context // 2
+    losses: dict[str, list[tuple[float, ...]]] = {}
+    for kind, seeds in models.items():
+        for trained in seeds:
+            model = trained.model
+            if kind in ("learned positions", "RoPE"):  # learned ones cannot go on, so they start again
+                again = losses_by_bucket(model, tokens, length, bucket, restart=context)
+                losses.setdefault(f"{kind}, restarted", []).append(tuple(again))
+            if kind == "learned positions":
+                continue
+            ways = readings(model, length) if kind == "RoPE" else {kind: model}
+            for label, way in ways.items():
+                losses.setdefault(label, []).append(tuple(losses_by_bucket(way, tokens, length, bucket)))
+    try:
+        learned(tokens[None, : context + 1])
+        refusal = "nothing: it went on"
+    except ValueError as error:
+        refusal = str(error)
+    return Extrapolation(bucket, context, length, {label: tuple(found) for label, found in losses.items()}, refusal)
+
+
+def write(ctx: Context, rope: TrainedModel, tokens: Tensor, length: int) -> Written:
+    """A text of so many tokens, the first of them held out."""
+    prompt = tokens[None, : rope.model.config.context // 2]
+    text = generate(rope.model, prompt, length - prompt.shape[1], generator=ctx.generator("text"), limit=length)[
+        0
+    ].tolist()
+    decode = rope.tokenizer.decode
+    return Written(decode(text[: prompt.shape[1]]), decode(text[prompt.shape[1] :]), rope.recipe.seed)
+
+
+EXERCISE = Exercise(
+    measure=measure,
+    recipes=tuple(TRAINED.values()),
+    numbers={
+        "smoke": {"positions": 64, "trap_tokens": 48, "times_longer": 4},
+        "laptop": {"positions": 512, "trap_tokens": 256, "times_longer": 8},
+        "gpu": {"positions": 512, "trap_tokens": 512, "times_longer": 8},
+    },
+    timed=True,
+    seconds={"smoke": 2, "laptop": 8, "gpu": 8},
+)

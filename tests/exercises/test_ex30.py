@@ -1,15 +1,46 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
 from minigpt.config import GPTConfig
 from minigpt.masks import prefix_mask
 from minigpt.model import GPT
-from tasks.exercises import ex30_prefix_language_model as ex30
-from tests.exercise_context import assert_sound, make_context
+from tasks.exercises.ex30_prefix_language_model import experiment as ex30
+from tasks.exercises.ex30_prefix_language_model.experiment import EXERCISE
+from tasks.exercises.ex30_prefix_language_model.findings import trained_targets
+from tests.exercise_context import answered, assert_sound, measured
 
 
-def test_the_answer_is_sound():
-    answer = ex30.EXERCISE.answer(make_context(ex30.EXERCISE))
-    assert_sound(ex30.EXERCISE, answer)
+@pytest.fixture(scope="module")
+def findings():
+    return measured(EXERCISE)
+
+
+def test_the_answer_is_sound(findings):
+    assert_sound(EXERCISE, answered(EXERCISE, findings))
+
+
+@pytest.mark.parametrize(
+    ("causal", "control", "said"),
+    [
+        (2.0, 2.5, "what the prefix model pays for is its fewer targets"),
+        (2.0, 3.0, "helps, but by less than the missing targets cost"),
+        (2.0, 2.0, "fewer targets are not all"),
+        (3.0, 3.0, "makes up for fewer targets and more"),
+        (2.5, 3.0, "makes up for the missing targets"),
+        (2.5, 2.5, "neither the open prefix nor the missing targets show"),
+        (3.0, 2.0, None),
+    ],
+)
+def test_the_two_comparisons_have_their_conclusion(findings, causal, control, said):
+    losses = {reading: dict(by) for reading, by in findings.losses.items()}
+    for reading, loss in (("causal model", causal), ("control", control), ("prefix model", 2.5)):
+        losses[reading][findings.half] = (loss - 0.01, loss + 0.01, loss)
+    losses["prefix model, read causally"][findings.half] = (2.6, 2.6, 2.6)
+    text = " ".join(str(answered(EXERCISE, replace(findings, losses=losses)).parts[1]).replace("\\n", " ").split())
+    assert ("So " in text) == (said is not None)
+    assert said is None or said in text
 
 
 def one_too_many(n, prefix, *, device=None):
@@ -34,7 +65,7 @@ def test_the_limits_notice_a_longer_prefix(monkeypatch):
 def test_share_of_targets_by_counting():
     for context in (4, 10, 64):
         scored = [sum(target >= max(prefix, 1) for target in range(1, context + 1)) for prefix in range(context)]
-        assert ex30.trained_targets(context) == sum(scored) / context / context
+        assert trained_targets(context) == sum(scored) / context / context
 
 
 def test_choices_of_a_model_that_knows_and_one_that_guesses(monkeypatch):

@@ -1,20 +1,28 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from minigpt.config import GPTConfig
-from minigpt.decoding.self_speculation import SelfSpeculation
+from minigpt.evaluation.entropy import unigram_loss
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.future_heads import score_heads
-from minigpt.evaluation.timing import Timing
 from minigpt.model import GPT
-from tasks.exercises import ex33_multi_token_prediction as ex33
-from tests.exercise_context import assert_sound, make_context
+from reports.types import Prose
+from tasks.exercises.ex33_multi_token_prediction.experiment import EXERCISE
+from tasks.exercises.ex33_multi_token_prediction.findings import Drafting, Run, Seconds
+from tests.exercise_context import answered, assert_sound, measured
 
 
-def test_the_answer_is_sound():
-    answer = ex33.EXERCISE.answer(make_context(ex33.EXERCISE))
-    assert_sound(ex33.EXERCISE, answer)
+@pytest.fixture(scope="module")
+def findings():
+    return measured(EXERCISE)
+
+
+def test_the_answer_is_sound(findings):
+    answer = answered(EXERCISE, findings)
+    assert_sound(EXERCISE, answer)
     assert answer.metrics["tokens_per_pass_greedy_n_4"] >= 1.0
 
 
@@ -44,21 +52,23 @@ def test_heads_are_scored_on_the_right_targets(model):
 
 def test_blind_guessing_is_the_entropy_of_the_letters():
     tokens = torch.tensor([0, 0, 1, 2] * 50_000)
-    assert ex33.unigram_loss(tokens, tokens, 3) == pytest.approx(1.5 * torch.log(torch.tensor(2.0)).item(), abs=1e-4)
+    assert unigram_loss(tokens, tokens, 3) == pytest.approx(1.5 * torch.log(torch.tensor(2.0)).item(), abs=1e-4)
 
 
-def timing(median: float, spread: float) -> Timing:
-    return Timing(median, median - spread, median + spread, 5)
+def timing(median: float, spread: float) -> Seconds:
+    return Seconds(median, median - spread, median + spread)
 
 
 @pytest.mark.parametrize(
     ("drafted", "spread", "said"),
     [(0.5, 0.01, "It pays here"), (0.98, 0.05, "makes no difference"), (1.2, 0.01, "It does not pay")],
 )
-def test_whether_drafting_pays_is_read_off_the_clock(drafted, spread, said):
-    runs = [[SelfSpeculation(torch.zeros(1, 1), passes=5, emitted=12, by_head=[[4, 3], [0, 0]])]]
-    found = ex33.Drafting("N = 3", runs, runs, 0, timing(1.0, spread), timing(drafted, spread))
-    assert ex33.drafting_sentence(found).startswith((said, f"By the clock it {said}"))
-    assert "2.40 tokens a pass" in ex33.drafting_sentence(found)
+def test_whether_drafting_pays_is_read_off_the_clock(findings, drafted, spread, said):
+    runs = ((Run(passes=5, emitted=12, by_head=((4, 3), (0, 0))),),)
+    found = Drafting("N = 4", runs, runs, 0, timing(1.0, spread), timing(drafted, spread))
+    part = answered(EXERCISE, replace(findings, drafts=(found,))).parts[3]
+    sentence = next(b.text for b in part.blocks if isinstance(b, Prose) and "Tokens per pass are" in b.text)
+    assert sentence.startswith((said, f"By the clock it {said}"))
+    assert "2.40 tokens a pass" in sentence
     assert found.acceptance(2) == 0.75
     assert found.acceptance(3) is None  # never tested is not never accepted

@@ -1,0 +1,130 @@
+"""Tables, figures, samples and checks of 21.30; the text is in answer.md."""
+
+from minigpt.evaluation.statistics import mean_std
+from reports.answers import Draft
+from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
+from tasks.exercises.ex30_prefix_language_model.findings import WRONG, Completion, Findings, trained_targets
+from tasks.variants import curves, table
+
+
+def answer(f: Findings) -> Draft:
+    """Everything but sentences."""
+    return Draft(
+        blocks={
+            "mask": Code(f.mask_source, "minigpt/masks.py"),
+            "masks": tuple(picture(f, prefix) for prefix in f.masks),
+            "objective": Code(f.objective_source, "minigpt/objectives.py"),
+            "losses": losses(f),
+            "suffix": suffix(f),
+            "trained": table(
+                f.rows,
+                name="trained",
+                caption="All as plain causal language models, on every token: what the prefix model gives up.",
+            ),
+            "curves": curves(f.rows, caption="Validation loss under the causal mask in training."),
+            "distance": distance(f),
+            "choices": choices(f),
+            "samples": tuple(sample(f, one) for one in f.completions),
+        },
+        checks=checks(f),
+        values={"share_of_targets": trained_targets(f.context), "wrong": WRONG, "chance": 1 / (1 + WRONG)},
+    )
+
+
+def picture(f: Findings, prefix: int) -> Heatmap:
+    """The mask of one prefix."""
+    mask = f.masks[prefix]
+    values = tuple(tuple(1.0 if seen else None for seen in row) for row in mask)
+    length, names = len(mask), tuple(map(str, range(len(mask))))
+    caption = {0: "P = 0, the causal mask.", length: f"P = {length}, full attention."}.get(prefix, f"P = {prefix}.")
+    return Heatmap(values, "key", "query", caption, names, names)
+
+
+def losses(f: Findings) -> Figure:
+    """Loss on the suffix by prefix, one line per reading."""
+    series = []
+    for reading, by in f.losses.items():
+        means, spreads = zip(*map(mean_std, by.values()), strict=True)
+        series.append(Series(reading, tuple(map(float, by)), means, spreads if len(f.rows[0].losses) > 1 else ()))
+    return Figure(
+        "line",
+        tuple(series),
+        "prefix length P (tokens)",
+        "loss on the suffix (nats/token)",
+        "Loss on what follows the prefix, mean ± standard deviation over seeds. Targets differ between prefixes, "
+        "not between readings.",
+    )
+
+
+def suffix(f: Findings) -> Table:
+    """The same as numbers, with verdicts."""
+    rows: list[tuple[Cell, ...]] = []
+    for prefix in f.losses["causal model"]:
+        means = (mean_std(by[prefix])[0] for by in f.losses.values())
+        verdicts = (f.against(other, prefix).verdict for other in ("causal model", "control"))
+        rows.append((prefix, f.context + 1 - prefix, *means, *verdicts))
+    columns = ("prefix P", "targets per window", *f.losses, "prefix against causal", "prefix against control")
+    return Table(
+        columns, tuple(rows), "Nats per suffix token, mean over seeds; verdicts by Welch's interval.", "suffix"
+    )
+
+
+def distance(f: Findings) -> Figure:
+    """Loss by distance from the paragraph."""
+    series = (
+        Series(f"{label} model", tuple(float(step) for step in range(1, len(means) + 1)), means)
+        for label, means in f.by_distance.items()
+    )
+    return Figure(
+        "line",
+        tuple(series),
+        "tokens after the paragraph",
+        "loss (nats/token)",
+        f"Loss by distance from a paragraph of {f.half} tokens, mean over {f.windows} paragraphs and seeds.",
+    )
+
+
+def choices(f: Findings) -> Table:
+    """Right choices of each model."""
+    rows = tuple(
+        (label, seed, share)
+        for label, shares in f.choices.items()
+        for seed, share in zip(f.seeds[label], shares, strict=True)
+    )
+    caption = f"{1 + WRONG} continuations for each of {f.windows} paragraphs of {f.half} tokens."
+    return Table(("model", "seed", "share of right choices"), rows, caption, "choices")
+
+
+def sample(f: Findings, one: Completion) -> Sample:
+    """A paragraph as one model continues it."""
+    note = f"temperature {f.temperature:g}, seed {one.seed}; the original goes on: {one.original!r}"
+    return Sample(f"Paragraph {one.paragraph}, {one.model} model", one.prompt, one.text, note)
+
+
+def checks(f: Findings) -> tuple[Check, ...]:
+    """The claims."""
+    found = f.limits
+    return (
+        Check.equal("P = 0 gives the logits of the causal mask (max difference)", found.causal, 0.0),
+        Check.equal("P = T gives the logits of full attention (max difference)", found.full, 0.0),
+        Check.equal("scored predictions that change with their own target", found.leaking, 0),
+        Check.at_least(
+            f"of {f.limits_prefix - 1} predictions inside the prefix, those that do: they are not scored",
+            found.inside,
+            1,
+        ),
+        Check.equal("cached completion ≠ reading all again for each token (tokens)", found.cached, 0),
+        Check.close(
+            "P = 1 is the causal model: both readings of the prefix model score alike (nats)",
+            f.losses["prefix model"][1][0],
+            f.losses["prefix model, read causally"][1][0],
+            1e-6,
+        ),
+        Check(
+            f"at P = {f.half} the prefix model predicts the suffix better than the causal one",
+            "empirical",
+            f.against_causal.difference,
+            "< 0 beyond the noise",
+            f.against_causal.verdict == "lower",
+        ),
+    )

@@ -5,17 +5,19 @@ import torch
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from minigpt.pretrained.causal_lm import row_losses
-from tasks.exercises import ex19_repetition_penalty as ex19
-from tests.exercise_context import assert_sound, make_context
-from tests.exercises.formulas import assert_formulas
+from tasks.exercises.ex19_repetition_penalty import experiment as ex19
+from tasks.exercises.ex19_repetition_penalty.experiment import EXERCISE
+from tasks.exercises.ex19_repetition_penalty.findings import GREEDY, SAMPLED, STRENGTHS
+from tests.exercise_context import answered, assert_sound, make_context, measured
+from tests.exercises.formulas import assert_formulas, prose
 
 KINDS = ["gpt2", "llama", "stand-in"]
 
 
 @pytest.mark.parametrize("architecture", KINDS)
 def test_it_is_sound(architecture):
-    answer = ex19.EXERCISE.answer(make_context(ex19.EXERCISE, pretrained=architecture))
-    assert_sound(ex19.EXERCISE, answer)
+    answer = answered(EXERCISE, measured(EXERCISE, make_context(EXERCISE, pretrained=architecture)))
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
     assert answer.metrics["new_tokens"] == 32
     letters = {part.letter: part for part in answer.parts}
@@ -25,29 +27,29 @@ def test_it_is_sound(architecture):
 @pytest.mark.parametrize("architecture", KINDS)
 def test_every_alpha_has_the_texts_of_transformers(architecture):
     """Greedy text of each α and prompt against ``generate``, one text at a time: rows, prompts, banned tokens."""
-    context = make_context(ex19.EXERCISE, pretrained=architecture, samples=2, tokens=12)
-    f = ex19.measure(context)
-    for (key, alpha), written in f.written.items():
-        if key != ex19.GREEDY:
+    context = make_context(EXERCISE, pretrained=architecture, samples=2, tokens=12)
+    lab = ex19.prepare(context)
+    for written in measured(EXERCISE, context).written:
+        if written.key != GREEDY:
             continue
-        for i, row in enumerate(f.lab.rows):
-            theirs = f.lab.model.generate(
-                row[None, : f.lab.length],
-                attention_mask=torch.ones(1, f.lab.length, dtype=torch.long),
-                max_new_tokens=f.lab.n_new,
+        for i, row in enumerate(lab.rows):
+            theirs = lab.model.generate(
+                row[None, : lab.length],
+                attention_mask=torch.ones(1, lab.length, dtype=torch.long),
+                max_new_tokens=lab.n_new,
                 do_sample=False,
-                repetition_penalty=alpha,
-                suppress_tokens=ex19.special(f.lab) or None,
+                repetition_penalty=written.alpha,
+                suppress_tokens=ex19.special(lab) or None,
                 eos_token_id=None,
                 pad_token_id=0,
             )[0]
-            assert written.texts[i] == f.lab.tokenizer.decode(theirs[f.lab.length :])
-            expected = row_losses(f.lab.model, theirs[None])[0, f.lab.length - 1 :].mean().item()
+            assert written.texts[i] == lab.tokenizer.decode(theirs[lab.length :])
+            expected = row_losses(lab.model, theirs[None])[0, lab.length - 1 :].mean().item()
             assert written.nats[i] == pytest.approx(expected, abs=1e-4)
 
 
 def test_human_text_goes_on_after_its_prompt():
-    context = make_context(ex19.EXERCISE, samples=4)
+    context = make_context(EXERCISE, samples=4)
     lab = ex19.prepare(context)
     assert len({tuple(row) for row in lab.rows.tolist()}) == 4
     for row in lab.rows:
@@ -56,7 +58,7 @@ def test_human_text_goes_on_after_its_prompt():
 
 def test_human_text_under_the_penalty():
     """Against one forward pass per token and Transformers' processor."""
-    lab = ex19.prepare(make_context(ex19.EXERCISE, samples=2, tokens=10))
+    lab = ex19.prepare(make_context(EXERCISE, samples=2, tokens=10))
     found = ex19.read(lab)
     place = 0
     for row in lab.rows:
@@ -65,7 +67,7 @@ def test_human_text_under_the_penalty():
                 logits = lab.model(row[None, :end]).logits[:, -1]
             assert found["logits"][place] == pytest.approx(logits[0, row[end]].item(), abs=1e-4)
             assert found["seen"][place] == (row[end].item() in row[:end].tolist())
-            for alpha, losses in zip(ex19.STRENGTHS, found["losses"], strict=True):
+            for alpha, losses in zip(STRENGTHS, found["losses"], strict=True):
                 held = RepetitionPenaltyLogitsProcessor(alpha)(row[None, :end], logits.clone())
                 assert losses[place] == pytest.approx(-held.log_softmax(-1)[0, row[end]].item(), abs=1e-4)
             place += 1
@@ -73,9 +75,9 @@ def test_human_text_under_the_penalty():
 
 
 def test_the_prompt_is_not_measured():
-    lab = ex19.prepare(make_context(ex19.EXERCISE, samples=1, tokens=8))
+    lab = ex19.prepare(make_context(EXERCISE, samples=1, tokens=8))
     row = [7] * lab.length + [1, 2, 1, 2, 1, 2, 3, 7]
-    found = ex19.measured(lab, ex19.SAMPLED, 1.0, [row], [[0.5] * 8])
+    found = ex19.examined(lab, SAMPLED, 1.0, [row], [[0.5] * 8])
     assert found.repeated[2] == (1 - 4 / 7,)  # 12 21 23 37 of 7
     assert found.repeated[4] == (1 - 4 / 5,)  # 1212 2121 1212 2123 1237
     assert found.seen == (5 / 8,)  # 1 2 1 2 and the 7 of the prompt
@@ -83,16 +85,18 @@ def test_the_prompt_is_not_measured():
 
 @pytest.fixture(scope="module")
 def findings():
-    return ex19.measure(make_context(ex19.EXERCISE, pretrained="llama"))
+    return measured(EXERCISE, make_context(EXERCISE, pretrained="llama"))
+
+
+def told(findings):
+    """All paragraphs, each in one line."""
+    return [" ".join(text.split()) for text in prose(answered(EXERCISE, findings))]
 
 
 def with_4grams(f, human, plain, penalised):
     """Shares of repeated 4-grams per text: of people, without a penalty, and at α = 1.2."""
-    written = {(k, a): w for (k, a), w in f.written.items()}
-    for key in ex19.TEMPERATURES:
-        for alpha, values in ((1.0, plain), (1.2, penalised)):
-            w = written[key, alpha]
-            written[key, alpha] = replace(w, repeated={**w.repeated, 4: values})
+    planted = {1.0: plain, 1.2: penalised}
+    written = tuple(replace(w, repeated={**w.repeated, 4: planted.get(w.alpha, w.repeated[4])}) for w in f.written)
     return replace(f, written=written, human=replace(f.human, repeated={**f.human.repeated, 4: human}))
 
 
@@ -102,15 +106,22 @@ FEW, SOME, MANY = (0.01, 0.02, 0.01), (0.11, 0.12, 0.12), (0.8, 0.9, 0.85)
 @pytest.mark.parametrize(
     ("human", "plain", "penalised", "expected"),
     [
-        (SOME, MANY, FEW, "repeats more 4-grams than people, now repeats fewer 4-grams than they"),
-        (SOME, MANY, MANY, "repeats more 4-grams than people, still repeats more 4-grams than they"),
-        (SOME, FEW, MANY, "repeats fewer 4-grams than people, now repeats more 4-grams than they"),
-        (SOME, SOME, SOME, "repeats up to noise as many 4-grams as people, still repeats up to noise as many"),
+        (SOME, MANY, FEW, "repeats more 4-grams than people; at α = 1.2 it now repeats fewer 4-grams than they"),
+        (SOME, MANY, MANY, "repeats more 4-grams than people; at α = 1.2 it still repeats more 4-grams than they"),
+        (SOME, FEW, MANY, "repeats fewer 4-grams than people; at α = 1.2 it now repeats more 4-grams than they"),
+        (
+            SOME,
+            SOME,
+            SOME,
+            "repeats up to noise as many 4-grams as people; at α = 1.2 it still repeats up to noise as many",
+        ),
     ],
 )
 def test_the_verdict_follows_the_data(findings, human, plain, penalised, expected):
-    told = ex19.verdict(with_4grams(findings, human, plain, penalised), 1.2)
-    assert told.count(expected) == 2, told
+    [verdict] = [
+        text for text in told(with_4grams(findings, human, plain, penalised)) if "Verdict" in text and "α = 1.2" in text
+    ]
+    assert verdict.count(expected) == 2, verdict
 
 
 @pytest.mark.parametrize(
@@ -123,9 +134,18 @@ def test_the_verdict_follows_the_data(findings, human, plain, penalised, expecte
 )
 def test_what_the_penalty_does_to_human_text(findings, penalised, expected):
     """Losses of three texts, 2 nats per token without a penalty."""
-    size = findings.lab.n_new
-    losses = [[value for value in values for _ in range(size)] for values in ((2.0, 2.0, 2.0), penalised)]
-    reading = {**findings.reading, "losses": [*losses, *findings.reading["losses"][2:]]}
-    told = ex19.meaning(replace(findings, reading=reading))[0].text
-    assert expected in told
-    assert ("a patch of the decoding" in told) == ("raises" in expected)
+    losses = tuple(
+        tuple(value for value in values for _ in range(findings.n_new)) for values in ((2.0, 2.0, 2.0), penalised)
+    )
+    reading = replace(findings.reading, losses=(*losses, *findings.reading.losses[2:]))
+    [text] = [text for text in told(replace(findings, reading=reading)) if "On human text" in text]
+    assert expected in text
+    assert ("a patch of the decoding" in text) == ("raises" in expected)
+
+
+def test_one_prompt_has_no_interval():
+    findings = measured(EXERCISE, make_context(EXERCISE, pretrained="llama", samples=1))
+    texts = " ".join(told(findings))
+    assert "continues 1 prompt of" in texts
+    assert "one text: whether that is noise is open" in texts
+    assert "inf " not in texts

@@ -1,0 +1,174 @@
+"""Tables, figures and checks of 21.4; the text is in answer.md."""
+
+from minigpt.evaluation.statistics import mean_std
+from reports.answers import Draft
+from reports.types import Check, Figure, Series, Table
+from tasks.exercises.ex04_norm_placement.findings import PLACEMENTS, WIDTH, Findings
+from tasks.variants import table
+
+
+def answer(f: Findings) -> Draft:
+    """Everything but sentences."""
+    rows = [run.variant for run in f.runs]
+    return Draft(
+        blocks={
+            "placements": placements(),
+            "gradients, Xavier": gradient_figure(f, "Xavier"),
+            "gradients, GPT-2": gradient_figure(f, "GPT-2"),
+            "gradients": gradients(f),
+            "training": table(rows, name="training", caption="Placement and warm-up."),
+            "curves": curves(f),
+            "changes": changes(f),
+            "blocks": blocks(f),
+            "final norm": final_norm(f),
+        },
+        checks=checks(f),
+        values={
+            "stuck": {
+                row.label: count for row in rows if (count := sum(loss > f.unigram - 0.1 for loss in row.losses))
+            },
+            "seeds": len(f.run("pre", "none").variant.curves),
+        },
+    )
+
+
+def placements() -> Table:
+    """The two blocks side by side."""
+    return Table(
+        columns=("", "post-norm (GPT-1)", "pre-norm (GPT-2)"),
+        rows=(
+            ("attention reads", "x", "LN(x)"),
+            ("the residual stream is", "normalised twice in each block", "only ever added to"),
+            ("after the last block", "nothing: it ends in a norm", "a final norm"),
+            ("norms in L layers", "2L", "2L + 1"),
+        ),
+        caption="What differs",
+        name="placements",
+    )
+
+
+def gradients(f: Findings) -> Table:
+    """Gradients at initialisation, of every setting."""
+    return Table(
+        columns=(
+            *("initial weights", "placement", "layers", "gradient, first block", "gradient, last block"),
+            *("first / last", "last matrix, mean", "last matrix, std", "share of the residual path"),
+        ),
+        rows=tuple(
+            (
+                *(s.init, f"{s.norm}-norm", s.layers, s.gradient(0)[0], s.gradient(-1)[0]),
+                *(s.first_over_last, *s.last_matrix, s.share),
+            )
+            for s in f.start
+        ),
+        caption=f"Gradient norms before training, width {WIDTH}, mean over {f.seeds} seeds",
+        name="gradients",
+    )
+
+
+def gradient_figure(f: Findings, init: str) -> Figure:
+    """Gradient norm of every block of the deepest models."""
+    layers, series = f.depths[-1], []
+    for norm in PLACEMENTS:
+        found = f.deepest(init, norm)
+        means, stds = zip(*(found.gradient(i) for i in range(layers)), strict=True)
+        series.append(Series(f"{norm}-norm", tuple(float(i) for i in range(layers)), means, stds))
+    return Figure(
+        kind="line",
+        series=tuple(series),
+        x_label="block, from 0",
+        y_label="gradient norm of the block",
+        y_log=True,
+        caption=f"Gradients before training by block, {layers} layers, {init} weights",
+    )
+
+
+def curves(f: Findings) -> Figure:
+    """Training loss of all runs, averaged over seeds."""
+    return Figure(
+        kind="line",
+        series=tuple(
+            Series(
+                run.variant.label,
+                run.trained_steps,
+                tuple(mean_std(column)[0] for column in zip(*run.trained_losses, strict=True)),
+            )
+            for run in f.runs
+        ),
+        x_label="step",
+        y_label="training loss (nats/token)",
+        caption="Training loss, mean over seeds",
+        hlines=((f.unigram, "letter frequencies"),),
+    )
+
+
+def changes(f: Findings) -> Figure:
+    """How much each block of the deepest untrained models changes the stream."""
+    layers = f.depths[-1]
+    return Figure(
+        kind="line",
+        series=tuple(
+            Series(f"{norm}-norm", tuple(float(i) for i in range(layers)), tuple(f.deepest("Xavier", norm).changes))
+            for norm in PLACEMENTS
+        ),
+        x_label="block, from 0",
+        y_label="‖after - before‖ / ‖before‖",
+        y_log=True,
+        caption=f"Relative change of the residual stream by each block before training, {layers} layers, Xavier",
+    )
+
+
+def blocks(f: Findings) -> Table:
+    """Per block of the trained models: change, angle, cost of leaving it out."""
+    rows = []
+    for norm in PLACEMENTS:
+        found = f.trained[norm]
+        for i, column in enumerate(zip(*found.costs, strict=True)):
+            change = mean_std([run[i].change for run in found.steps])[0]
+            cosine = mean_std([run[i].cosine for run in found.steps])[0]
+            cost, spread = mean_std(column)
+            rows.append((f"{norm}-norm", i, change, cosine, cost, spread if len(column) > 1 else None))
+    return Table(
+        columns=("placement", "block", "relative change", "cosine before/after", "cost of removal (nats)", "± std"),
+        rows=tuple(rows),
+        caption="Blocks of the trained models on held-out text, mean over seeds",
+        name="blocks",
+    )
+
+
+def final_norm(f: Findings) -> Table:
+    """What the norm before the output is for."""
+    return Table(
+        columns=("initial weights", "layers", "RMS of the stream", "std of logits, final norm", "std without it"),
+        rows=tuple((s.init, s.layers, s.size, *s.spread) for s in f.start if s.norm == "pre"),
+        caption="Why pre-norm needs a final norm: the end of untrained pre-norm models, mean over seeds",
+        name="final_norm",
+    )
+
+
+def checks(f: Findings) -> tuple[Check, ...]:
+    """Both blocks against torch's; the gradients and the training against what theory and textbook predict."""
+    sizes = [run[-1].size for found in f.start for run in found.steps if found.norm == "post"]
+    warm, cold = (f.run("post", warmup).variant.loss for warmup in ("warm-up", "none"))
+    return (
+        *(
+            Check.at_most(
+                f"the {norm}-norm block equals torch's TransformerEncoderLayer", f.block_differences[norm], 1e-4
+            )
+            for norm in PLACEMENTS
+        ),
+        Check.at_most(
+            "post-norm blocks leave a stream of root mean square 1 (largest difference)",
+            max(abs(size - 1) for size in sizes),
+            1e-3,
+        ),
+        Check.close(
+            "Xavier, pre-norm: exponent of the last matrix's gradient in depth (Xiong et al., 2020)",
+            f.slope("Xavier", "pre"),
+            -0.5,
+            0.25,
+            "empirical",
+        ),
+        Check.close("Xavier, post-norm: the same", f.slope("Xavier", "post"), 0.0, 0.25, "empirical"),
+        Check.at_most("post-norm: loss with warm-up minus loss without (nats)", warm - cold, 0.0, "empirical"),
+    )

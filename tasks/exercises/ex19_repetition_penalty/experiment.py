@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minigpt.decoding.penalties import banned, repetition_penalty
 from minigpt.decoding.recording import Recorder
-from minigpt.decoding.sampling import Processor
+from minigpt.decoding.sampling import Processor, Sampling
 from minigpt.evaluation.diversity import ngrams, repetition
 from minigpt.evaluation.excerpts import spread_starts
 from minigpt.evaluation.words import share_of_real_words, words
@@ -109,7 +109,7 @@ def write(context: Context, lab: Lab, key: str, start: float) -> dict[str, Any]:
         lab.model,
         lab.rows[:, : lab.length].repeat(len(STRENGTHS), 1),
         lab.n_new,
-        temperature=TEMPERATURES[key],
+        sampling=Sampling(TEMPERATURES[key]),
         generator=context.generator(key),
         processors=(tell, recorder, repetition_penalty(alphas), banned(special(lab))),
     )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from minigpt.decoding.prefix import complete, suffix_losses
+from minigpt.decoding.sampling import GREEDY, Sampling
 from minigpt.masks import causal_mask, prefix_mask
 from minigpt.model import GPT
 from minigpt.objectives import prefix as prefix_objective
@@ -72,7 +73,7 @@ def limits(model: GPT, window: Tensor) -> Limits:
     prompt, grown = tokens[:, :P], tokens[:, :P]
     for _ in range(T - P):
         grown = torch.cat([grown, model(grown, prefix=P)[:, -1:].argmax(dim=-1)], dim=1)
-    cached = complete(model, prompt, T - P, temperature=0.0)
+    cached = complete(model, prompt, T - P, sampling=GREEDY)
     causal = max(float(unmasked), float(masked))
     return Limits(causal, float(everything), leaks[False], leaks[True], int((cached != grown).sum()))
 
@@ -126,7 +127,7 @@ def completions(
                 window[None, :prefix],
                 len(window) - prefix,
                 bidirectional=label == "prefix",
-                temperature=TEMPERATURE,
+                sampling=Sampling(TEMPERATURE),
                 generator=ctx.generator(f"sample {place}"),
             )[0]
             decode = trained.tokenizer.decode

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, Sampling, generate
 from minigpt.decoding.self_speculation import SelfSpeculation, self_speculate
 from minigpt.evaluation import timing
 from minigpt.evaluation.entropy import unigram_loss
@@ -108,7 +108,7 @@ def first_head_texts(ctx: Context, models: Sequence[TrainedModel], prompts: Tens
             trained.model,
             prompts,
             ctx.numbers["text_tokens"],
-            temperature=TEMPERATURE,
+            sampling=Sampling(TEMPERATURE),
             generator=ctx.generator("text"),
         )[:, prompts.shape[1] :]
         texts.append([trained.tokenizer.decode(line) for line in tokens.tolist()])
@@ -125,16 +125,16 @@ def draft(ctx: Context, label: str, models: Sequence[TrainedModel], prompts: Ten
     greedy, sampled, wrong = [], [], 0
     for trained in models:
         exact = copy.deepcopy(trained.model).double()
-        found = [self_speculate(exact, prompt[None], n_new, temperature=0.0) for prompt in prompts]
+        found = [self_speculate(exact, prompt[None], n_new, sampling=GREEDY) for prompt in prompts]
         drawn = [self_speculate(trained.model, prompt[None], n_new, generator=generator) for prompt in prompts]
-        plain = generate(exact, prompts, n_new, temperature=0.0)
+        plain = generate(exact, prompts, n_new, sampling=GREEDY)
         wrong += sum(bool((run.tokens != text).any()) for run, text in zip(found, plain, strict=True))
         greedy.append(tuple(map(counts, found)))
         sampled.append(tuple(map(counts, drawn)))
     timings = timing.measure(
         {
-            "plain": lambda: generate(model, prompts[:1], n_new, temperature=0.0),
-            "drafted": lambda: self_speculate(model, prompts[:1], n_new, temperature=0.0),
+            "plain": lambda: generate(model, prompts[:1], n_new, sampling=GREEDY),
+            "drafted": lambda: self_speculate(model, prompts[:1], n_new, sampling=GREEDY),
         },
         repeats=ctx.numbers["repeats"],
         device=ctx.device,

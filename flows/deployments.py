@@ -1,4 +1,4 @@
-"""The deployments: ``prefect.yaml`` is written from here, one entry per flow and per exercise file.
+"""The deployments: ``prefect.yaml`` is written from here, one entry per flow and per exercise.
 
 python -m flows.deployments --write     after an exercise was added, renamed or given its first model
 """

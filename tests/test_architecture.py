@@ -146,3 +146,13 @@ def test_what_is_imported_is_declared() -> None:
         if name in owners and not declared & {n.lower().replace("_", "-") for n in owners[name]}
     ]
     assert not missing
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_within_reach_of_a_reader(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_rooms_hold_what_a_reader_can_survey() -> None:
+    for folder in {path.parent for path in FILES}:
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 20, folder

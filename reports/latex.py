@@ -56,7 +56,8 @@ def to_mathml(latex: str, display: bool = False) -> Markup:
 
 def _converted(latex: str, display: bool) -> ElementTree.Element:
     try:
-        root = ElementTree.fromstring(convert(_prepared(latex), display="block" if display else "inline"))
+        source = _prepared(latex.replace("−", "-"))  # U+2212, as numbers in words have it, is no operator to TeX
+        root = ElementTree.fromstring(convert(source, display="block" if display else "inline"))
     except Exception as error:  # the converter raises a dozen kinds, IndexError among them
         raise LatexError(f"cannot read the formula: {latex}") from error
     _clean(root, latex)

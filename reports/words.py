@@ -34,8 +34,12 @@ class Difference(Protocol):
 
 
 def formatted(value: float, spec: str) -> str:
-    """Python's own format specification, with a minus sign: for what has no filter of its own."""
-    return format(value, spec).replace("-", "−")
+    """Python's own format specification, with a minus sign: for what has no filter of its own.
+
+    The exponent keeps its hyphen: the page makes powers of ten of "1e-05".
+    """
+    text = format(value, spec)
+    return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
 def fixed(value: float, digits: int = 3) -> str:
@@ -54,8 +58,8 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def scientific(value: float, digits: int = 1) -> str:
-    """Such as "1.2e−05", which the page shows as a power of ten."""
-    return format(value, f".{digits}e")
+    """Such as "1.2e-05", which the page shows as a power of ten."""
+    return formatted(value, f".{digits}e")
 
 
 def count(value: float, digits: int = 0) -> str:

@@ -41,6 +41,8 @@ def test_numbers_have_a_minus_and_no_hyphen():
     assert words.count(50257) == "50,257"
     assert words.significant(0.012345, 2) == "0.012"
     assert words.formatted(-12345.678, ",.1f") == "−12,345.7"
+    assert words.significant(-1.25e-7, 2) == "−1.2e-07"  # as the page's powers of ten want it
+    assert words.scientific(6e-8, 0) == "6e-08"
 
 
 def test_mean_and_deviation():

@@ -55,6 +55,7 @@ def answer(f: Findings) -> Draft:
             "last": last,
             "odd": [model.name for model in MODELS if not model.heads_fit],
             "gpt2": GPT2,
+            "gpt2_printed": [f"{model.parameters_millions:,.0f}" for model in GPT2],
             "reproduced": sum(old_millions(f, m.name) == m.parameters_millions for m in GPT2),
             "old_vocabulary": published.GPT1_VOCABULARY,
             "new_vocabulary": published.GPT2_VOCABULARY,

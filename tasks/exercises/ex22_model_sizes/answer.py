@@ -58,11 +58,17 @@ def answer(f: Findings) -> Draft:
             "agreeing": [
                 f"{c.size} with {c.vocabulary}" for c in f.counts if abs(c.closed_form / claimed(c) - 1) < 0.1
             ],
-            "fitting": {c.size: fitting(c) for c in own_counts(f)},
+            "fitting": [f"{fitting(c):,} for {c.size}" for c in own_counts(f)],
+            "training_losses": [f"{run.training_loss:.3f} for {run.name}" for run in by_training_loss(f)],
             "sizes": [f.runs[name] for name in SIZES],
             "equal_time": EQUAL_TIME,
         },
     )
+
+
+def by_training_loss(f: Findings) -> list[Run]:
+    """The three sizes at equal steps, the lowest training loss first."""
+    return sorted((f.runs[name] for name in SIZES), key=lambda run: run.training_loss)
 
 
 def claimed(count: Count) -> float:

@@ -59,7 +59,7 @@ def answer(f: Findings) -> Draft:
         values={
             "compared": sentences(f.rows),
             "lowest": min(f.rows, key=lambda row: row.loss),
-            "four": next((run for run in f.drafts if run.label == "N = 4")),
+            "four": next(run for run in f.drafts if run.label == "N = 4"),
         },
     )
 

@@ -1,4 +1,4 @@
-"""What 21.33 measures: models with several heads, their losses by head, texts by the first, and drafts by the others."""
+"""What 21.33 measures: losses of several heads, texts by the first, and drafts by the others."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

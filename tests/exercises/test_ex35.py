@@ -1,18 +1,42 @@
+from dataclasses import replace
+
 import pytest
 
-from tasks.exercises import ex35_knowledge_distillation as ex35
-from tests.exercise_context import assert_sound, make_context
+from reports.types import Prose
+from tasks.exercises.ex35_knowledge_distillation.experiment import EXERCISE
+from tasks.variants import LearningCurve
+from tests.exercise_context import answered, assert_sound, measured
 
 
-def test_the_answer_is_sound():
-    answer = ex35.EXERCISE.answer(make_context(ex35.EXERCISE))
-    assert_sound(ex35.EXERCISE, answer)
+@pytest.fixture(scope="module")
+def findings():
+    return measured(EXERCISE)
+
+
+def test_the_answer_is_sound(findings):
+    answer = answered(EXERCISE, findings)
+    assert_sound(EXERCISE, answer)
     assert answer.metrics["step_ms_distilled_2"] > answer.metrics["step_ms_student"]
+
+
+# Losses of a student without teacher, of which the distilled ones at 2.5 ± 0.01 are said to be …
+OTHERS = {"lower": (2.99, 3.0, 3.01), "higher": (1.99, 2.0, 2.01), "noise": (2.4, 2.5, 2.6), "one seed": (2.6,)}
+
+
+def with_losses(row, losses):
+    steps = row.curves[0].steps
+    return replace(row, curves=tuple(LearningCurve(steps, (*(4.0,) * (len(steps) - 1), loss)) for loss in losses))
 
 
 @pytest.mark.parametrize("steps", ["lower", "higher", "noise", "one seed"])
 @pytest.mark.parametrize("time", ["lower", "higher", "noise", "one seed"])
-def test_every_outcome_has_its_lesson(steps, time):
-    said = ex35.lesson(steps, time)
+def test_every_outcome_has_its_lesson(findings, steps, time):
+    alone, *distilled, longer = findings.rows
+    taught = (with_losses(row, (2.49, 2.5, 2.51)) for row in distilled)
+    found = replace(findings, rows=(with_losses(alone, OTHERS[steps]), *taught, with_losses(longer, OTHERS[time])))
+    assert (found.at_equal_steps.verdict, found.at_equal_time.verdict) == (steps, time)
+    said = next(block.text for block in answered(EXERCISE, found).parts[2].blocks if isinstance(block, Prose))
     assert said.endswith(".")
     assert ("Contrary" in said) == (steps in ("higher", "noise"))
+    assert ("A soft target teaches more per step" in said) == (steps == "lower" and time != "lower")
+    assert ("decides nothing" in said) == (steps == "one seed")

@@ -1,0 +1,127 @@
+"""Tables, figures and checks of 21.35; the text is in answer.md."""
+
+from minigpt.evaluation.statistics import compare, mean_std
+from reports.answers import Draft
+from reports.types import Cell, Check, Code, Figure, Series, Table
+from tasks.exercises.ex35_knowledge_distillation.findings import Findings, seconds
+from tasks.variants import curves
+
+
+def answer(f: Findings) -> Draft:
+    """Everything but sentences."""
+    by_loss = sorted(f.by_tau, key=lambda pair: pair[1].loss)
+    (best_tau, first), (worst_tau, last) = by_loss[0], by_loss[-1]
+    return Draft(
+        blocks={
+            "models": models(f),
+            "teacher": Figure(
+                "line",
+                (Series("teacher", f.teacher_steps[1:], f.teacher_losses[1:]),),
+                "training step",
+                "validation loss (nats/token)",
+                "The teacher's training.",
+            ),
+            "objective": Code(f.source, "minigpt/objectives.py"),
+            "time": time(f),
+            "students": students(f),
+            "curves": curves(
+                f.rows, caption="Mean ± standard deviation over seeds; cosine schedules, so compare the ends."
+            ),
+            "by temperature": by_temperature(f),
+            "temperature": temperature(f),
+        },
+        checks=checks(f),
+        values={
+            "best_tau": best_tau,
+            "worst_tau": worst_tau,
+            "temperatures_compared": compare(last.losses, first.losses),
+            "mixtures_compared": compare(f.with_settings(0.5, 2.0).losses, f.with_settings(0.0, 2.0).losses),
+        },
+    )
+
+
+def models(f: Findings) -> Table:
+    """Teacher and student."""
+    rows = tuple(
+        (label, model.layers, model.width, model.parameters, model.steps, model.tokens, loss)
+        for label, model, loss in (("teacher", f.teacher, f.teacher_loss), ("student", f.student, f.alone.loss))
+    )
+    columns = ("model", "layers", "width", "parameters", "steps", "tokens", "validation loss (nats/token)")
+    return Table(columns, rows, "The student's loss is that of cross-entropy training, mean over seeds.", "models")
+
+
+def time(f: Findings) -> Table:
+    """What the trainings take."""
+    total = seconds(f.alone)
+    rows = tuple((row.label, row.steps, row.step_seconds * 1e3, seconds(row), seconds(row) / total) for row in f.rows)
+    columns = ("student", "steps", "step (ms)", "training (s)", "of cross-entropy only")
+    caption = "Step times measured alone, in turn, after the trainings; training time is steps × step time."
+    return Table(columns, rows, caption, "time")
+
+
+def students(f: Findings) -> Table:
+    """All students."""
+    rows: list[tuple[Cell, ...]] = []
+    for row in f.rows:
+        settings, agreed = f.settings[row.label], f.agreement[row.label]
+        loss, spread = mean_std(row.losses)
+        differences: list[Cell] = []
+        for other in (f.alone, f.longer):
+            found = compare(other.losses, row.losses) if row in f.distilled else None
+            differences += [found.difference, found.verdict] if found else [None, ""]
+        imitation = (f.divergence(row), mean_std(agreed.same_choice)[0])
+        shown = spread if len(row.losses) > 1 else None
+        rows.append((row.label, settings.alpha, settings.tau, row.steps, loss, shown, *differences, *imitation))
+    columns = (
+        *("student", "α", "τ", "steps", "loss (nats/token)", "± std", "at equal steps", "verdict"),
+        *("at equal time", "verdict ", "KL(teacher ‖ student)", "same first choice"),
+    )
+    caption = (
+        f"Loss on the whole validation text, {len(f.alone.losses)} seed(s). Differences: at equal steps from "
+        f"cross-entropy only, at equal time from cross-entropy for {f.longer.steps} steps, about what the teacher's "
+        f"passes cost ({f.longer_ratio:.2f} of the time of the best distilled student). Verdicts: "
+        "Welch's 95 % interval over seeds."
+    )
+    return Table(columns, tuple(rows), caption, "students")
+
+
+def by_temperature(f: Findings) -> Figure:
+    """Loss against temperature."""
+    means, spreads = zip(*(mean_std(row.losses) for _, row in f.by_tau), strict=True)
+    error = spreads if len(f.alone.losses) > 1 else ()
+    return Figure(
+        "line",
+        (Series("α = 0.5", tuple(tau for tau, _ in f.by_tau), means, error),),
+        "temperature τ",
+        "validation loss (nats/token)",
+        "Students by the temperature of distillation, equal steps.",
+        x_log=True,
+        hlines=((f.alone.loss, "cross-entropy only"), (f.teacher_loss, "teacher")),
+    )
+
+
+def temperature(f: Findings) -> Table:
+    """What a temperature does to the soft loss."""
+    base = f.temperatures[0].gradient
+    rows = tuple((one.tau, one.entropy, one.gradient, one.without, one.gradient / base) for one in f.temperatures)
+    columns = ("τ", "teacher's entropy (nats)", "gradient, with τ²", "gradient, without", "with τ², over τ = 1")
+    caption = (
+        "Norm of the soft loss's gradient at the student trained on the text alone, 16 contexts of validation text."
+    )
+    return Table(columns, rows, caption, "temperature")
+
+
+def checks(f: Findings) -> tuple[Check, ...]:
+    """The claims."""
+    return (
+        Check.at_most("KL of the teacher with itself (nats)", f.oracles.itself, 1e-5),
+        Check.at_most("… and its gradient, largest element", f.oracles.push, 1e-5),
+        Check.at_most("soft loss against Σ p ln(p/q) in double precision, difference", f.oracles.by_hand, 1e-4),
+        Check.at_most("α = 1 is the cross-entropy alone, difference", f.oracles.hard, 1e-5),
+        Check.at_most(
+            "gradient at τ = 10⁴ against Hinton's limit, matching centred logits, relative error", f.oracles.hot, 1e-2
+        ),
+        Check.at_most("distilled minus alone at equal steps (nats)", f.at_equal_steps.difference, 0.0, "empirical"),
+        Check.at_most("distilled minus alone at equal time (nats)", f.at_equal_time.difference, 0.0, "empirical"),
+        Check.at_most("gradient with τ² over temperatures 1 to 8, largest over smallest", f.growth, 8.0, "empirical"),
+    )

@@ -1,0 +1,176 @@
+"""What 21.35 measures: students with and without a teacher, how far they agree with it, and the soft loss itself."""
+
+from dataclasses import dataclass
+
+from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from tasks.variants import Variant
+
+
+def seconds(row: Variant) -> float:
+    """Time of a training: steps × the time of one, measured alone."""
+    return row.steps * row.step_seconds
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How close a student's distribution is to the teacher's, over the validation text; one value per seed."""
+
+    divergence: tuple[float, ...]  # KL(teacher ‖ student), nats per token
+    same_choice: tuple[float, ...]  # share of positions with the same most likely token
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the objective; a student without teacher is α = 1."""
+
+    alpha: float
+    tau: float | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """The size of a model and of its training."""
+
+    layers: int
+    width: int
+    parameters: int
+    steps: int
+    tokens: int  # seen in training
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """The teacher's distribution and the soft loss's gradient at one temperature."""
+
+    tau: float
+    entropy: float  # of the teacher's softened distribution, nats
+    gradient: float  # norm, with the factor τ²
+    without: float  # … and without it
+
+
+@dataclass(frozen=True)
+class Oracles:
+    """The objective against its definition and its limits."""
+
+    itself: float  # KL of the teacher with itself, nats
+    push: float  # largest element of its gradient
+    by_hand: float  # difference of the soft loss from Σ p ln(p/q) in double precision
+    hard: float  # difference of α = 1 from the cross-entropy alone
+    hot: float  # gradient at τ = 10⁴ against Hinton's limit, relative error
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured."""
+
+    rows: tuple[Variant, ...]  # cross-entropy only, the distilled students, cross-entropy only for longer
+    settings: dict[str, Settings]  # by label
+    agreement: dict[str, Agreement]  # by label
+    teacher: Model
+    student: Model
+    teacher_steps: tuple[float, ...]  # at which the teacher was evaluated
+    teacher_losses: tuple[float, ...]
+    temperatures: tuple[Temperature, ...]  # from 1 upwards
+    oracles: Oracles
+    source: str  # of the objective
+
+    @property
+    def teacher_loss(self) -> float:
+        """After its training, nats per token."""
+        return self.teacher_losses[-1]
+
+    @property
+    def alone(self) -> Variant:
+        """The baseline."""
+        return self.rows[0]
+
+    @property
+    def longer(self) -> Variant:
+        """The baseline with the time of a distilled student."""
+        return self.rows[-1]
+
+    @property
+    def distilled(self) -> tuple[Variant, ...]:
+        """The students with a teacher."""
+        return self.rows[1:-1]
+
+    @property
+    def best(self) -> Variant:
+        """The distilled student with the lowest mean loss."""
+        return min(self.distilled, key=lambda row: row.loss)
+
+    @property
+    def at_equal_steps(self) -> Comparison:
+        """The best distilled student against the student alone."""
+        return compare(self.alone.losses, self.best.losses)
+
+    @property
+    def at_equal_time(self) -> Comparison:
+        """The best distilled student against the student that trained for longer."""
+        return compare(self.longer.losses, self.best.losses)
+
+    @property
+    def step_ratio(self) -> float:
+        """Time of a training of the best distilled student over that of the student alone, at equal steps."""
+        return seconds(self.best) / seconds(self.alone)
+
+    @property
+    def longer_ratio(self) -> float:
+        """Time of the longer training over that of the best distilled student."""
+        return seconds(self.longer) / seconds(self.best)
+
+    @property
+    def gap_closed(self) -> float | None:
+        """Share of the way from the student alone to the teacher; None if the best student is not between them."""
+        alone = self.alone.loss
+        if self.teacher_loss >= alone:
+            return None
+        closed = (alone - self.best.loss) / (alone - self.teacher_loss)
+        return closed if 0 < closed < 1 else None
+
+    def divergence(self, row: Variant) -> float:
+        """A student's KL from the teacher, mean over seeds."""
+        return mean_std(self.agreement[row.label].divergence)[0]
+
+    @property
+    def by_tau(self) -> list[tuple[float, Variant]]:
+        """The students that differ in nothing but their temperature."""
+        found = ((self.settings[row.label], row) for row in self.distilled)
+        return [(settings.tau, row) for settings, row in found if settings.alpha == 0.5 and settings.tau]
+
+    def with_settings(self, alpha: float, tau: float) -> Variant:
+        """One distilled student."""
+        return next(row for row in self.distilled if self.settings[row.label] == Settings(alpha, tau))
+
+    @property
+    def growth(self) -> float:
+        """Largest over smallest gradient with τ²."""
+        norms = [one.gradient for one in self.temperatures]
+        return max(norms) / min(norms)
+
+    @property
+    def fade(self) -> float:
+        """How many times the gradient without τ² shrinks."""
+        return self.temperatures[0].without / self.temperatures[-1].without
+
+    @property
+    def metrics(self) -> dict[str, float | int]:
+        """The numbers of the answer."""
+        metrics: dict[str, float | int] = {"validation_loss_nats_teacher": self.teacher_loss}
+        for row in self.rows:
+            agreed = self.agreement[row.label]
+            for name, values in (
+                ("validation_loss_nats", row.losses),
+                ("kl_from_teacher_nats", agreed.divergence),
+                ("same_first_choice_share", agreed.same_choice),
+            ):
+                metrics[f"{name}_{row.key}"], spread = mean_std(values)
+                if len(values) > 1:
+                    metrics[f"{name}_{row.key}_std"] = spread
+            metrics[f"step_ms_{row.key}"] = row.step_seconds * 1e3
+            metrics[f"training_seconds_{row.key}"] = seconds(row)
+        metrics["teacher_entropy_nats"] = self.temperatures[0].entropy
+        for one in self.temperatures:
+            metrics[f"gradient_norm_tau_{one.tau:g}"] = one.gradient
+            metrics[f"gradient_norm_tau_{one.tau:g}_without_factor"] = one.without
+        return metrics

@@ -1,47 +1,62 @@
+import functools
+from dataclasses import replace
+
 import pytest
 import torch
 
 from minigpt.pretrained.limits import context_of
-from minigpt.stream_study import Bounded, StreamStudy, Unbounded
-from reports.types import Prose, Table
-from tasks.exercises import ex29_attention_sinks as ex29
-from tests.exercise_context import assert_sound, make_context, tiny_pretrained
+from reports.types import Prose, Table, flattened
+from tasks.exercises.ex29_attention_sinks import answer as ex29
+from tasks.exercises.ex29_attention_sinks import experiment
+from tasks.exercises.ex29_attention_sinks.attention import candidates, encoded, materials
+from tasks.exercises.ex29_attention_sinks.experiment import EXERCISE, described
+from tasks.exercises.ex29_attention_sinks.findings import Findings
+from tasks.exercises.ex29_attention_sinks.stream_study import Bounded, StreamStudy, Unbounded
+from tests.exercise_context import answered, assert_sound, make_context, measured, tiny_pretrained
 from tests.exercises.formulas import assert_formulas
+
+
+def prose(part) -> str:
+    """Its text, with single spaces, as folded lines are no matter."""
+    return " ".join(" ".join(block.text for block in flattened(part.blocks) if isinstance(block, Prose)).split())
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "stand-in"])
 def test_it_is_sound(architecture):
-    context = make_context(ex29.EXERCISE, pretrained=architecture)
-    answer = ex29.EXERCISE.answer(context)
-    assert_sound(ex29.EXERCISE, answer)
+    context = make_context(EXERCISE, pretrained=architecture)
+    answer = answered(EXERCISE, measured(EXERCISE, context))
+    assert_sound(EXERCISE, answer)
     assert_formulas(answer)
     told = [fraction for fraction, _ in context.told]
     assert told == sorted(told)
-    text = " ".join(block.text for block in answer.parts[2].blocks if isinstance(block, Prose))
+    text = prose(answer.parts[2])
     assert ("`ReencodingReader` is used" in text) == (architecture != "llama")
     assert ("`SinkReader` is used" in text) == (architecture == "llama")
     assert ("loss_full_context_nats" in answer.metrics) == (architecture != "stand-in"), "its context is too short"
-    assert "**No sink.**" in answer.parts[1].blocks[1].text, "random weights have none"
-    assert any("No effect beyond noise" in b.text for b in answer.parts[3].blocks if isinstance(b, Prose))
+    assert "**No sink.**" in answer.parts[1].blocks[0].text, "random weights have none"
+    assert "No effect beyond noise" in prose(answer.parts[3])
+
+
+SMALL = {"rows": 1, "planted_length": 16, "stream": 96, "new": 4, "places": 3}
 
 
 def test_parts_are_kept_as_json_and_taken_up_again():
-    small = {"rows": 1, "planted_length": 16, "stream": 96, "new": 4, "places": 3}
-    context = make_context(ex29.EXERCISE, pretrained="llama", **small)
-    first = ex29.EXERCISE.answer(context)
+    context = make_context(EXERCISE, pretrained="llama", **SMALL)
+    first = measured(EXERCISE, context)
     kept = context._once
-    again = make_context(ex29.EXERCISE, pretrained="llama", **small)
+    again = make_context(EXERCISE, pretrained="llama", **SMALL)
     again.once = lambda name, compute: kept[name]
-    assert ex29.EXERCISE.answer(again) == first
-    half = make_context(ex29.EXERCISE, pretrained="llama", **small)
+    assert measured(EXERCISE, again) == first
+    half = make_context(EXERCISE, pretrained="llama", **SMALL)
     half.once = lambda name, compute: kept[name] if name == "streams" else type(half).once(half, name, compute)
-    assert ex29.EXERCISE.answer(half) == first, "what is drawn does not depend on what was drawn before"
+    assert measured(EXERCISE, half) == first, "what is drawn does not depend on what was drawn before"
+    assert answered(EXERCISE, measured(EXERCISE, again)) == answered(EXERCISE, first)
 
 
 def test_what_is_read():
-    context = make_context(ex29.EXERCISE, pretrained="gpt2", rows=3, length=64)
-    real, random, repeated = ex29.materials(context).values()
-    ids = ex29.encoded(context)
+    context = make_context(EXERCISE, pretrained="gpt2", rows=3, length=64)
+    real, random, repeated = materials(context).values()
+    ids = encoded(context)
     assert real.shape == random.shape == repeated.shape == (3, 64)
     assert torch.equal(real[0], ids[:64])
     assert torch.equal(real[2], ids[-64:])
@@ -52,9 +67,9 @@ def test_what_is_read():
 
 
 def test_planted_tokens_are_what_they_seem():
-    context = make_context(ex29.EXERCISE, pretrained="stand-in")
+    context = make_context(EXERCISE, pretrained="stand-in")
     tokenizer = context.pretrained().tokenizer
-    pieces = [tokenizer.decode([token]) for token in ex29.candidates(context)]
+    pieces = [tokenizer.decode([token]) for token in candidates(context)]
     assert {"\n", ",", ".", "e"} <= set(pieces)
     assert " the" not in pieces, "several tokens in characters"
     assert tokenizer.unk_token not in pieces
@@ -64,17 +79,22 @@ def test_planted_tokens_are_what_they_seem():
 def study(none: list[float], four: list[float], full: list[float]) -> StreamStudy:
     """Losses per text for 0, 1 and 4 sinks (1 as good as 4), and with everything in view; 8 positions kept of 32."""
     places = list(range(8, 32))
-    losses = torch.tensor([none, four, four]).double()[..., None].expand(-1, -1, len(places))
+    losses = [[[loss] * len(places) for loss in losses] for losses in (none, four, four)]
     texts = torch.zeros(len(none), 32, dtype=torch.long)
-    written = torch.zeros(3, len(none), 5, dtype=torch.long)
-    everything = torch.tensor(full).double()[:, None].expand(-1, 31)
-    unbounded = Unbounded(everything, written[0], torch.ones(4, len(none)))
+    written = [[[0] * 5 for _ in none] for _ in range(3)]
+    unbounded = Unbounded([[loss] * 31 for loss in full], written[0], [[1.0] * len(none)] * 4)
     return StreamStudy((0, 1, 4), 8, texts, Bounded(places, losses, written), unbounded)
 
 
-def findings(s: StreamStudy) -> ex29.Findings:
+@functools.cache
+def smallest() -> Findings:
+    return measured(EXERCISE, make_context(EXERCISE, pretrained="llama", **SMALL))
+
+
+def findings(s: StreamStudy) -> Findings:
     """The rest is of no account here."""
-    return ex29.Findings(tiny_pretrained("llama"), {}, [], 64, s, True, s.bounded.losses[0], s.bounded.places)
+    window = torch.tensor(s.bounded.losses[0]), s.bounded.places
+    return replace(smallest(), stream=described(s, True, window, tiny_pretrained("llama").tokenizer))
 
 
 @pytest.mark.parametrize(
@@ -87,13 +107,13 @@ def findings(s: StreamStudy) -> ex29.Findings:
     ],
 )
 def test_the_sentence_follows_the_data(none, four, full, expected):
-    told = ex29.loss_sentence(findings(study(none, four, full)))
+    told = prose(answered(EXERCISE, findings(study(none, four, full))).parts[3])
     assert all(piece in told for piece in expected), told
 
 
 def test_the_loss_table_compares_texts_in_pairs():
     """Texts differ by 10 nats, settings by 1: only pairs can show it."""
-    table = ex29.loss_table(study([1.0, 11.0, 21.0], [0.0, 10.01, 20.0], [0.0, 10.0, 20.0]))
+    table = ex29.loss_table(findings(study([1.0, 11.0, 21.0], [0.0, 10.01, 20.0], [0.0, 10.0, 20.0])).stream)
     rows = {(row[0], row[1]): row for row in table.rows}
     last = rows["all after eviction", "4"]
     assert last[2] == pytest.approx(10.00333, abs=1e-4)
@@ -105,7 +125,7 @@ def test_the_loss_table_compares_texts_in_pairs():
 
 
 def test_memory_is_what_the_cache_takes():
-    part = ex29.part_c(findings(study([1.0], [1.0], [1.0])))
+    part = answered(EXERCISE, findings(study([1.0], [1.0], [1.0]))).parts[2]
     table = next(block for block in part.blocks if isinstance(block, Table))
     config = tiny_pretrained("llama").model.config
     per_token = 2 * config.num_hidden_layers * 2 * 8 * 4 / 2**20  # 2 groups of 8 dimensions
@@ -115,7 +135,22 @@ def test_memory_is_what_the_cache_takes():
 
 
 def test_a_text_that_is_too_short_is_refused():
-    context = make_context(ex29.EXERCISE, pretrained="gpt2", stream=40, cache=32)
+    context = make_context(EXERCISE, pretrained="gpt2", stream=40, cache=32)
     assert context_of(context.pretrained().model) == 512
     with pytest.raises(ValueError, match="too few to stream"):
-        ex29.stream(context)
+        experiment.stream(context)
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ([0.1, 0.2], "None of the 4 heads spends more than half of its attention"),
+        ([0.1, 0.6], "1 of the 4 heads spends more than half of its attention"),
+        ([0.7, 0.6], "3 of the 4 heads spend more than half of their attention"),
+    ],
+)
+def test_heads_are_counted_in_words_that_agree(shares, expected):
+    found = smallest()
+    real = replace(found.real, heads=((0.1, shares[0]), (shares[0], shares[1])))
+    text = prose(answered(EXERCISE, replace(found, kinds={**found.kinds, "real text": real})).parts[1])
+    assert expected in text

@@ -8,6 +8,7 @@ Shapes: S settings, N texts of T tokens, P places that were scored; n ≤ N text
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,20 +24,20 @@ Tell = Callable[[float, str], None]  # fraction done, what
 
 @dataclass(frozen=True)
 class Bounded:
-    """What settings of sinks read and wrote."""
+    """What settings of sinks read and wrote, as plain data."""
 
     places: list[int]  # tokens that were scored
-    losses: Tensor  # (S, N, P) nats
-    written: Tensor  # (S, n, new) int64
+    losses: list[list[list[float]]]  # (S, N, P) nats
+    written: list[list[list[int]]]  # (S, n, new)
 
 
 @dataclass(frozen=True)
 class Unbounded:
-    """The same model with everything in view."""
+    """The same model with everything in view, as plain data."""
 
-    losses: Tensor  # (N, T - 1 or less) nats of tokens 1 …, up to the context
-    written: Tensor  # (n, new) int64
-    judged: Tensor  # (S + 1, n) nats per token of every setting's continuation, its own last
+    losses: list[list[float]]  # (N, T - 1 or less) nats of tokens 1 …, up to the context
+    written: list[list[int]]  # (n, new)
+    judged: list[list[float]]  # (S + 1, n) nats per token of every setting's continuation, its own last
 
 
 def read_cached(
@@ -58,8 +59,8 @@ def read_cached(
     written = stream_on(reader, rows[:, -1:], new, sampling=sampling, generator=generator)[:, 1:]
     return Bounded(
         list(range(size, texts.shape[1])),
-        losses.view(len(sinks), len(texts), -1).cpu(),
-        written.view(len(sinks), len(texts), -1).cpu(),
+        losses.view(len(sinks), len(texts), -1).tolist(),
+        written.view(len(sinks), len(texts), -1).tolist(),
     )
 
 
@@ -76,7 +77,7 @@ def read_anew(
     generator: torch.Generator,
     tell: Tell,
 ) -> Bounded:
-    """The same by re-encoding, which is dear: some places are scored, and ``continued`` texts go on."""
+    """The same by re-encoding, which costs far more: some places are scored, and ``continued`` texts go on."""
     rows, per_row = texts.repeat(len(sinks), 1), [k for k in sinks for _ in texts]
     losses = reencoded_losses(model, rows, per_row, size, places, lambda done: tell(done / 2, "re-encoding"))
     few = texts[:continued]
@@ -91,8 +92,8 @@ def read_anew(
     )[:, texts.shape[1] :]
     return Bounded(
         list(places),
-        losses.view(len(sinks), len(texts), -1).cpu(),
-        written.view(len(sinks), len(few), -1).cpu(),
+        losses.view(len(sinks), len(texts), -1).tolist(),
+        written.view(len(sinks), len(few), -1).tolist(),
     )
 
 
@@ -127,7 +128,7 @@ def read_in_full(
     tell(0.7, "judging what was written")
     everything = torch.cat([written.to(text.device), text[None]])
     judged = [reader.branch(range(few)).score(rows).mean(dim=1) for rows in everything]
-    return Unbounded(losses.cpu(), text.cpu(), torch.stack(judged).cpu())
+    return Unbounded(losses.tolist(), text.tolist(), torch.stack(judged).tolist())
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,14 @@ class StreamStudy:
     texts: Tensor  # (N, T)
     bounded: Bounded
     full: Unbounded
+
+    @cached_property
+    def _losses(self) -> Tensor:
+        return torch.tensor(self.bounded.losses, dtype=torch.float64)  # (S, N, P)
+
+    @cached_property
+    def _full_losses(self) -> Tensor:
+        return torch.tensor(self.full.losses, dtype=torch.float64)
 
     @property
     def length(self) -> int:
@@ -153,15 +162,15 @@ class StreamStudy:
     def loss(self, sinks: int, places: Sequence[int] | None = None) -> list[float]:
         """Mean loss per text at some of the scored places, by default all after eviction, nats."""
         inside = [self.bounded.places.index(place) for place in (self.places if places is None else places)]
-        values: list[float] = self.bounded.losses[self.sinks.index(sinks)][:, inside].mean(dim=-1).tolist()
+        values: list[float] = self._losses[self.sinks.index(sinks)][:, inside].mean(dim=-1).tolist()
         return values
 
     def full_loss(self, places: Sequence[int] | None = None) -> list[float] | None:
         """The same with everything in view; None where the context does not reach them all."""
         inside = list(self.places if places is None else places)
-        if max(inside) > self.full.losses.shape[1]:
+        if max(inside) > self._full_losses.shape[1]:
             return None
-        values: list[float] = self.full.losses[:, [place - 1 for place in inside]].mean(dim=-1).tolist()
+        values: list[float] = self._full_losses[:, [place - 1 for place in inside]].mean(dim=-1).tolist()
         return values
 
     def buckets(self) -> list[list[int]]:
@@ -173,9 +182,9 @@ class StreamStudy:
     def curve(self, sinks: int | None, width: int) -> list[tuple[float, list[float]]]:
         """Loss in stretches of ``width`` positions: their middles and means per text. None: everything in view."""
         if sinks is None:
-            losses, places = self.full.losses, list(range(1, self.full.losses.shape[1] + 1))
+            losses, places = self._full_losses, list(range(1, self._full_losses.shape[1] + 1))
         else:
-            losses, places = self.bounded.losses[self.sinks.index(sinks)], self.bounded.places
+            losses, places = self._losses[self.sinks.index(sinks)], self.bounded.places
         found = []
         for start in range(0, self.length, width):
             inside = [i for i, place in enumerate(places) if start <= place < start + width]

@@ -8,7 +8,14 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from minigpt.decoding.sampling import GREEDY, Sampling
 from minigpt.decoding.streaming import ReencodingReader, SinkReader, stream_losses, stream_on
 from minigpt.pretrained.causal_lm import row_losses
-from minigpt.stream_study import Bounded, StreamStudy, Unbounded, read_anew, read_cached, read_in_full
+from tasks.exercises.ex29_attention_sinks.stream_study import (
+    Bounded,
+    StreamStudy,
+    Unbounded,
+    read_anew,
+    read_cached,
+    read_in_full,
+)
 
 V, T, N, W = 31, 50, 3, 12
 SINKS = (0, 1, 4)
@@ -44,42 +51,45 @@ def test_rows_of_the_batch_are_settings_and_texts(texts: Tensor) -> None:
     model = llama()
     found = read_cached(model, texts, SINKS, W, 6, **options())
     assert found.places == list(range(W, T))
-    assert found.losses.shape == (3, N, T - W)
+    losses = torch.tensor(found.losses)
+    assert losses.shape == (3, N, T - W)
     for s, sinks in enumerate(SINKS):
         for i in range(N):
             reader = SinkReader(model, [sinks], W)
             alone = stream_losses(reader, texts[i : i + 1], W)
-            torch.testing.assert_close(found.losses[s, i], alone[0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(losses[s, i], alone[0], rtol=1e-4, atol=1e-4)
             reader = SinkReader(model, [sinks], W)
             reader.read(texts[i : i + 1, :W])
             for t in range(W, T - 1):
                 reader.read(texts[i : i + 1, t : t + 1])
             written = stream_on(reader, texts[i : i + 1, -1:], 6, sampling=GREEDY)
-            assert torch.equal(found.written[s, i], written[0, 1:])
+            assert found.written[s][i] == written[0, 1:].tolist()
 
 
 def test_reading_anew_scores_the_places_asked_for(texts: Tensor) -> None:
     model, places = gpt2(), [13, 30, 49]
     found = read_anew(model, texts, SINKS, W, 5, places=places, continued=2, **options())
-    assert found.written.shape == (3, 2, 5)
+    assert torch.tensor(found.written).shape == (3, 2, 5)
     for s, sinks in enumerate(SINKS):
         everywhere = stream_losses(ReencodingReader(model, [sinks] * N, W), texts, W)
-        torch.testing.assert_close(found.losses[s], everywhere[:, [p - W for p in places]], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            torch.tensor(found.losses[s]), everywhere[:, [p - W for p in places]], rtol=1e-4, atol=1e-4
+        )
         written = stream_on(ReencodingReader(model, [sinks] * 2, W), texts[:2], 5, sampling=GREEDY)
-        assert torch.equal(found.written[s], written[:, T:])
+        assert found.written[s] == written[:, T:].tolist()
 
 
 def test_everything_in_view(texts: Tensor, generator: torch.Generator) -> None:
     model = llama()
     written = torch.randint(V, (2, N, 6), generator=generator)
     found = read_in_full(model, texts, written, **options())
-    torch.testing.assert_close(found.losses, row_losses(model, texts), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.tensor(found.losses), row_losses(model, texts), rtol=1e-4, atol=1e-4)
     everything = {"attention_mask": torch.ones_like(texts), "pad_token_id": 0, "eos_token_id": None}
     own = model.generate(texts, max_new_tokens=6, do_sample=False, **everything)
-    assert torch.equal(found.written, own[:, T:])
-    for s, rows in enumerate([*written, found.written]):
+    assert found.written == own[:, T:].tolist()
+    for s, rows in enumerate([*written, torch.tensor(found.written)]):
         expected = row_losses(model, torch.cat([texts, rows], dim=1))[:, T - 1 :].mean(dim=1)
-        torch.testing.assert_close(found.judged[s], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.tensor(found.judged[s]), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_context_shorter_than_the_text(texts: Tensor, generator: torch.Generator) -> None:
@@ -87,19 +97,21 @@ def test_a_context_shorter_than_the_text(texts: Tensor, generator: torch.Generat
     model = gpt2()
     written = torch.randint(V, (1, 2, 6), generator=generator)
     found = read_in_full(model, texts, written, **options(1.0))
-    torch.testing.assert_close(found.losses, row_losses(model, texts[:, :24]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.tensor(found.losses), row_losses(model, texts[:, :24]), rtol=1e-4, atol=1e-4)
     whole = torch.cat([texts[:2, -18:], written[0]], dim=1)
-    torch.testing.assert_close(found.judged[0], row_losses(model, whole)[:, 17:].mean(dim=1), rtol=1e-4, atol=1e-4)
-    assert found.written.shape == (2, 6)
+    torch.testing.assert_close(
+        torch.tensor(found.judged[0]), row_losses(model, whole)[:, 17:].mean(dim=1), rtol=1e-4, atol=1e-4
+    )
+    assert torch.tensor(found.written).shape == (2, 6)
 
 
 def test_what_is_asked_of_a_study() -> None:
     """Losses that say where they come from: setting · 1000 + text · 100 + place."""
     places = list(range(4, 16))
-    losses = torch.tensor([[[s * 1000 + i * 100 + p for p in places] for i in range(2)] for s in range(2)]).double()
-    full = torch.tensor([[5000 + i * 100 + p for p in range(1, 10)] for i in range(2)]).double()
-    bounded = Bounded(places, losses, torch.zeros(2, 2, 1))
-    study = StreamStudy((0, 2), 4, torch.zeros(2, 16), bounded, Unbounded(full, torch.zeros(2, 1), torch.zeros(3, 2)))
+    losses = [[[s * 1000.0 + i * 100 + p for p in places] for i in range(2)] for s in range(2)]
+    full = [[5000.0 + i * 100 + p for p in range(1, 10)] for i in range(2)]
+    bounded = Bounded(places, losses, [[[0]] * 2] * 2)
+    study = StreamStudy((0, 2), 4, torch.zeros(2, 16), bounded, Unbounded(full, [[0]] * 2, [[0.0] * 2] * 3))
     assert study.places == list(range(5, 16)), "token 4 is the first after a full cache: nothing has gone yet"
     assert study.loss(2, [7]) == [1007, 1107]
     assert study.loss(0) == [10, 110]

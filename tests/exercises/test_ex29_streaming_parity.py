@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from minigpt.decoding import streaming
-from minigpt.streaming_parity import streaming_parity
+from tasks.exercises.ex29_attention_sinks.streaming_parity import streaming_parity
 
 
 def test_the_cache_is_right(generator: torch.Generator) -> None:

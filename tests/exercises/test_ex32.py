@@ -1,18 +1,67 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
-from tasks.exercises import ex32_watermarking as ex32
-from tests.exercise_context import assert_sound, make_context
+from tasks.exercises.ex32_watermarking.experiment import EXERCISE, Lab, edited
+from tasks.exercises.ex32_watermarking.findings import USUAL
+from tests.exercise_context import answered, assert_sound, make_context, measured
 
 
-def test_the_answer_is_sound():
-    answer = ex32.EXERCISE.answer(make_context(ex32.EXERCISE))
-    assert_sound(ex32.EXERCISE, answer)
+@pytest.fixture(scope="module")
+def findings():
+    return measured(EXERCISE)
+
+
+def prose(answer, letter):
+    part = next(part for part in answer.parts if part.letter == letter)
+    return " ".join(" ".join(block.text for block in part.blocks if block.type == "prose").split())
+
+
+def test_the_answer_is_sound(findings):
+    answer = answered(EXERCISE, findings)
+    assert_sound(EXERCISE, answer)
     found = [value for name, value in answer.metrics.items() if name.startswith("detection_rate_delta_4")]
     assert max(found) > 0.9
     assert answer.metrics["false_positive_rate_human"] < 0.05
 
 
 def test_edits_change_the_share_they_should():
-    lab = ex32.Lab(make_context(ex32.EXERCISE), 60, 100, 100, torch.zeros(1, 1))
+    lab = Lab(make_context(EXERCISE), 60, 100, 100, torch.zeros(1, 1))
     tokens = torch.full((200, 100), 59)
-    assert abs((ex32.edited(lab, tokens, 0.1) != tokens).double().mean() - 0.1 * 59 / 60) < 0.01
+    assert abs((edited(lab, tokens, 0.1) != tokens).double().mean() - 0.1 * 59 / 60) < 0.01
+
+
+def test_the_text_says_which_bias_is_enough(findings):
+    missed = replace(findings, marked=tuple(replace(m, rates=(0.0, 0.1, 0.2)) for m in findings.marked))
+    assert prose(answered(EXERCISE, missed), "d").startswith("No $\\delta$ tried gives a mark that is detected in 95%")
+    rates = {0.0: (0.0, 0.0, 0.0), USUAL: (0.25, 0.5, 0.96)}
+    marked = tuple(replace(m, known=0.5, rates=rates.get(m.delta, (1.0, 1.0, 1.0))) for m in findings.marked)
+    text = prose(answered(EXERCISE, replace(findings, marked=marked)), "d")
+    assert "characters is 2, and it costs" in text
+    assert "the share of known words stays at 50%." in text
+    assert "A quarter of the length is enough in 25% of cases." in text
+
+
+def test_the_text_counts_who_keeps_the_rate(findings):
+    good, bad = replace(findings.human, flagged=0.0), replace(findings.human, flagged=0.5)
+
+    def text(human, others):
+        marked = tuple(replace(m, right=others, wrong=others) for m in findings.marked)
+        changed = replace(findings, human=human, human_wrong=others, marked=marked)
+        return prose(answered(EXERCISE, changed), "c")
+
+    assert "nothing to find, all keep the false-positive rate of 0.01 up to" in text(good, good)
+    assert "nothing to find, one keeps the false-positive rate" in text(good, bad)
+    assert "nothing to find, none keeps the false-positive rate" in text(bad, bad)
+
+
+def test_a_wide_context_is_called_fragile_only_where_it_is(findings):
+    narrow, wide = findings.widths[0], findings.widths[-1]
+
+    def text(share):
+        widths = (replace(narrow, detected_edited=0.5), replace(wide, detected_edited=share))
+        return prose(answered(EXERCISE, replace(findings, widths=widths)), "c")
+
+    assert "detection at $k = 6$ is 40% instead of the 50% at $k = 1$." in text(0.4)
+    assert "detection at $k = 6$ is 50%, no less than the 50% at $k = 1$." in text(0.5)

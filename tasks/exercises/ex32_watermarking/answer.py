@@ -1,0 +1,210 @@
+"""Tables, figures, samples and checks of 21.32; the text is in answer.md."""
+
+import itertools
+import math
+
+from reports.answers import Draft
+from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from tasks.exercises.ex32_watermarking.findings import EDGES, RATE, USUAL, Findings, Score, allowed, uniform_share
+
+
+def answer(f: Findings) -> Draft:
+    """Everything but sentences."""
+    deltas = tuple(m.delta for m in f.marked)
+    return Draft(
+        blocks={
+            "lists": lists(f),
+            "code": Code(f.listing, "minigpt/decoding/watermark.py"),
+            "bias": bias(f),
+            "samples": samples(f),
+            "scores": scores(f),
+            "detection": detection(f),
+            "widths": widths(f),
+            "detected by bias": Figure(
+                "line",
+                by_length(f, deltas),
+                "δ",
+                "detected",
+                f"Detection at a false-positive rate of {RATE:g}, by length.",
+            ),
+            "detected by cost": Figure(
+                "line",
+                by_length(f, costs(f)),
+                "cost (nats/character)",
+                "detected",
+                "The trade-off: what detection costs in likelihood.",
+            ),
+            "trade-off": trade_off(f),
+        },
+        checks=checks(f),
+        values={
+            "rate": RATE,
+            "usual_delta": USUAL,
+            "unmarked": unmarked(f),
+            "independent_drift": 1 / math.sqrt(f.width_texts),
+        },
+    )
+
+
+def lists(f: Findings) -> Table:
+    """Green lists at a few places."""
+    rows = tuple(
+        (
+            repr(one.context),
+            one.green.replace("\n", "⏎"),
+            repr(one.following),
+            "green" if one.is_green else "red",
+        )
+        for one in f.lists
+    )
+    columns = ("previous characters", "green list", "next character", "which is")
+    return Table(columns, rows, "Green lists along a piece of human text.", "lists")
+
+
+def bias(f: Findings) -> Table:
+    """Green characters that a bias makes, and those that it would make of a model without opinions."""
+    rows = tuple((m.delta, uniform_share(f.fraction, m.delta), m.green_share) for m in f.marked)
+    caption = (
+        "Share of green characters: closed form for a model without opinions, and what the model really wrote (of the "
+        "distinct n-grams that the detector scores)."
+    )
+    return Table(("δ", "P(green), uniform model", "green share of the texts"), rows, caption, "bias")
+
+
+def samples(f: Findings) -> tuple[Sample, ...]:
+    """One text of every δ."""
+    return tuple(
+        Sample(
+            f"δ = {m.delta:g}",
+            m.prompt,
+            m.text,
+            f"z = {m.text_z:.1f}, {m.text_green} of {m.text_scored} n-grams green",
+        )
+        for m in f.marked
+    )
+
+
+def unmarked(f: Findings) -> dict[str, Score]:
+    """The populations in which the detector should find nothing."""
+    return {
+        "human text, right key": f.human,
+        "human text, wrong key": f.human_wrong,
+        "unmarked model text, right key": f.plain.right,
+        "unmarked model text, wrong key": f.plain.wrong,
+        f"marked (δ = {f.usual.delta:g}), wrong key": f.usual.wrong,
+    }
+
+
+def populations(f: Findings) -> dict[str, Score]:
+    """All of them."""
+    return {**unmarked(f), f"marked (δ = {f.usual.delta:g}), right key": f.usual.right}
+
+
+def scores(f: Findings) -> Figure:
+    """Distributions of z, one with the mark and three without."""
+    found = populations(f)
+    names = list(found)
+    return Figure(
+        "step",
+        tuple(Series(name, EDGES[:-1], found[name].histogram) for name in (*names[::2], names[-1])),
+        "z",
+        "share of the texts",
+        "The detector's score, in bins of 0.5.",
+    )
+
+
+def detection(f: Findings) -> Table:
+    """The detector, where there is nothing to detect and where there is."""
+    rows = tuple(
+        (name, found.texts, found.scored, *found.z, found.flagged, found.flagged_loosely)
+        for name, found in populations(f).items()
+    )
+    columns = ("texts", "number", "scored n-grams", "mean z", "std of z", "flagged at 1 %", "flagged at 5 %")
+    caption = (
+        f"Texts of {f.length} characters. Human text is cut from the corpus; with no mark in it, no key is the right "
+        "one, and both must behave alike."
+    )
+    return Table(columns, rows, caption, "detection")
+
+
+def widths(f: Findings) -> Table:
+    """False positives over keys, and detection before and after an edit."""
+    rows = tuple(
+        (
+            one.width,
+            one.scored,
+            sum(one.flagged) / len(one.flagged),
+            max(one.flagged),
+            one.drift,
+            one.detected,
+            one.detected_edited,
+        )
+        for one in f.widths
+    )
+    columns = (
+        *("k", "scored n-grams", "flagged at 1 %, mean of keys", "worst key", "std of mean z over keys"),
+        *(f"detected, δ = {USUAL:g}", "… a tenth of the characters changed"),
+    )
+    caption = f"Human text under {f.keys} keys, and marked text before and after random substitutions."
+    return Table(columns, rows, caption, "widths")
+
+
+def costs(f: Findings) -> tuple[float, ...]:
+    """What every δ costs, nats per character."""
+    return tuple(m.cost(f.plain) for m in f.marked)
+
+
+def by_length(f: Findings, x: tuple[float, ...]) -> tuple[Series, ...]:
+    """Detection against a number for every δ, one line per length."""
+    return tuple(
+        Series(f"{length} characters", x, tuple(m.rates[i] for m in f.marked)) for i, length in enumerate(f.lengths)
+    )
+
+
+def trade_off(f: Findings) -> Table:
+    """Likelihood, words and detection at every δ."""
+    rows: list[tuple[Cell, ...]] = []
+    for m in f.marked:
+        error = None if m is f.plain else m.cost_error(f.plain)
+        spread = f.metrics[f"nll_nats_delta_{m.delta:g}_std"]
+        rows.append(
+            (
+                *(m.delta, m.mean_nll, spread, m.cost(f.plain), error, m.perplexity_ratio(f.plain)),
+                *(m.known, m.right.mean_z, *m.rates),
+            )
+        )
+    columns = (
+        *("δ", "NLL (nats/character)", "± std over texts", "cost (nats)", "± standard error", "perplexity ×"),
+        *("known words", "mean z", *(f"detected, {length} characters" for length in f.lengths)),
+    )
+    caption = (
+        f"{len(f.plain.nll)} texts per δ. NLL under the unmarked model, which wrote them; the cost with its standard "
+        f"error, texts paired by prompt; detection at a false-positive rate of {RATE:g}."
+    )
+    return Table(columns, tuple(rows), caption, "trade_off")
+
+
+def checks(f: Findings) -> tuple[Check, ...]:
+    """The claims."""
+    rise = min(after - before for before, after in itertools.pairwise(costs(f)))
+    return (
+        Check.equal("biased logits = those of Transformers' WatermarkLogitsProcessor", f.biased_as_transformers, True),
+        Check.equal(
+            "scored and green n-grams = those of Transformers' WatermarkDetector", f.counted_as_transformers, True
+        ),
+        Check.at_most("z-scores against the same, max difference", f.z_error, 1e-5),
+        Check.equal("δ = 0 changes nothing", f.zero_changes_nothing, True),
+        Check.at_most("P(green) of a uniform model against γe^δ / (γe^δ + 1 - γ)", f.uniform_error, 1e-5),
+        Check.at_most("p-values against scipy's binomial tail, max difference", f.p_error, 1e-9),
+        Check.at_most(
+            f"{f.random_texts:,} texts of random tokens flagged at 1 %", f.random_flagged, allowed(f.random_texts)
+        ),
+        *(
+            Check.at_most(
+                f"{name}: {found.texts:,} texts flagged at 1 %", found.flagged, allowed(found.texts), "empirical"
+            )
+            for name, found in unmarked(f).items()
+        ),
+        Check.at_least(f"marked with δ = {f.usual.delta:g} flagged at 1 %", f.usual.right.flagged, 0.95, "empirical"),
+        Check.at_least("every larger δ costs more (least rise, nats)", rise, 0.0, "empirical"),
+    )

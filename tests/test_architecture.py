@@ -21,7 +21,7 @@ FORBIDDEN = {
     "minigpt": {"prefect", "mlflow", "requests", "httpx", "huggingface_hub", "datasets", "pandas"},
     "reports": {"torch", "prefect", "mlflow", "transformers", "datasets"},
 }
-STUDIES = {"speculation_speed", "stream_study", "streaming_parity"}  # of minigpt: around the core, with several rooms
+STUDIES = {"stream_study", "streaming_parity"}  # of minigpt: around the core, with several rooms
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 
 

@@ -21,7 +21,6 @@ FORBIDDEN = {
     "minigpt": {"prefect", "mlflow", "requests", "httpx", "huggingface_hub", "datasets", "pandas"},
     "reports": {"torch", "prefect", "mlflow", "transformers", "datasets"},
 }
-STUDIES = {"speculation_speed"}  # of minigpt: around the core, with several rooms
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -60,14 +59,12 @@ def test_imports_go_one_way(path: Path) -> None:
     assert not tops & FORBIDDEN.get(package, set())
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in sorted((ROOT / "minigpt").glob("*.py")) if path.stem not in STUDIES], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "minigpt").glob("*.py")), ids=lambda path: path.stem)
 def test_the_core_of_minigpt_stands_alone(path: Path) -> None:
     """It is to be read first, and is in the key of every training; to train, only what scores is needed beside it."""
     rooms = {file.parent.name for file in (ROOT / "minigpt").glob("*/__init__.py")}
     own = {name for name in imported_modules(path) if name.startswith("minigpt.")}
-    around = {name for name in own if name.split(".")[1] in rooms | STUDIES}
+    around = {name for name in own if name.split(".")[1] in rooms}
     assert around <= {"minigpt.evaluation.evaluate"}
 
 

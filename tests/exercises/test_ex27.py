@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,13 +7,19 @@ import torch
 from minigpt.config import GPTConfig
 from minigpt.decoding.speculative import Speculation
 from minigpt.model import GPT
-from minigpt.speculation_speed import Speed
-from tasks.exercises import ex27_speculative_decoding as ex27
-from tests.exercise_context import assert_sound, make_context
+from tasks.exercises.ex27_speculative_decoding import experiment as ex27
+from tasks.exercises.ex27_speculative_decoding.findings import ITSELF, DraftModel
+from tasks.exercises.ex27_speculative_decoding.speed import predicted
+from tests.exercise_context import answered, assert_sound, measured
 
 
-def test_the_answer_is_sound():
-    answer = ex27.EXERCISE.answer(make_context(ex27.EXERCISE))
+@pytest.fixture(scope="module")
+def findings():
+    return measured(ex27.EXERCISE)
+
+
+def test_the_answer_is_sound(findings):
+    answer = answered(ex27.EXERCISE, findings)
     assert_sound(ex27.EXERCISE, answer)
     assert answer.metrics["alpha_itself"] > 0.999
     assert answer.metrics["tokens_per_pass_itself_gamma_4"] > answer.metrics["tokens_per_pass_untrained_gamma_4"]
@@ -51,21 +58,63 @@ def test_greedy_identity_counts_texts_that_differ(monkeypatch):
     assert ex27.greedy_identity(model, model, prompts, 9) == expected < 5
 
 
-def run(label: str, loss: float, alpha: float, measured: float, gamma: int = 4) -> ex27.Run:
-    model = GPT(GPTConfig(n_layer=1, n_head=1, d_model=4, context=4, vocab_size=3))
-    draft = ex27.Draft(label, label, model, loss, "some")
-    return ex27.Run(draft, Speed(gamma, alpha, 2.0, alpha, 0.1, 1.5, measured, measured * 0.9, measured * 1.1))
+def drafting(label: str, loss: float, alpha: float, speedup: float, gamma: int = 4) -> DraftModel:
+    speed = predicted(
+        gamma=gamma,
+        acceptance=alpha,
+        tokens_per_pass=2.0,
+        alpha=alpha,
+        draft_cost=0.1,
+        verify_cost=1.5,
+        measured=speedup,
+        low=speedup * 0.9,
+        high=speedup * 1.1,
+    )
+    return DraftModel(label, label.replace(" ", "_"), 1, 4, 100, 1_000, loss, (speed,))
+
+
+def said_of(findings, drafts, part: int) -> str:
+    """The sentences of a part, in one line."""
+    answer = answered(ex27.EXERCISE, replace(findings, drafts=tuple(drafts)))
+    return " ".join(" ".join(b.text.split()) for b in answer.parts[part].blocks if b.type == "prose")
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((0.2, 0.5, 0.8))))
-def test_what_is_said_of_the_drafts_follows_their_numbers(order):
-    runs = [
-        run(f"draft {i}", loss, alpha, alpha + 0.5)
+def test_what_is_said_of_the_drafts_follows_their_numbers(findings, order):
+    drafts = [
+        drafting(f"draft {i}", loss, alpha, alpha + 0.5)
         for i, (loss, alpha) in enumerate(zip((3, 2, 1), order, strict=True))
     ]
-    said = ex27.quality_sentence([*runs, run(ex27.ITSELF, 1.5, 1.0, 0.7)])
+    said = said_of(findings, [*drafts, drafting(ITSELF, 1.5, 1.0, 0.7)], 3)
     assert "the order by α is the order by speed-up" in said
     best = order[2] == 0.8
     assert ("has the highest α, too" in said) == best
     assert ("the target has 1.500" in said) == (not best)
     assert "its best speed-up is 0.70" in said
+    assert "The best γ is 4 for both" in said
+
+
+@pytest.mark.parametrize(
+    ("speedup", "words"),
+    [
+        (0.8, "Nothing is gained at this size"),
+        (1.05, "not distinguishable from plain decoding; its"),
+        (1.5, "is 1.50 times as fast as plain decoding; its"),
+    ],
+)
+def test_a_gain_is_called_one_where_the_quartiles_leave_no_doubt(findings, speedup, words):
+    drafts = [drafting("draft", 3.0, 0.5, speedup, gamma=2), drafting(ITSELF, 1.5, 1.0, 0.7)]
+    said = said_of(findings, drafts, 2)
+    assert words in said
+    assert "verifying γ + 1 tokens 1.50 steps" in said
+
+
+def test_a_better_draft_may_run_ahead_longer(findings):
+    drafts = [
+        drafting("bad", 3.0, 0.2, 1.6, gamma=1),
+        drafting("good", 2.0, 0.8, 1.5),
+        drafting(ITSELF, 1.5, 1.0, 0.7),
+    ]
+    said = said_of(findings, drafts, 3)
+    assert "the longer it may run ahead: the best γ is 1 for the worst of them and 4 for the best" in said
+    assert "not quite the order by speed-up" in said

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt.config import GPTConfig
+from minigpt.masks import visible_keys
 from minigpt.model import CausalSelfAttention
 from tasks.exercise import Context, Exercise
 from tasks.exercises.ex12_attention_layer.findings import SHOWN, Findings, Parameter, Parity, Shapes
@@ -95,7 +96,7 @@ def minigpt_attention(layer: SingleHeadAttention, x: Tensor) -> Parity:
     ours.qkv.bias.copy_(torch.cat([p.bias for p in projections]))
     ours.proj.load_state_dict(layer.out.state_dict())
     maps: list[Tensor] = []
-    other = ours(x, maps=maps)
+    other = ours(x, visible=visible_keys(x.shape[1], x.shape[1], maps=True), maps=maps)
     output, weights = layer(x)
     return Parity(difference(output, other), difference(weights, maps[0][:, 0]))
 

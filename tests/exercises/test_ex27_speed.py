@@ -6,7 +6,12 @@ import torch
 from minigpt.config import GPTConfig
 from minigpt.decoding.speculative import expected_tokens
 from minigpt.model import GPT
-from minigpt.speculation_speed import Speed, pass_times, time_speculation, verification_times
+from tasks.exercises.ex27_speculative_decoding.speed import (
+    pass_times,
+    predicted,
+    time_speculation,
+    verification_times,
+)
 
 
 @pytest.fixture
@@ -41,7 +46,18 @@ def test_counts_of_a_timed_draft(models, generator):
 
 
 def test_predictions_are_leviathans():
-    speed = Speed(3, 0.7, 2.5, 0.8, 0.1, 1.4, 1.5, 1.4, 1.6)
+    speed = predicted(
+        gamma=3,
+        acceptance=0.7,
+        tokens_per_pass=2.5,
+        alpha=0.8,
+        draft_cost=0.1,
+        verify_cost=1.4,
+        measured=1.5,
+        low=1.4,
+        high=1.6,
+    )
+    assert speed.expected_tokens == expected_tokens(0.8, 3)
     assert speed.textbook == pytest.approx(expected_tokens(0.8, 3) / 1.3)
     assert speed.predicted == pytest.approx(expected_tokens(0.8, 3) / 1.7)
 

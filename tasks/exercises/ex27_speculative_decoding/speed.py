@@ -8,34 +8,17 @@ from torch import Tensor
 
 from minigpt.decoding.readers import cache_for
 from minigpt.decoding.sampling import generate
-from minigpt.decoding.speculative import Speculation, acceptance_probability, expected_speedup, speculate, verify
+from minigpt.decoding.speculative import (
+    Speculation,
+    acceptance_probability,
+    expected_speedup,
+    expected_tokens,
+    speculate,
+    verify,
+)
 from minigpt.evaluation.timing import Timing, measure
 from minigpt.model import GPT
-
-
-@dataclass(frozen=True)
-class Speed:
-    """One draft with one γ. Costs are in plain steps of the target, as it decodes alone."""
-
-    gamma: int
-    acceptance: float  # share of the tested drafts that were accepted
-    tokens_per_pass: float  # counted
-    alpha: float  # mean acceptance probability on the target's own texts
-    draft_cost: float  # c: a step of the draft
-    verify_cost: float  # v: a pass of the target over γ + 1 tokens, and the acceptance test
-    measured: float  # speed-up over plain decoding, ratio of median times
-    low: float  # … with the less favourable quartiles
-    high: float
-
-    @property
-    def textbook(self) -> float:
-        """Leviathan et al. (2023), theorem 3.8, which takes a pass over γ + 1 tokens to cost one step."""
-        return expected_speedup(self.alpha, self.gamma, self.draft_cost)
-
-    @property
-    def predicted(self) -> float:
-        """The same with the measured price of verification."""
-        return expected_speedup(self.alpha, self.gamma, self.draft_cost, self.verify_cost)
+from tasks.exercises.ex27_speculative_decoding.findings import Speed
 
 
 @dataclass
@@ -56,7 +39,8 @@ class _Writer:
 
     def share(self, above: str, below: str) -> float:
         """Sum of one count over the sum of another, over all texts."""
-        return sum(getattr(s, above) for s in self.speculations) / sum(getattr(s, below) for s in self.speculations)
+        whole = sum(int(getattr(s, below)) for s in self.speculations)
+        return sum(int(getattr(s, above)) for s in self.speculations) / whole
 
 
 def pass_times(model: GPT, counts: Sequence[int], *, length: int, repeats: int) -> dict[int, Timing]:
@@ -121,7 +105,7 @@ def time_speculation(
     base, step = timings["plain"], timings["plain"].median / n_new
     tests = verification_times(target.config.vocab_size, gammas, repeats=passes[1].repeats, device=prompts.device)
     return [
-        Speed(
+        predicted(
             gamma=gamma,
             acceptance=writer.share("accepted", "tested"),
             tokens_per_pass=writer.share("emitted", "passes"),
@@ -135,3 +119,32 @@ def time_speculation(
         )
         for gamma, writer in writers.items()
     ]
+
+
+def predicted(
+    *,
+    gamma: int,
+    acceptance: float,
+    tokens_per_pass: float,
+    alpha: float,
+    draft_cost: float,
+    verify_cost: float,
+    measured: float,
+    low: float,
+    high: float,
+) -> Speed:
+    """What was measured, and what it should be by α and the costs; see ``Speed``."""
+    return Speed(
+        gamma=gamma,
+        acceptance=acceptance,
+        tokens_per_pass=tokens_per_pass,
+        expected_tokens=expected_tokens(alpha, gamma),
+        alpha=alpha,
+        draft_cost=draft_cost,
+        verify_cost=verify_cost,
+        textbook=expected_speedup(alpha, gamma, draft_cost),
+        predicted=expected_speedup(alpha, gamma, draft_cost, verify_cost),
+        measured=measured,
+        low=low,
+        high=high,
+    )

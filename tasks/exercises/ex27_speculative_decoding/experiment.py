@@ -1,0 +1,285 @@
+"""Measures 21.27: the output of speculative decoding against the target's own, and its speed."""
+
+import copy
+import inspect
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from scipy.stats import chisquare
+from torch import Tensor
+
+from minigpt.cost.counting import count_parameters
+from minigpt.decoding.sampling import GREEDY, Sampling, generate, warp
+from minigpt.decoding.speculative import acceptance_probability, expected_tokens, speculate, verify
+from minigpt.evaluation.statistics import mean_std
+from minigpt.model import GPT
+from tasks.exercise import Context, Exercise, TrainedModel
+from tasks.exercises.ex27_speculative_decoding.findings import (
+    ITSELF,
+    STUDENT_GAMMA,
+    TOP_K,
+    DraftModel,
+    Findings,
+    Output,
+    Speed,
+    Student,
+    Writing,
+)
+from tasks.exercises.ex27_speculative_decoding.speed import pass_times, time_speculation
+from tasks.recipes.catalogue import (
+    DISTILLED_1,
+    DISTILLED_2,
+    DISTILLED_4,
+    DISTILLED_SOFT,
+    LARGE,
+    SMALL,
+    SMALL_LONG,
+    STUDENT,
+    TEACHER,
+)
+
+STUDENTS = {
+    "cross-entropy only": STUDENT,
+    "distilled, τ = 1": DISTILLED_1,
+    "distilled, τ = 2": DISTILLED_2,
+    "distilled, τ = 4": DISTILLED_4,
+    "distilled, τ = 2, no cross-entropy": DISTILLED_SOFT,
+}
+LARGE_PROMPTS = 2  # for greedy identity with each draft
+KEYS = ("untrained", "small", "small_long", "itself")  # of the drafts, in names of metrics
+LARGE_PROMPTS = 2  # for greedy identity with each draft
+
+
+def measure(ctx: Context) -> Findings:
+    """Everything the answer rests on."""
+    models = draft_models(ctx)
+    target = models[ITSELF]
+    n_new = min(ctx.numbers["new_tokens"], target.config.context - 16)
+    output = compare_output(ctx, target, list(models.values()))
+    ctx.progress(0.25, "output compared with the target's")
+    drafts = timed_drafts(ctx, models, n_new)
+    students = students_acceptance(ctx)
+    label, model = list(models.items())[2]
+    return Findings(
+        drafts=drafts,
+        output=output,
+        n_new=n_new,
+        students=students,
+        source=inspect.getsource(speculate) + "\n\n" + inspect.getsource(verify),
+        writing=write(ctx, label, model, target, n_new),
+    )
+
+
+def last_loss(found: TrainedModel) -> float:
+    """Loss over the whole validation split after training, nats per token."""
+    return found.evaluations["validation_loss"][-1]
+
+
+def draft_models(ctx: Context) -> dict[str, GPT]:
+    """Four drafts for one target, from useless to perfect, by label."""
+    small = ctx.model(SMALL).model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(ctx.generator("untrained").initial_seed())
+        untrained = GPT(small.config).to(ctx.device).eval()
+    return {
+        "2 layers, untrained": untrained,
+        "2 layers": small,
+        "2 layers, trained longer": ctx.model(SMALL_LONG).model,
+        ITSELF: ctx.model(LARGE).model,
+    }
+
+
+# --- The output -------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def exact_distribution(model: GPT, prompt: Tensor) -> dict[tuple[int, ...], float]:
+    """Probabilities of all texts of three tokens after ``prompt`` (1, T) under top-k, by the chain rule."""
+    found: dict[tuple[int, ...], float] = {(): 1.0}
+    for _ in range(3):
+        texts = torch.tensor([list(text) for text in found], dtype=torch.long, device=prompt.device)
+        logits = model(torch.cat([prompt.expand(len(found), -1), texts.view(len(found), -1)], dim=1))[:, -1]
+        p = warp(logits.float(), Sampling(top_k=TOP_K)).softmax(dim=-1).double().tolist()
+        found = {
+            (*text, token): weight * chance
+            for (text, weight), row in zip(found.items(), p, strict=True)
+            for token, chance in enumerate(row)
+            if chance > 0
+        }
+    return found
+
+
+def p_value(texts: Tensor, exact: Mapping[tuple[int, ...], float]) -> float:
+    """Chi-square of texts (N, 3) against exact probabilities, rare cells pooled; 0 where one was impossible."""
+    counts = dict.fromkeys(exact, 0)
+    for text in map(tuple, texts.tolist()):
+        if text not in counts:
+            return 0.0
+        counts[text] += 1
+    observed, expected = np.array(list(counts.values())), np.array(list(exact.values()))
+    expected = expected / expected.sum() * len(texts)
+    rare = expected < 5
+    observed = np.append(observed[~rare], observed[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    keep = expected > 0
+    return float(chisquare(observed[keep], expected[keep]).pvalue)
+
+
+def distribution_test(ctx: Context) -> dict[str, float]:
+    """p-values of three ways to write three tokens, against the target's exact distribution."""
+    target, draft = ctx.model(TEACHER).model, ctx.model(STUDENT).model
+    draws, rows, g = ctx.numbers["draws"], 8, ctx.generator("distribution")
+    prompt = ctx.tokens(TEACHER)[None, :8]
+    exact, prompts = exact_distribution(target, prompt), prompt.expand(rows, -1)
+    speculated = [
+        speculate(target, draft, prompts, 3, gamma=2, sampling=Sampling(top_k=TOP_K), generator=g).tokens
+        for _ in range(draws // rows)
+    ]
+    plain = [
+        generate(m, prompt.expand(draws, -1), 3, sampling=Sampling(top_k=TOP_K), generator=g) for m in (target, draft)
+    ]
+    texts = {"speculative": torch.cat(speculated), "target": plain[0], "draft": plain[1]}
+    return {name: p_value(tokens[:, -3:], exact) for name, tokens in texts.items()}
+
+
+def greedy_identity(target: GPT, draft: GPT, prompts: Tensor, n_new: int) -> int:
+    """For how many prompts (N, T) greedy speculation gives the target's greedy text; γ goes round 1, 2, 4, 8.
+
+    In double precision: passes of other lengths sum in another order, which must not decide between two tokens.
+    """
+    target, draft = (copy.deepcopy(model).double() for model in (target, draft))
+    plain = generate(target, prompts, n_new, sampling=GREEDY)
+    gammas = itertools.cycle((1, 2, 4, 8))
+    return sum(
+        torch.equal(speculate(target, draft, row[None], n_new, gamma=gamma, sampling=GREEDY).tokens[0], expected)
+        for row, expected, gamma in zip(prompts, plain, gammas, strict=False)
+    )
+
+
+def prompts_from(tokens: Tensor, count: int, length: int) -> Tensor:
+    """Pieces of a text (N,), evenly spread, (count, length)."""
+    starts = torch.arange(count, device=tokens.device) * ((len(tokens) - length) // count)
+    return tokens[starts[:, None] + torch.arange(length, device=tokens.device)]
+
+
+def compare_output(ctx: Context, target: GPT, drafts: Sequence[GPT]) -> Output:
+    """Whether anybody can tell the output from the target's own."""
+    teacher, student = ctx.model(TEACHER).model, ctx.model(STUDENT).model
+    p_values = distribution_test(ctx)
+    n_new = teacher.config.context - 12
+    prompts = prompts_from(ctx.tokens(TEACHER), ctx.numbers["greedy_prompts"], 8)
+    large = prompts_from(ctx.tokens(LARGE), LARGE_PROMPTS, 8)
+    return Output(
+        draws=ctx.numbers["draws"],
+        p_values=p_values,
+        teacher_layers=teacher.config.n_layer,
+        student_layers=student.config.n_layer,
+        n_new=n_new,
+        prompts=len(prompts),
+        same=greedy_identity(teacher, student, prompts, n_new),
+        large_prompts=LARGE_PROMPTS * len(drafts),
+        large_same=sum(greedy_identity(target, draft, large, n_new) for draft in drafts),
+    )
+
+
+# --- Acceptance and speed ---------------------------------------------------------------------------------------
+
+
+def timed_drafts(ctx: Context, models: Mapping[str, GPT], n_new: int) -> tuple[DraftModel, ...]:
+    """Every draft with every γ, timed."""
+    target, gammas = models[ITSELF], ctx.numbers["gammas"]
+    prompts = prompts_from(ctx.tokens(LARGE), 8, 16)
+    counts = (1, *(gamma + 1 for gamma in gammas))
+    passes = pass_times(target, counts, length=16 + n_new // 2, repeats=ctx.numbers["pass_repeats"])
+    drafts = []
+    for index, (label, model) in enumerate(models.items()):
+        speeds = time_speculation(
+            target,
+            model,
+            prompts,
+            n_new,
+            gammas=gammas,
+            passes=passes,
+            repeats=ctx.numbers["repeats"],
+            generator=ctx.generator(KEYS[index]),
+        )
+        drafts.append(described(ctx, KEYS[index], label, model, speeds))
+        ctx.progress(0.3 + 0.6 * (index + 1) / len(models), f"timed the draft “{label}”")
+    return tuple(drafts)
+
+
+def described(ctx: Context, key: str, label: str, model: GPT, speeds: Sequence[Speed]) -> DraftModel:
+    """A draft beside its speeds; the untrained one has the loss of its size before the first step."""
+    if key == "untrained":
+        tokens, loss = 0, ctx.model(SMALL).evaluations["validation_loss"][0]
+    else:
+        found = ctx.model({"small": SMALL, "small_long": SMALL_LONG, "itself": LARGE}[key])
+        tokens = found.recipe.train.steps * found.recipe.train.batch_size * found.model.config.context
+        loss = last_loss(found)
+    config = model.config
+    return DraftModel(label, key, config.n_layer, config.d_model, count_parameters(model), tokens, loss, tuple(speeds))
+
+
+def students_acceptance(ctx: Context) -> tuple[Student, ...]:
+    """Loss and α of each student under its teacher: distillation trains a draft for the very thing it is tested on."""
+    teacher = ctx.model(TEACHER).model
+    prompts = prompts_from(ctx.tokens(TEACHER), ctx.numbers["texts"], 8)
+    texts = generate(teacher, prompts, teacher.config.context - 8, generator=ctx.generator("texts"))
+    students = []
+    for label, recipe in STUDENTS.items():
+        losses, alphas = [], []
+        for seed in ctx.seeds(recipe):
+            losses.append(last_loss(ctx.model(recipe, seed)))
+            chance = acceptance_probability(teacher, ctx.model(recipe, seed).model, texts)
+            alphas.append(chance[:, 7:-1].mean().item())
+        key, expected = recipe.name.replace("-", "_"), expected_tokens(mean_std(alphas)[0], STUDENT_GAMMA)
+        students.append(Student(label, key, tuple(losses), tuple(alphas), expected))
+    return tuple(students)
+
+
+def write(ctx: Context, label: str, draft: GPT, target: GPT, n_new: int) -> Writing:
+    """A text written by two models."""
+    tokenizer = ctx.model(LARGE).tokenizer
+    prompt = prompts_from(ctx.tokens(LARGE), 8, 16)[:1]
+    result = speculate(target, draft, prompt, n_new, gamma=4, generator=ctx.generator("sample"))
+    text = [tokenizer.decode(part.tolist()) for part in (prompt[0], result.tokens[0, prompt.shape[1] :])]
+    return Writing(label, text[0], text[1], result.passes, result.emitted, result.acceptance_rate)
+
+
+EXERCISE = Exercise(
+    measure=measure,
+    recipes=(SMALL, SMALL_LONG, LARGE, TEACHER, *STUDENTS.values()),
+    numbers={
+        "smoke": {
+            "gammas": (1, 4),
+            "new_tokens": 24,
+            "repeats": 2,
+            "pass_repeats": 5,
+            "draws": 1_600,
+            "greedy_prompts": 8,
+            "texts": 8,
+        },
+        "laptop": {
+            "gammas": (1, 2, 4, 8),
+            "new_tokens": 48,
+            "repeats": 3,
+            "pass_repeats": 20,
+            "draws": 6_400,
+            "greedy_prompts": 24,
+            "texts": 64,
+        },
+        "gpu": {
+            "gammas": (1, 2, 4, 8),
+            "new_tokens": 200,
+            "repeats": 5,
+            "pass_repeats": 50,
+            "draws": 50_000,
+            "greedy_prompts": 200,
+            "texts": 256,
+        },
+    },
+    seconds={"smoke": 8, "laptop": 47, "gpu": 120},
+    timed=True,
+)

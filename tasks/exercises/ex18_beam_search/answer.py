@@ -1,0 +1,198 @@
+"""Tables, figures, samples and checks of 21.18; the text is in answer.md."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+from minigpt.evaluation.statistics import compare_paired, mean_std
+from reports.answers import Draft
+from reports.types import Block, Cell, Check, Code, Figure, Sample, Series, Table
+from tasks.exercises.ex18_beam_search.findings import (
+    BEAM,
+    BEAMS,
+    COOL,
+    GREEDY,
+    HUMAN,
+    LETTERED,
+    NUCLEUS,
+    PLAIN,
+    PROMPT,
+    RUN,
+    TOP_K,
+    WIDTHS,
+    Findings,
+    Strategy,
+    Written,
+)
+
+MEASURES: dict[str, Callable[[Written], Sequence[float]]] = {
+    "perplexity": lambda w: w.perplexities,
+    "loss (nats/token)": lambda w: w.nats,
+    "bits per character": lambda w: w.bits,
+    "own loss (nats/character)": lambda w: w.own,
+    f"repeated {RUN}-character runs": lambda w: w.repeated,
+    "known words": lambda w: w.known,
+}
+
+
+def answer(f: Findings) -> Draft:
+    """Everything but sentences."""
+    blocks: dict[str, Block | Sequence[Block]] = {
+        "code": Code(f.source, "minigpt/decoding/beam.py"),
+        "strategies": strategies(f),
+        "texts": scatter(f),
+        "widths": widths(f),
+        "samples": tuple(sample(f, strategy) for strategy in (HUMAN, BEAMS[BEAM], PLAIN)),
+    }
+    for strategy in LETTERED:
+        blocks[strategy.key] = against(f, strategy)
+        blocks[f"samples of {strategy.key}"] = (sample(f, BEAMS[BEAM]), sample(f, strategy))
+    return Draft(
+        blocks=blocks,
+        checks=checks(f),
+        values={
+            "lowest": min(f.ours, key=lambda w: w.loss),
+            "nearest": min(f.ours, key=lambda w: abs(w.loss - f.human.loss)),
+            "compared": [f.of(strategy) for strategy in (BEAMS[BEAM], *LETTERED, HUMAN)],
+            "greedy": f.of(GREEDY),
+            "top_k": f.of(TOP_K),
+            "nucleus": f.of(NUCLEUS),
+            "cool": f.of(COOL),
+            "plain": f.of(PLAIN),
+            "k": TOP_K.options["top_k"],
+            "temperature": COOL.options["temperature"],
+            "beam_width": BEAM,
+            "widths": WIDTHS,
+            "prompt_length": PROMPT,
+            "run": RUN,
+        },
+    )
+
+
+def strategies(f: Findings) -> Table:
+    """One row per strategy."""
+    rows: list[tuple[Cell, ...]] = []
+    for w in f.written.values():
+        again = (w.runs[0], None if w.key == HUMAN.key else w.runs[1])
+        rows.append(
+            (
+                *(w.name, *mean_std(w.perplexities), *again, w.bits_per_character, w.own_loss),
+                *(w.repeats, w.distinct, w.known_words),
+            )
+        )
+    columns = (
+        *("text", "perplexity", "± std over prompts", "perplexity after the first prompt", "± std over its runs"),
+        *("bits per character", "own loss (nats/character)", f"repeated {RUN}-character runs"),
+        *("distinct word bigrams", "known words"),
+    )
+    caption = (
+        f"All strategies. Perplexity and bits per character under {f.judge}, means over {len(f.prompts)} "
+        f"texts; after the first prompt, means over {f.runs} runs of each sampler. Own loss is "
+        "under the mini-GPT that wrote them. Repeated runs occurred before in the same text; distinct "
+        "bigrams are of all texts together; known words occur in the training text."
+    )
+    return Table(columns, tuple(rows), caption, "strategies")
+
+
+def scatter(f: Findings) -> Figure:
+    """Perplexity and repetition of every text."""
+    shown = (HUMAN, BEAMS[BEAM], *LETTERED, PLAIN)
+    series = tuple(Series(s.name, f.of(s).perplexities, f.of(s).repeated) for s in shown)
+    caption = "Every text by its perplexity and by what it repeats of itself."
+    labels = (f"perplexity under {f.judge}", f"repeated {RUN}-character runs (share)")
+    return Figure("scatter", series, *labels, caption, x_log=True)
+
+
+def widths(f: Findings) -> tuple[Figure, ...]:
+    """Loss and repetition over K."""
+    rows, x = f.by_width, (1, *WIDTHS)
+    judge = tuple(w.bits_per_character * math.log(2) for w in rows)
+    losses = (
+        Series("under the mini-GPT", x, tuple(w.own_loss for w in rows), tuple(mean_std(w.own)[1] for w in rows)),
+        Series(f"under {f.judge}", x, judge, tuple(mean_std(w.bits)[1] * math.log(2) for w in rows)),
+    )
+    repeated = Series("beam search", x, *zip(*(mean_std(w.repeated) for w in rows), strict=True))
+    human = ((f.human.repeats, "human text"),)
+    spread = "Mean and standard deviation over prompts."
+    return (
+        Figure("line", losses, "K", "loss (nats/character)", f"Loss of the text found by a beam of width K. {spread}"),
+        Figure(
+            *("line", (repeated,), "K", f"repeated {RUN}-character runs (share)"),
+            f"Repetition in the text found by a beam of width K. {spread}",
+            hlines=human,
+        ),
+    )
+
+
+def sample(f: Findings, strategy: Strategy) -> Sample:
+    """The first text of a strategy."""
+    w = f.of(strategy)
+    note = f"perplexity {w.perplexities[0]:.1f}, own loss {w.own[0]:.2f} nats/character, {w.repeated[0]:.0%} repeated"
+    return Sample(strategy.name, f.prompts[0], w.texts[0], note)
+
+
+def against(f: Findings, strategy: Strategy) -> Table:
+    """Beam search against one strategy."""
+    rows: list[tuple[Cell, ...]] = []
+    for label, values in MEASURES.items():
+        change = compare_paired(values(f.beam), values(f.of(strategy)))
+        interval = change.interval if math.isfinite(change.std_error) else (None, None)
+        rows.append((label, *change.baseline, *change.other, change.difference, *interval, change.verdict))
+    beam = BEAMS[BEAM].name
+    columns = (
+        *("measure", beam, f"± std, {beam}", strategy.name, f"± std, {strategy.name}"),
+        *("difference", "95 % from", "95 % to", "verdict"),
+    )
+    caption = (
+        f"{strategy.name} against {beam}. Difference: {strategy.name} minus beam search, with Student's interval for "
+        f"its mean, paired over {len(f.prompts)} prompts."
+    )
+    return Table(columns, tuple(rows), caption[0].upper() + caption[1:], strategy.key)
+
+
+def checks(f: Findings) -> tuple[Check, ...]:
+    """The search and the score against other ways to them, then what the literature expects."""
+    a = f.accuracy
+    wide = "5 tokens, 4 steps, a wide beam"
+    return (
+        Check.equal(
+            f"{wide}: finds the best of all {a.exhaustive} texts, as exhaustive search does", a.best_found, True
+        ),
+        Check.at_most(f"{wide}: log-probabilities of the {a.listed} best (nats)", a.listed_gap, 1e-4),
+        Check.equal(
+            f"texts of Transformers' generate(num_beams={BEAM}), of {a.searches}", a.as_transformers, a.searches
+        ),
+        Check.equal("a beam of width 1 writes what greedy decoding writes", a.width_1_is_greedy, True),
+        Check.equal("beam search writes the same text when it is run again", a.same_again, True),
+        Check.close(
+            "log-probability that the search reports, against reading its text without a cache (nats)",
+            a.reported,
+            a.reread,
+            1e-2,
+        ),
+        Check.close(
+            f"loss under {f.judge} against its own, prompt masked (nats/token)", a.judged, a.judged_by_labels, 1e-3
+        ),
+        *empirical_checks(f),
+    )
+
+
+def empirical_checks(f: Findings) -> tuple[Check, ...]:
+    """What the literature expects."""
+    gains = [before.own_loss - after.own_loss for before, after in itertools.pairwise(f.by_width)]
+    samplers = [f.of(strategy) for strategy in (TOP_K, NUCLEUS, COOL, PLAIN)]
+    claims = {
+        "a wider beam finds likelier text at every step from K = 1 on (nats/character)": min(gains),
+        "human text is less likely under the mini-GPT than what beam search finds (nats/character)": (
+            f.human.own_loss - f.beam.own_loss
+        ),
+        "beam search has a lower loss under the pretrained model than every sampler (nats/token)": (
+            min(w.loss for w in samplers) - f.beam.loss
+        ),
+        "beam search repeats more than every sampler (Holtzman et al., 2020; share of runs)": (
+            f.beam.repeats - max(w.repeats for w in samplers)
+        ),
+    }
+    return tuple(
+        Check.at_least(f"{claim}: least difference", value, 0.0, "empirical") for claim, value in claims.items()
+    )

@@ -8,7 +8,7 @@ import torch
 
 from minigpt.config import GPTConfig
 from minigpt.decoding.beam import beam_search
-from minigpt.decoding.sampling import generate
+from minigpt.decoding.sampling import GREEDY, generate
 from minigpt.model import GPT
 from minigpt.pretrained.causal_lm import score_continuation
 from minigpt.pretrained.export import to_gpt2
@@ -66,7 +66,7 @@ def in_trained_model(lab: Lab, written: Mapping[str, Written]) -> dict[str, Any]
     """The search in the trained model, and the other model's score."""
     prompt, again = lab.rows[0, :PROMPT], lab.rows[:1, :PROMPT]
     [narrow] = beam_search(lab.model, prompt, lab.n_new, beams=1)
-    greedy = generate(lab.model, again, lab.n_new, temperature=0.0)[0]
+    greedy = generate(lab.model, again, lab.n_new, sampling=GREEDY)[0]
     found = beam_search(lab.model, prompt, lab.n_new, beams=BEAM)[0]
     first = written[BEAMS[BEAM].key].texts[0]
     ours, theirs = both_losses(lab, lab.prompts[0], first)

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from reports.answers import compose
 from reports.chapter import QUESTIONS
 from reports.types import Answer, Provenance, Result, from_json, to_json
-from tasks.exercises import folder
+from tasks.exercises import folders
 
 if TYPE_CHECKING:  # Prefect comes with it, which takes longer than all the rest
     from tasks.cache.store import Store
@@ -51,7 +51,7 @@ def answer_of(id: str, findings: Any) -> Answer:
     Raises:
         reports.answers.AnswerError: its ``answer.md`` cannot be filled.
     """
-    package = folder(id)
+    package = folders()[id]
     draft = importlib.import_module(f"{package}.answer").answer(findings)
     template = resources.files(package).joinpath("answer.md").read_text(encoding="utf-8")
     return compose(template, findings, draft)
@@ -61,23 +61,17 @@ def stored_findings(record: Mapping[str, Any], store: "Store") -> str:
     """What an exercise's step has stored: JSON text."""
     from tasks.cache.store import Artifact
 
-    artifact = record["artifacts"].get("findings") or record["artifacts"]["answer"]
-    return store.fetch_bytes(Artifact(**artifact)).decode()
+    return store.fetch_bytes(Artifact(**record["artifacts"]["findings"])).decode()
 
 
 def result_of(id: str, record: Mapping[str, Any], store: "Store") -> Result:
     """An exercise's result from the record of its step."""
-    stored = stored_findings(record, store)
-    answer: Answer
-    if "answer" in record["artifacts"]:
-        answer = from_json(Answer, json.loads(stored))
-    else:
-        answer = answer_of(id, load(id, stored))
+    answer = answer_of(id, load(id, stored_findings(record, store)))
     fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
     provenance = from_json(Provenance, record["data"]["provenance"])
     return Result(id, QUESTIONS[id].title, "ok", provenance, **fields)
 
 
 def _adapter(id: str) -> TypeAdapter[Any]:
-    kind: Any = importlib.import_module(f"{folder(id)}.findings").Findings
+    kind: Any = importlib.import_module(f"{folders()[id]}.findings").Findings
     return TypeAdapter(kind)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # an exercise's cache key follows its imports: this module mu
 
     from minigpt.model import GPT
     from minigpt.tokenizers import Tokenizer
-    from reports.types import Answer
     from tasks.recipes.recipe import FineTune, Recipe
 
 Source = Literal["main", "domain", "code", "pretrained", "bpe"]
@@ -117,8 +116,7 @@ class Context(Protocol):
 class Exercise:
     """One exercise of the chapter. ``numbers`` holds its budgets, one mapping per profile."""
 
-    measure: Callable[[Context], Any] | None = None  # returns the Findings of the folder's findings.py
-    answer: Callable[[Context], Answer] | None = None
+    measure: Callable[[Context], Any]  # returns the Findings of the folder's findings.py
     recipes: tuple[Recipe, ...] = ()
     sources: tuple[Source, ...] = ()
     finetunes: tuple[FineTune, ...] = ()
@@ -126,10 +124,9 @@ class Exercise:
     timed: bool = False  # measures wall-clock: runs alone, and its key holds the hardware
     seconds: Mapping[str, float]  # expected duration per profile on two cores, trainings not included
     version: int = 1
-    id: str = ""
-    title: str = ""
 
-    def __post_init__(self) -> None:
-        if self.measure is not None:
-            folder = self.measure.__module__.split(".")[-2]  # "ex22_model_sizes"
-            object.__setattr__(self, "id", f"21.{int(folder[2:4])}")
+    @property
+    def id(self) -> str:
+        """The id as the chapter writes it, "21.22": said by the folder in which ``measure`` stands."""
+        folder = self.measure.__module__.split(".")[-2]
+        return f"21.{int(folder[2:4])}"

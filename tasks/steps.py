@@ -292,8 +292,7 @@ def measure(job: Job) -> Record:
     torch.set_num_threads(step.inputs["environment"]["threads"])
     started = time.perf_counter()
     try:
-        findings = exercise.measure(context) if exercise.measure else None
-        answer = exercise.answer(context) if exercise.answer else None
+        findings = exercise.measure(context)
     finally:
         torch.set_num_threads(before)
     provenance = Provenance(
@@ -306,8 +305,7 @@ def measure(job: Job) -> Record:
         seconds=time.perf_counter() - started,
         prefect_run_id=_task_run_id(),
     )
-    files = {"findings": dump(findings).encode()} if answer is None else {"answer": dump(answer).encode()}
-    return job.done(files, {"provenance": to_json(provenance)})
+    return job.done({"findings": dump(findings).encode()}, {"provenance": to_json(provenance)})
 
 
 def _task_run_id() -> str | None:

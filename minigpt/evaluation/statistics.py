@@ -123,39 +123,3 @@ def student_t_quantile(probability: float, freedom: float) -> float:
     if not 0.0 < probability < 1.0 or freedom < 1.0:
         raise ValueError(f"need 0 < probability < 1 and freedom >= 1, got {probability} and {freedom}")
     return float(t.ppf(probability, freedom))
-
-
-def format_mean_std(values: Sequence[float], digits: int = 3) -> str:
-    """``"1.234 ± 0.005"``, or ``"1.234 (one seed)"``."""
-    mean, std = mean_std(values)
-    return f"{mean:.{digits}f} ± {std:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f} (one seed)"
-
-
-def describe(
-    comparison: Comparison,
-    other: str,
-    baseline: str,
-    *,
-    quantity: str = "validation loss",
-    unit: str = "nats",
-    digits: int = 3,
-    of: str = "seeds",
-) -> str:
-    """The sentence that the data allow: a difference inside the noise is called noise. ``of`` is what was repeated.
-
-    ``describe(compare(learned, rope), "RoPE", "learned positions")`` may give "The validation loss of RoPE is
-    0.130 nats lower than that of learned positions (95% interval −0.145 to −0.115, 3 seeds each)."
-    """
-    c, unit = comparison, f" {unit}" if unit else ""
-    size = f"{abs(c.difference):.{digits}f}{unit}"
-    direction = "lower" if c.difference < 0 else "higher"
-    subject = f"The {quantity} of {other}"
-    if c.verdict == "one seed":
-        one = f"one {of.removesuffix('s')}"
-        return f"{subject} is {size} {direction} than that of {baseline}, with {one}: whether that is noise is open."
-    seeds = f"{c.seeds[0]} {of} each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} {of}"
-    low, high = c.interval
-    evidence = f"({c.confidence:.0%} interval {low:+.{digits}f} to {high:+.{digits}f}, {seeds})".replace("-", "−")
-    if c.verdict == "noise":
-        return f"{subject} and that of {baseline} differ by {size} at the mean, which is inside the noise {evidence}."
-    return f"{subject} is {size} {direction} than that of {baseline} {evidence}."

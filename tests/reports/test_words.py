@@ -48,6 +48,7 @@ def test_numbers_have_a_minus_and_no_hyphen():
 def test_mean_and_deviation():
     assert words.mean_std([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
     assert words.mean_std([1.25], 2) == "1.25 (one seed)"
+    assert words.mean_std([4.0], 2) == "4.00 (one seed)"
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,14 @@ class _Infinite:
 
 def test_an_interval_without_end():
     assert words.interval(_Infinite()) == "95% interval −inf to +inf"
+
+
+def test_sentences_say_no_more_than_the_data():
+    lower = words.describe(compare([2.0, 2.01, 1.99], [1.0, 1.01, 0.99]), "a", "b")
+    assert lower == (
+        "The validation loss of a is 1.000 nats lower than that of b (95% interval −1.023 to −0.977, 3 seeds each)."
+    )
+    assert "inside the noise" in words.describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b")
+    assert "one seed" in words.describe(compare([1.0], [2.0]), "a", "b")
+    assert "3 texts each" in words.describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b", of="texts")
+    assert " bits " in words.describe(compare([1.0], [2.0]), "a", "b", unit="bits")

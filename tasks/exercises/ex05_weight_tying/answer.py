@@ -1,6 +1,7 @@
 """Tables, figures and checks of 21.5; the text is in answer.md."""
 
-from minigpt.evaluation.statistics import format_mean_std, mean_std
+from minigpt.evaluation.statistics import mean_std
+from reports import words
 from reports.answers import Draft
 from reports.types import Check, Table
 from tasks.exercises.ex05_weight_tying.findings import MIB, VOCABULARY, WIDTH, Findings
@@ -36,7 +37,7 @@ def geometry(f: Findings) -> Table:
     """How alike the matrices are."""
     return Table(
         columns=("matrices", "correlation of token geometries"),
-        rows=tuple((name, format_mean_std(values)) for name, values in f.likeness.items()),
+        rows=tuple((name, words.mean_std(values)) for name, values in f.likeness.items()),
         caption="Correlation over all pairs of tokens of their cosines in two matrices, mean ± standard deviation",
         name="geometry",
     )
@@ -58,7 +59,7 @@ def savings(f: Findings) -> Table:
 def direct_path(f: Findings) -> Table:
     """How far the direct path is that of bigrams."""
     rows = tuple(
-        (row.label, format_mean_std(path.asymmetry), format_mean_std(path.bigram_correlation))
+        (row.label, words.mean_std(path.asymmetry), words.mean_std(path.bigram_correlation))
         for row, path in zip(f.rows, (f.tied_path, f.untied_path), strict=True)
     )
     return Table(

@@ -7,8 +7,6 @@ from scipy import stats
 from minigpt.evaluation.statistics import (
     compare,
     compare_paired,
-    describe,
-    format_mean_std,
     mean_std,
     student_t_quantile,
 )
@@ -100,16 +98,3 @@ def test_what_is_no_measurement_is_refused(bad: list[float]) -> None:
 def test_mean_std() -> None:
     assert mean_std([1.0, 2.0, 3.0]) == (2.0, 1.0)
     assert mean_std([4.0]) == (4.0, 0.0)
-    assert format_mean_std([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
-    assert format_mean_std([4.0], 2) == "4.00 (one seed)"
-
-
-def test_sentences_say_no_more_than_the_data() -> None:
-    lower = describe(compare([2.0, 2.01, 1.99], [1.0, 1.01, 0.99]), "a", "b")
-    assert lower == (
-        "The validation loss of a is 1.000 nats lower than that of b (95% interval −1.023 to −0.977, 3 seeds each)."
-    )
-    assert "inside the noise" in describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b")
-    assert "one seed" in describe(compare([1.0], [2.0]), "a", "b")
-    assert "3 texts each" in describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b", of="texts")
-    assert " bits " in describe(compare([1.0], [2.0]), "a", "b", unit="bits")

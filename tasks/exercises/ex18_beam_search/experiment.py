@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from minigpt.decoding.beam import beam_search
-from minigpt.decoding.sampling import generate, warp
+from minigpt.decoding.sampling import Sampling, generate, warp
 from minigpt.evaluation.diversity import repetition
 from minigpt.evaluation.entropy import entropy
 from minigpt.evaluation.evaluate import evaluating
@@ -80,7 +80,7 @@ def write(lab: Lab, strategy: Strategy, prompts: Tensor, salt: str = "sampling")
         search = functools.partial(beam_search, lab.model, n_new=lab.n_new, beams=strategy.beams)
         return torch.stack([search(prompt)[0].tokens for prompt in prompts])
     generator = lab.context.generator(salt)
-    return generate(lab.model, prompts, lab.n_new, generator=generator, **strategy.options)
+    return generate(lab.model, prompts, lab.n_new, sampling=Sampling(**strategy.options), generator=generator)
 
 
 def judged(lab: Lab, strategy: Strategy) -> Written:
@@ -124,7 +124,7 @@ def truncation(lab: Lab) -> dict[str, Truncation]:
         logits = lab.model(tokens[:count].view(-1, size)).flatten(0, 1).float()
     p, found = logits.softmax(dim=-1), {}
     for strategy in (PLAIN, TOP_K, NUCLEUS, COOL):
-        warped = warp(logits, **strategy.options)
+        warped = warp(logits, Sampling(**strategy.options))
         kept = warped.isfinite()
         removed = 1.0 - (p * kept).sum(dim=-1).mean().item()
         left = entropy(warped.softmax(dim=-1)).mean().item()

@@ -21,7 +21,7 @@ class Strategy:
     name: str
     letter: str = ""
     beams: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)  # of ``generate``
+    options: Mapping[str, Any] = field(default_factory=dict)  # fields of ``Sampling``
 
     @property
     def drawn(self) -> bool:

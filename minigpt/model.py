@@ -48,7 +48,11 @@ class CausalSelfAttention(nn.Module):
         layer: int = 0,
         maps: list[Tensor] | None = None,
     ) -> Tensor:
-        """Attend to what is visible; (B, T, C) → (B, T, C). With ``maps``, also append the weights (B, H, T, S)."""
+        """Attend to what is visible; (B, T, C) → (B, T, C). With ``maps``, also append the weights (B, H, T, S).
+
+        Raises:
+            ValueError: maps are asked for, and what is visible is not given as a mask.
+        """
         B, T, C = x.shape
         q, k, v = self.qkv(x).split([self.heads * self.head_dim, *[self.kv_heads * self.head_dim] * 2], dim=-1)
         q = q.view(B, T, self.heads, self.head_dim).transpose(1, 2)  # (B, H, T, D)
@@ -62,7 +66,8 @@ class CausalSelfAttention(nn.Module):
             k, v = k[:, :, -visible.last :], v[:, :, -visible.last :]
         dropout = self.dropout if self.training else 0.0
         if maps is not None:
-            assert visible.mask is not None, "maps are computed by hand: they need the mask as a tensor"
+            if visible.mask is None:
+                raise ValueError("maps are computed by hand and need the mask as a tensor: visible_keys(…, maps=True)")
             weights = attention_weights(q, k, visible.mask)
             maps.append(weights)
             y = F.dropout(weights, dropout, self.training) @ v.repeat_interleave(self.heads // self.kv_heads, dim=1)

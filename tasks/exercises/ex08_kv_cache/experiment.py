@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
+from minigpt.masks import visible_keys
 from minigpt.model import GPT, CausalSelfAttention
 from tasks.exercise import Context, Exercise
 from tasks.exercises.ex08_kv_cache.findings import BATCH, CONFIG, NEW, PROMPT, Buffer, Counts, Findings
@@ -76,7 +77,8 @@ def counted(passes: Sequence[tuple[int, int]], device: str) -> tuple[int, int]:
     with FlopCounterMode(display=False) as counter:
         for tokens, before in passes:
             cache.length = before
-            layer(torch.zeros(1, tokens, CONFIG.d_model, device=device), cache=cache, maps=[])
+            visible = visible_keys(tokens, cache.keys_seen(tokens), maps=True, device=device)
+            layer(torch.zeros(1, tokens, CONFIG.d_model, device=device), visible=visible, cache=cache, maps=[])
     counts = counter.get_flop_counts()["Global"]
     return counts[torch.ops.aten.bmm], counts[torch.ops.aten.addmm]
 

@@ -3,6 +3,7 @@
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.types import Check, Figure, Series, Table
+from reports.words import plural
 from tasks.exercises.ex04_norm_placement.findings import PLACEMENTS, WIDTH, Findings
 from tasks.variants import table
 
@@ -61,7 +62,7 @@ def gradients(f: Findings) -> Table:
             )
             for s in f.start
         ),
-        caption=f"Gradient norms before training, width {WIDTH}, mean over {f.seeds} seeds",
+        caption=f"Gradient norms before training, width {WIDTH}, mean over {plural(f.seeds, 'seed')}",
         name="gradients",
     )
 

@@ -2,6 +2,7 @@
 
 from reports.answers import Draft
 from reports.types import Check, Code, Figure, Sample, Series, Table
+from reports.words import plural
 from tasks.exercises.ex16_kv_cache.findings import KIB, Findings
 
 
@@ -50,7 +51,7 @@ def timings(f: Findings) -> Table:
         "cache, KiB",
     )
     caption = (
-        f"Medians of {f.repeats} runs from a prompt of {f.prompt_tokens} tokens; {f.n_layer} layers, "
+        f"Median of {plural(f.repeats, 'run')} from a prompt of {f.prompt_tokens} tokens; {f.n_layer} layers, "
         f"width {f.d_model}, V = {f.vocab_size}."
     )
     return Table(columns, rows, caption, "timings")

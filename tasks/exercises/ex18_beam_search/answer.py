@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from minigpt.evaluation.statistics import compare_paired, mean_std
 from reports.answers import Draft
 from reports.types import Block, Cell, Check, Code, Figure, Sample, Series, Table
+from reports.words import plural
 from tasks.exercises.ex18_beam_search.findings import (
     BEAM,
     BEAMS,
@@ -87,7 +88,7 @@ def strategies(f: Findings) -> Table:
     )
     caption = (
         f"All strategies. Perplexity and bits per character under {f.judge}, means over {len(f.prompts)} "
-        f"texts; after the first prompt, means over {f.runs} runs of each sampler. Own loss is "
+        f"texts; after the first prompt, means over {plural(f.runs, 'run')} of each sampler. Own loss is "
         "under the mini-GPT that wrote them. Repeated runs occurred before in the same text; distinct "
         "bigrams are of all texts together; known words occur in the training text."
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from reports.words import plural
 from tasks.exercises.ex33_multi_token_prediction.findings import Drafting, Findings
 from tasks.variants import Variant, curves, sentences, table
 
@@ -145,7 +146,7 @@ def drafts(f: Findings) -> Table:
     )
     caption = (
         "The heads draft, the first verifies. Tokens per pass: mean and standard deviation over "
-        f"{len(f.drafts[0].greedy)} seed(s), {len(f.drafts[0].greedy[0])} texts each. Times: median, batch 1, greedy, "
+        f"{plural(len(f.drafts[0].greedy), 'seed')}, {plural(len(f.drafts[0].greedy[0]), 'text')} each. Times: median, batch 1, greedy, "
         "first seed."
     )
     return Table(columns, tuple(rows), caption, "drafts")

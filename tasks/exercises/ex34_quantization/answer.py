@@ -2,6 +2,7 @@
 
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from reports.words import plural
 from tasks.exercises.ex34_quantization.findings import (
     BITS,
     CHANNEL,
@@ -86,7 +87,7 @@ def int8(f: Findings) -> Table:
         "speed-up of decoding",
     )
     caption = (
-        f"The large model on the CPU, {d.threads} thread(s): a batch of {d.batch[0]} × {d.batch[1]} characters read at "
+        f"The large model on the CPU, {plural(d.threads, 'thread')}: a batch of {d.batch[0]} × {d.batch[1]} characters read at "
         f"once, and {d.n_new} characters decoded one by one; medians of {d.versions[0].read.repeats}, with quartiles."
     )
     return Table(columns, rows, caption, "int8")

@@ -57,7 +57,7 @@ def measure(ctx: Context) -> Findings:
     curves = [curve(longer, "2 layers, trained longer", list(METHODS), tokens)]
     ctx.progress(0.8, "scored quantised models")
     shape = students[0].model.config
-    name = f"student, {shape.n_layer} layers × {shape.d_model}, {len(students)} seed(s)"
+    name = f"student, {shape.n_layer} layers × {shape.d_model}, {len(students)} seed{'s' * (len(students) != 1)}"
     curves.append(curve(students, name, [TENSOR, CHANNEL], tokens))
     model = ctx.model(LARGE).model
     matrices = [weight for _, weight in block_weights(model)]

@@ -3,6 +3,7 @@
 from minigpt.evaluation.statistics import compare, mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Series, Table
+from reports.words import plural
 from tasks.exercises.ex35_knowledge_distillation.findings import Findings, seconds
 from tasks.variants import curves
 
@@ -77,7 +78,7 @@ def students(f: Findings) -> Table:
         *("at equal time", "verdict ", "KL(teacher ‖ student)", "same first choice"),
     )
     caption = (
-        f"Loss on the whole validation text, {len(f.alone.losses)} seed(s). Differences: at equal steps from "
+        f"Loss on the whole validation text, {plural(len(f.alone.losses), 'seed')}. Differences: at equal steps from "
         f"cross-entropy only, at equal time from cross-entropy for {f.longer.steps} steps, about what the teacher's "
         f"passes cost ({f.longer_ratio:.2f} of the time of the best distilled student). Verdicts: "
         "Welch's 95 % interval over seeds."

@@ -88,7 +88,8 @@ def int8(f: Findings) -> Table:
     )
     caption = (
         f"The large model on the CPU, {plural(d.threads, 'thread')}: a batch of {d.batch[0]} × {d.batch[1]} characters "
-        f"read at once, and {d.n_new} characters decoded one by one; medians of {d.versions[0].read.repeats}, with quartiles."
+        f"read at once, and {d.n_new} characters decoded one by one; medians of {d.versions[0].read.repeats}, with "
+        "quartiles."
     )
     return Table(columns, rows, caption, "int8")
 

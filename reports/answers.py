@@ -32,10 +32,10 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template, TemplateError
+from jinja2 import Environment, StrictUndefined, Template, TemplateError, Undefined
 
 from reports.types import Answer, Block, Check, Details, Part, Prose
 from reports.words import FILTERS
@@ -104,9 +104,21 @@ def _environment() -> Environment:
     made = Environment(  # Markdown: it is escaped when it becomes HTML
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    made.filters.update(FILTERS)
+    made.filters.update({name: _defined(filter) for name, filter in FILTERS.items()})
     made.globals.update(zip=zip, enumerate=enumerate, abs=abs, min=min, max=max, len=len, round=round, sum=sum)
     return made
+
+
+def _defined(filter: Callable[..., str]) -> Callable[..., str]:
+    """The filter, which names an undefined value instead of failing over its type."""
+
+    @wraps(filter)
+    def checked(value: Any, *arguments: Any, **options: Any) -> str:
+        if isinstance(value, Undefined):
+            str(value)  # says which name or attribute it is
+        return filter(value, *arguments, **options)
+
+    return checked
 
 
 @lru_cache(maxsize=512)

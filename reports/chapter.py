@@ -1,4 +1,4 @@
-"""The chapter's 35 exercises in the textbook's own words, read from ``data/chapter-21.md``."""
+"""The chapter's exercises in the textbook's own words, read from ``data/chapter-21.md``."""
 
 import re
 from collections.abc import Iterator, Mapping

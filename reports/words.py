@@ -111,11 +111,12 @@ def span(values: Iterable[float], digits: int = 3, *, spec: str = "", joint: str
     return low if low == high else f"{low}{joint}{high}"
 
 
-def mean_std(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and deviation: "1.559 ± 0.005" over several seeds, "1.559 (one seed)" of one."""
+def mean_std(values: Sequence[float], digits: int = 3, unit: str = "") -> str:
+    """Mean and deviation: "1.559 ± 0.005 nats" over several seeds, "1.559 nats (one seed)" of one."""
+    unit = f" {unit}" if unit else ""
     if len(values) == 1:
-        return f"{fixed(values[0], digits)} (one seed)"
-    return f"{fixed(fmean(values), digits)} ± {fixed(stdev(values), digits)}"
+        return f"{fixed(values[0], digits)}{unit} (one seed)"
+    return f"{fixed(fmean(values), digits)} ± {fixed(stdev(values), digits)}{unit}"
 
 
 def direction(difference: float, higher: str = "higher", lower: str = "lower", equal: str = "equal") -> str:

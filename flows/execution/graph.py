@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from flows.options import UsageError
+from reports.chapter import QUESTIONS
 from tasks.cache.keys import Step, canonical, code_digests
 from tasks.context import text_role, tokens_role, training_role, tuning_role
 from tasks.exercise import Exercise
@@ -87,15 +89,16 @@ def load_exercises(ids: Sequence[str]) -> tuple[Exercise, ...]:
 
     Raises:
         KeyError: there is no such exercise.
-        ValueError: a file's name and its exercise's id do not agree.
+        UsageError: a folder without a question.
     """
-    known, found = modules(), []
+    known = modules()
     for id in ids:
-        exercise: Exercise = importlib.import_module(known[id]).EXERCISE
-        if exercise.id != id:
-            raise ValueError(f"{known[id]} holds exercise {exercise.id!r}, its name says {id!r}")
-        found.append(exercise)
-    return tuple(found)
+        if id not in QUESTIONS:
+            raise UsageError(
+                f"{known[id]}: exercise {id} has a folder but no question; add `### Exercise {id}: …` to "
+                "reports/data/chapter-21.md"
+            )
+    return tuple(importlib.import_module(known[id]).EXERCISE for id in ids)
 
 
 def environment(device: str, *packages: str) -> dict[str, Any]:

@@ -83,6 +83,8 @@ def test_details_fold_prose_and_evidence():
     ("template", "said"),
     [
         ("# Summary\n{{ f.los }}", "section 'Summary'.*has no attribute 'los'"),
+        ("# Summary\n{{ f.slip | fixed }}", "section 'Summary'.*has no attribute 'slip'"),
+        ("# Summary\n{{ nobody | percent(1) }}", "section 'Summary'.*'nobody' is undefined"),
         ("# Summary\n{{ nobody }}", "section 'Summary'.*'nobody' is undefined"),
         ("# Summary\ns\n# (a) q\n{{ show('u') }}", r"section '\(a\) q': show\('u'\): answer.py makes t"),
         ("# Summary\ns\n# (a) q\n{{ show('t') }}{{ show('t') }}", "shown twice"),

@@ -49,6 +49,8 @@ def test_mean_and_deviation():
     assert words.mean_std([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
     assert words.mean_std([1.25], 2) == "1.25 (one seed)"
     assert words.mean_std([4.0], 2) == "4.00 (one seed)"
+    assert words.mean_std([4.0], 2, "nats") == "4.00 nats (one seed)"
+    assert words.mean_std([1.0, 3.0], 1, unit="nats") == "2.0 ± 1.4 nats"
 
 
 @pytest.mark.parametrize(

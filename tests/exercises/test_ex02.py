@@ -86,5 +86,5 @@ def test_the_verdict_on_the_mistake_follows_the_losses(findings, broken, cheatin
     )
     said = " ".join(" ".join(prose(answered(EXERCISE, edited))).split())
     assert f"has {broken:.2f} nats per token, {verdict}" in said
-    assert ("that target is outside the window)." in said) == shown
+    assert ("whose target is outside the window)." in said) == shown
     assert (f"{cheating:.3f} nats as long as it may look ahead." in said) != shown

@@ -49,7 +49,7 @@ def test_the_terms_are_written_out(findings):
 def test_starts_that_make_no_difference_read_well(findings):
     equal = replace(findings.beginnings[0], capital=0.2, small=0.1, nats=50.0)
     text = said(replace(findings, beginnings=(equal, equal)))
-    assert "likelier after each of these starts: the ratio is 2. The start" in text
+    assert "likelier than “the” after each of these starts: the ratio is 2. The start" in text
     assert "costs 50.0 nats, whatever stands in front of it" in text
 
 

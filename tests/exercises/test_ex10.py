@@ -90,10 +90,10 @@ def test_several_seeds_decide_who_reads_better(findings, masked, said):
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
-        ((2.0, 2.01), "The causal model is better suited to generation."),
+        ((2.0, 2.01), "The causal model is better suited to generation, for which it is made."),
         ((1.0, 1.01), "the masked model is better here."),
         ((1.4, 1.61), "do not differ beyond the noise."),
-        ((2.0,), "With one seed"),
+        ((2.0,), "with one seed, the loss of the next character gives only a hint."),
     ],
 )
 def test_the_verdict_on_writing_is_that_of_the_losses(findings, losses, said):

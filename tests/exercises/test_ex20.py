@@ -113,8 +113,8 @@ def test_one_frequency_that_stands_out(findings):
     t = torch.arange(200).double() / 200
     noise = 0.1 * torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     told = told_of(findings, torch.cat([(2 * torch.pi * t).cos()[:, None], noise], dim=1))
-    assert "In 1 of the first three components a frequency stands out" in told
-    assert "component 1 by 1 cycle over the table (period 200.0 positions" in told
+    assert "In one of the first three components a frequency stands out" in told
+    assert "component 1 with 1 cycle over the table (period 200.0 positions" in told
 
 
 def test_periods_as_long_as_words_are_found():
@@ -123,7 +123,8 @@ def test_periods_as_long_as_words_are_found():
     findings = measured(EXERCISE, context)
     t = torch.arange(60).double()
     waves = [3 * (2 * torch.pi * t / 20).cos(), 2 * (2 * torch.pi * t / 5).cos(), (2 * torch.pi * t / 10).cos()]
-    for columns, expected in ((waves, "of that: 2."), ([waves[0], waves[2], t / 99], "of that: none.")):
+    none = [waves[0], waves[2], t / 99]
+    for columns, expected in ((waves, "below, number 2 has a period"), (none, "below, none has a period")):
         told = told_of(findings, torch.stack(columns, dim=1))
         assert "has 5.0 of them on average" in told
         assert expected in told

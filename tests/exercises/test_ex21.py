@@ -68,11 +68,11 @@ def test_vocabulary_share():
         ),
         (
             (3.0, 2.7, 2.8, 2.95),
-            "lowest after epoch 1, and 0.250 nats per token higher after the last one (one seed)",
+            "lowest after epoch 1, and 0.250 nats per token higher after the last epoch (one seed)",
         ),
         (
             (3.0, 3.1, 3.2, 3.3),
-            "lowest before the training, and 0.300 nats per token higher after the last one (one seed): on text",
+            "lowest before training, and 0.300 nats per token higher after the last epoch (one seed): on text",
         ),
     ],
 )

@@ -53,7 +53,7 @@ def test_the_summary_follows_the_texts(findings, book, paper, said):
     shifts = {ex31.BOOK: book, ex31.PAPER: paper}
     pairs = tuple(judged(pair, shifts[pair.own.setting.formula]) for pair in findings.pairs)
     answer = answered(ex31.EXERCISE, replace(findings, pairs=pairs))
-    assert answer.summary.startswith("Beside plain sampling of equal entropy, the book's formula ")
+    assert answer.summary.startswith("Compared with plain sampling of equal entropy, the book's formula ")
     assert said in answer.summary
 
 

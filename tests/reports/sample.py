@@ -9,6 +9,7 @@ from reports.types import (
     AttentionMaps,
     Check,
     Code,
+    Details,
     Figure,
     Heatmap,
     Part,
@@ -281,7 +282,7 @@ def results() -> tuple[Result, ...]:
     return (
         result(
             "21.1",
-            Part("", (prose, code), "The factorization, term by term"),
+            Part("", (prose, code, Details("The terms $P$ in code", (prose, code))), "The factorization, term by term"),
             summary="Six conditional distributions, one per token; their product is $3.1\\times10^{-9}$.",
         ),
         result(

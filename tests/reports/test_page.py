@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from reports import page
+from reports import page, write
 from reports.cache import DirectoryCache, key
 from reports.chapter import CHAPTER, QUESTIONS
 from reports.run import Machine, RunInfo, Score
-from reports.types import Check, Part, Prose, Result, TokenScores
+from reports.types import Check, Details, Part, Prose, Result, Table, TokenScores
 from tests.reports import sample
 from tests.reports.test_blocks import Page
 
@@ -233,3 +233,15 @@ def test_old_files_are_pruned(tmp_path):
     cache("a", lambda: "never called")  # used: the newest now
     assert cache.prune() == 1
     assert {path.stem for path in tmp_path.iterdir()} == {"a", "c"}
+
+
+def test_details_are_folded_and_their_tables_are_found():
+    inner = Table(("n",), ((1,),), "numbers", "inner")
+    folded = Details("Why <b> and $x^2$", (Prose("Because."), inner))
+    result = Result("21.1", "t", "ok", sample.PROVENANCE, parts=(Part("", (Prose("Seen."), folded)),))
+    text = section(page.render(results=[result]), "21-01")
+    assert '<details class="block folded">' in text
+    assert "Why &lt;b&gt;" in text
+    assert "<math" in text
+    assert text.index("Seen.") < text.index("<summary>Why") < text.index("Because.")
+    assert list(write.tables(result)) == ["21.01-inner"]

@@ -140,7 +140,8 @@ def chapter_of(run: str) -> str:
 def _summary(
     request: Request, graph: Mapping[str, Node], outcome: Outcome, published: Published | None, seconds: float
 ) -> Summary:
-    faults = published.faults if published else {}
+    asked = {exercise.id for exercise in request.exercises}
+    faults = {id: error for id, error in published.faults.items() if id in asked} if published else {}
     unanswered = tuple(e.id for e in request.exercises if f"exercise/{e.id}" not in outcome.records or e.id in faults)
     return Summary(
         report=str(published.page) if published else "",

@@ -1,4 +1,4 @@
-"""Decoder-only language models from scratch, in plain PyTorch. Needs torch and safetensors, nothing of this project.
+"""Decoder-only language models from scratch, in plain PyTorch. Needs nothing of this project.
 
 The modules here are the core, in reading order: ``config``, ``model``, ``masks``, ``positions``, ``cache``,
 ``tokenizers``, ``data``, ``objectives``, ``train``. Around it: ``decoding`` writes text, ``evaluation`` scores it,

@@ -50,8 +50,10 @@ class CausalSelfAttention(nn.Module):
     ) -> Tensor:
         """Attend to what is visible; (B, T, C) → (B, T, C). With ``maps``, also append the weights (B, H, T, S).
 
+        The layer makes no mask: ``visible_keys`` does, which knows of caches and windows, and ``GPT.hidden`` calls it.
+
         Raises:
-            ValueError: maps are asked for, and what is visible is not given as a mask.
+            ValueError: maps are asked for, or several tokens are read after cached ones, and no mask is given.
         """
         B, T, C = x.shape
         q, k, v = self.qkv(x).split([self.heads * self.head_dim, *[self.kv_heads * self.head_dim] * 2], dim=-1)
@@ -75,6 +77,8 @@ class CausalSelfAttention(nn.Module):
             y = windowed_attention(q, k, v, visible.blocks)
         else:
             # Without a mask a whole text is causal, and a query alone (T = 1 < S) sees all keys that it is given.
+            if visible.mask is None and 1 < T < k.shape[2]:
+                raise ValueError(f"{T} tokens after cached ones need a mask: visible_keys({T}, {k.shape[2]})")
             causal, shared = visible.mask is None and k.shape[2] == T, self.kv_heads != self.heads
             y = F.scaled_dot_product_attention(q, k, v, visible.mask, dropout, is_causal=causal, enable_gqa=shared)
         return self.proj(y.transpose(1, 2).reshape(B, T, C))

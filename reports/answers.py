@@ -41,6 +41,7 @@ from reports.types import Answer, Block, Check, Details, Part, Prose
 from reports.words import FILTERS
 
 _HEADING = re.compile(r"^# +(.+?) *$", re.MULTILINE)
+_FENCE = re.compile(r"^(```+|~~~+).*?^\1", re.MULTILINE | re.DOTALL)
 _LETTER = re.compile(r"\(([a-z])\)\s*(.*)", re.DOTALL)
 
 
@@ -68,13 +69,20 @@ def compose(template: str, findings: Any, draft: Draft) -> Answer:
         AnswerError: an undefined name, a faulty expression, evidence that is missing, unused or shown twice.
     """
     evidence = _Evidence(draft.blocks)
+    told: set[str] = set()
     names = {**draft.values, "f": findings, "show": evidence.show, "details": evidence.details}
     preamble, sections = _sections(template)
     summary = ""
     notes: tuple[str, ...] = ()
     parts: list[Part] = []
     for title, source in sections:
-        heading, body = (_fill(title, preamble + text, names) for text in (title, source))
+        heading, body = (_fill(title, preamble, text, names) for text in (title, source))
+        label = heading.partition(")")[0] if heading.startswith("(") else heading
+        if label in told:
+            raise AnswerError(f"section {title!r}: it comes twice")
+        told.add(label)
+        if title in ("Summary", "Notes") and evidence.marks(body):
+            raise AnswerError(f"section {title!r}: evidence and details belong into a part")
         if title == "Summary":
             summary = " ".join(body.split())
         elif title == "Notes":
@@ -95,7 +103,8 @@ def _sections(template: str) -> tuple[str, list[tuple[str, str]]]:
 
     Sections are cut before they are filled: text that a model wrote can begin none.
     """
-    preamble, *rest = _HEADING.split(template)
+    fenced = _FENCE.sub(lambda fence: fence[0].replace("\n#", "\n\x01#"), template)  # no headings in listings
+    preamble, *rest = (text.replace("\x01", "") for text in _HEADING.split(fenced))
     return preamble, list(zip(rest[::2], rest[1::2], strict=True))
 
 
@@ -126,14 +135,14 @@ def _compiled(source: str) -> Template:
     return _environment().from_string(source)
 
 
-def _fill(title: str, source: str, names: Mapping[str, Any]) -> str:
+def _fill(title: str, preamble: str, source: str, names: Mapping[str, Any]) -> str:
     try:
-        return _compiled(source).render(names)
+        return _compiled(preamble + source).render(names)
     except AnswerError as error:
         raise AnswerError(f"section {title!r}: {error}") from error
     except TemplateError as error:
         line = getattr(error, "lineno", None)
-        where = f", line {line} of it" if line else ""
+        where = f", line {line - preamble.count(chr(10))} of it" if line else ""
         raise AnswerError(f"section {title!r}{where}: {error.message or type(error).__name__}") from error
     except Exception as error:
         raise AnswerError(f"section {title!r}: {type(error).__name__}: {error}") from error
@@ -162,6 +171,10 @@ class _Evidence:
         """The mark of what is folded under a title: the text between ``call details`` and ``endcall``."""
         self._folded.append((title, caller()))
         return f"\n\n\x02{self._nonce} fold {len(self._folded) - 1}\x03\n\n"
+
+    def marks(self, text: str) -> bool:
+        """Whether a text shows or folds something."""
+        return bool(self._mark.search(text))
 
     def split(self, text: str) -> Iterator[Block]:
         """Prose, evidence, prose, … in the order of the text."""

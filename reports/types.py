@@ -197,7 +197,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an exercise's function returns.
+    """What is said of an exercise's findings.
 
     ``summary`` is the one sentence of the overview table. ``metrics`` carry every number that the exercise asks for,
     at full precision, the unit in the name where there is one (``kv_cache_fp16_mib``).
@@ -229,7 +229,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Result:
-    """One exercise's stored outcome: the answer, or the error that prevented it."""
+    """One exercise's outcome: the answer, or the error that prevented it."""
 
     id: str
     title: str

@@ -9,6 +9,7 @@
 Negative numbers get a minus sign (U+2212), not a hyphen.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, Protocol
@@ -39,7 +40,10 @@ def formatted(value: float, spec: str) -> str:
     The exponent keeps its hyphen: the page makes powers of ten of "1e-05".
     """
     text = format(value, spec)
-    return text.replace("-", "−", 1) if text.startswith("-") else text
+    if text.startswith("-"):
+        nothing = not any(digit in text.partition("e")[0] for digit in "123456789")
+        return text[1:] if nothing and not math.isinf(value) else text.replace("-", "−", 1)
+    return text
 
 
 def fixed(value: float, digits: int = 3) -> str:

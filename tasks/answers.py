@@ -10,6 +10,7 @@ and nothing is measured again. A folder of ``tasks/exercises`` has
 """
 
 import dataclasses
+import hashlib
 import importlib
 import json
 from collections.abc import Mapping
@@ -70,6 +71,15 @@ def result_of(id: str, record: Mapping[str, Any], store: "Store") -> Result:
     fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
     provenance = from_json(Provenance, record["data"]["provenance"])
     return Result(id, QUESTIONS[id].title, "ok", provenance, **fields)
+
+
+def tracking_key(key: str, result: Result) -> str:
+    """The key under which a result is tracked: of its step, and of what is said of it.
+
+    An edited answer is another run on MLflow; the step's own key does not know of it.
+    """
+    said = (result.summary, result.notes, result.parts, result.checks, result.metrics)
+    return hashlib.sha256(json.dumps([key, to_json(list(said))], sort_keys=True).encode()).hexdigest()
 
 
 def _adapter(id: str) -> TypeAdapter[Any]:

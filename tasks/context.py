@@ -18,7 +18,7 @@ from minigpt.files import write_atomic
 from minigpt.model import GPT
 from minigpt.tokenizers import Tokenizer, from_json
 from tasks.cache.keys import canonical
-from tasks.cache.store import Artifact, Store
+from tasks.cache.store import Artifact, MissingArtifact, Store
 from tasks.exercise import Exercise, FineTuned, Pretrained, Source, Split, TrainedModel
 from tasks.models.training import load_model
 from tasks.recipes.profiles import Profile
@@ -88,7 +88,7 @@ class StoreContext:
     def _record(self, role: str) -> Mapping[str, Any]:
         record = self._store.record(self._upstream[role]["key"])
         if record is None:
-            raise LookupError(f"the record of {role} has vanished from the store")
+            raise MissingArtifact(f"the record of {role} has vanished from the store")
         return record
 
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from reports.types import Provenance, to_json
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.locks import FlockManager, LeasedLockManager
 from tasks.cache.progress import ProgressFile
-from tasks.cache.store import Artifact, RecordSerializer, RecordStorage, Store, as_record
+from tasks.cache.store import Artifact, MissingArtifact, RecordSerializer, RecordStorage, Store, as_record
 from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
 from tasks.failures import StepFailed, kind_of
@@ -172,11 +172,11 @@ class Job:
         """The plain JSON of an upstream record.
 
         Raises:
-            LookupError: the record is gone.
+            MissingArtifact: the record is gone; it will be made again.
         """
         record = self.store.record(self.step.upstream[role]["key"])
         if record is None:
-            raise LookupError(f"the record of {role} has vanished from the store")
+            raise MissingArtifact(f"the record of {role} has vanished from the store")
         data: Mapping[str, Any] = record["data"]
         return data
 
@@ -221,7 +221,7 @@ def train(job: Job) -> Record:
     if "teacher" in job.step.upstream:
         teacher = load_model(job.blob("teacher", "model"), job.data("teacher")["config"], job.device)
     tokenizer = load_tokenizer(job.blob("tokens", "tokenizer"))
-    tokens = load_tokens(job.blob("tokens", "tokens"))
+    tokens, corpus = load_tokens(job.blob("tokens", "tokens")), job.data("tokens")
     files, data = train_recipe(
         job.step.inputs["recipe"],
         tokens,
@@ -232,7 +232,6 @@ def train(job: Job) -> Record:
         progress=job.progress,
     )
     data["samples"] = _samples(files["model"], data["config"], tokenizer, tokens["validation"])
-    corpus = job.data("tokens")
     data |= {f"validation_{unit}": corpus[unit]["validation"] for unit in ("tokens", "bytes")}  # bits per byte
     artifact = Artifact(**job.step.upstream["tokens"]["artifacts"]["tokenizer"])
     return job.done({**files, "tokenizer": artifact}, data)

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tasks.cache.keys import code_digests
+from tasks.exercises import modules
+
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "minigpt": {"minigpt"},
@@ -101,7 +104,7 @@ def test_what_is_slow_to_import_is_imported_when_it_is_used() -> None:
 
 FOLDERS = sorted(path.parent for path in (ROOT / "tasks" / "exercises").glob("ex*/experiment.py"))
 # What the files of an exercise may import of tasks, reports and flows, beside files of their own folder.
-SAYS = {"reports", "reports.types", "reports.answers", "reports.words", "tasks.variants"}
+SAYS = {"reports", "reports.types", "reports.answers", "reports.words", "tasks.variants", "tasks.comparison"}
 MEASURES = {"tasks.exercise", "tasks.recipes.catalogue", "tasks.study", "tasks.variants"}
 
 
@@ -121,6 +124,13 @@ def test_exercises_measure_and_say_apart(folder: Path) -> None:
     lines = (folder / "answer.md").read_text(encoding="utf-8").splitlines()
     assert not [n for n, line in enumerate(lines, 1) if len(line) > 120], "answer.md has lines over 120 characters"
     assert len(ast.parse((folder / "__init__.py").read_text()).body) == 1, "__init__.py holds a docstring only"
+
+
+def test_no_measurement_depends_on_words() -> None:
+    """An edited sentence, filter or table must not run a step again."""
+    for module in modules().values():
+        words = [name for name in code_digests([module]) if name.startswith("reports.") or name.endswith(".answer")]
+        assert not words, f"the key of {module} holds {words}"
 
 
 def test_answers_load_without_torch() -> None:

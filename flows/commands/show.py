@@ -22,6 +22,8 @@ def show(outputs: Path, id: str, *, again: bool = False) -> int:
         return 1
     result: Result = from_json(Result, json.loads(file.read_text()))
     if again:
+        from pydantic import ValidationError
+
         from tasks.answers import answer_of, load
 
         found = latest / "findings" / file.name
@@ -32,6 +34,9 @@ def show(outputs: Path, id: str, *, again: bool = False) -> int:
             answer = answer_of(id, load(id, found.read_text()))
         except AnswerError as error:
             print(f"chapter: the answer of {id}: {error}", file=sys.stderr)
+            return 1
+        except ValidationError:
+            print(f"chapter: findings.py of {id} has changed; run `chapter run --only {id}`", file=sys.stderr)
             return 1
         made = {field.name: getattr(answer, field.name) for field in fields(answer)}
         result = replace(result, status="ok", error="", **made)

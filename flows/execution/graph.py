@@ -251,7 +251,7 @@ class _Builder:
                 "profile": profile.name,
                 "numbers": exercise.numbers[profile.name],
                 "seeds": {recipe.name: profile.seeds(recipe) for recipe in exercise.recipes},
-                # Answers quote curves and budgets, which the weights alone do not tell apart.
+                # Findings hold curves and budgets, which the weights alone do not tell apart.
                 "recipes": {recipe.name: canonical(profile.resolve(recipe)) for recipe in exercise.recipes},
                 "tunings": {tuning.name: canonical(profile.resolve_tuning(tuning)) for tuning in exercise.finetunes},
                 # One thread also where time is measured: on models of this size a second one gains little, and it loses

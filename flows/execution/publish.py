@@ -23,7 +23,7 @@ from reports.chapter import QUESTIONS
 from reports.run import Machine, ModelRow, RunInfo
 from reports.types import Provenance, Result, from_json
 from reports.write import write_outputs
-from tasks.answers import result_of, stored_findings
+from tasks.answers import result_of, stored_findings, tracking_key
 from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
@@ -167,7 +167,7 @@ def _results(
 def load_result(id: str, record: Record, store: Store, tracker: Tracker, prefect: str) -> Result:
     """A result with the addresses of its runs on MLflow's page and on Prefect's, which is at ``prefect``."""
     result = result_of(id, record, store)
-    run = tracker.run_of(record["key"])
+    run = tracker.run_of(tracking_key(record["key"], result))
     provenance = replace(
         result.provenance,
         mlflow_run_id=run,

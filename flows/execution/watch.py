@@ -18,7 +18,7 @@ from flows.execution.graph import Node, Request, hardware
 from reports.text import encodable
 from reports.types import Result, to_json
 from reports.write import drawings, tables
-from tasks.answers import result_of
+from tasks.answers import result_of, tracking_key
 from tasks.cache.keys import Step, digest
 from tasks.cache.progress import running
 from tasks.cache.store import Artifact, Store
@@ -202,8 +202,10 @@ class TrackingListener:
         return found | ({"prefect_flow_run": self._flow_run} if self._flow_run else {})
 
     def _log(self, node: Node, step: Step, record: Record, circumstances: Mapping[str, str] | None = None) -> None:
-        if self._tracker.run_of(step.key) is not None:
-            self._tracker.link(self._parent, step.key, node.title)
+        result = None if node.makes_model else result_of(node.subject, record, self._store)
+        key = tracking_key(step.key, result) if result else step.key
+        if self._tracker.run_of(key) is not None:
+            self._tracker.link(self._parent, key, node.title)
             return
         tags = {
             "profile": self._request.profile.name,
@@ -212,7 +214,7 @@ class TrackingListener:
             "code_version": digest(step.code)[:12],
             **(circumstances or {}),
         }
-        if node.makes_model:
+        if result is None:
             recipe = {**record["data"]["recipe"], "name": node.subject}
             tags |= {"recipe": node.subject, "seed": str(node.seed)}
             artifacts = {name: record["artifacts"].get(name) for name in ("model", "tokenizer")}
@@ -220,8 +222,7 @@ class TrackingListener:
             self._tracker.log_training(self._parent, step.key, recipe, record["data"], files, tags)
         else:
             tags |= {"exercise": node.subject}
-            result = result_of(node.subject, record, self._store)
-            self._tracker.log_exercise(self._parent, step.key, to_json(result), tags, _files(result))
+            self._tracker.log_exercise(self._parent, key, to_json(result), tags, _files(result))
 
 
 def _files(result: Result) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What MLflow keeps of an exercise are the files that lie in the outputs, under the same names."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from flows.execution.watch import TrackingListener
 from reports.run import RunInfo
 from reports.types import Figure, Part, Provenance, Result, Series, Table
 from reports.write import write_outputs
+from tasks.answers import tracking_key
 from tasks.cache.keys import Step
 from tasks.cache.store import Store
 from tasks.recipes.profiles import PROFILES
@@ -51,3 +52,10 @@ def test_tables_and_charts_are_those_of_the_outputs(tmp_path: Path, monkeypatch:
     assert charts == {f"figures/21.01{letter}-figure-{place}.svg" for letter, place in (("a", 2), ("b", 1), ("b", 3))}
     for text in told.texts.values():
         text.encode()
+
+
+def test_an_edited_answer_is_tracked_as_a_run_of_its_own() -> None:
+    edited = replace(RESULT, summary="edited")
+    elsewhere = replace(RESULT, provenance=replace(RESULT.provenance, seconds=9.0))
+    assert tracking_key("k", edited) != tracking_key("k", RESULT) == tracking_key("k", elsewhere)
+    assert tracking_key("other", RESULT) != tracking_key("k", RESULT)

@@ -182,3 +182,16 @@ def test_an_impossible_configuration_is_refused(bad: dict[str, object]) -> None:
 def test_the_vocabulary_must_be_known() -> None:
     with pytest.raises(ValueError, match="vocab_size is 0"):
         GPT(replace(CONFIG, vocab_size=0))
+
+
+def test_attention_alone_refuses_to_guess_a_mask():
+    config = GPTConfig(n_layer=1, n_head=2, d_model=8, context=8, vocab_size=5)
+    attention = CausalSelfAttention(config).eval()
+    cache = KVCache(config, 1, 8)
+    attention(torch.zeros(1, 3, 8), cache=cache)
+    cache.advance(3)
+    with pytest.raises(ValueError, match=r"2 tokens after cached ones need a mask: visible_keys\(2, 5\)"):
+        attention(torch.zeros(1, 2, 8), cache=cache)
+    attention(torch.zeros(1, 1, 8), cache=cache)  # one token alone sees all keys
+    with pytest.raises(ValueError, match="maps"):
+        attention(torch.zeros(1, 3, 8), maps=[])

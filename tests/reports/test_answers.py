@@ -90,7 +90,11 @@ def test_details_fold_prose_and_evidence():
         ("# Summary\ns\n# (a) q\n{{ show('t') }}{{ show('t') }}", "shown twice"),
         ("# Summary\ns\n# (a) q\nNothing.", "shown nowhere: t"),
         ("# (a) q\n{{ show('t') }}", "Summary is missing"),
-        ("# Summary\ns\n# (a) q\n{% if %}", "section '.*line 2 of it"),
+        ("{% set x = 1 %}\n\n# Summary\ns\n# (a) q\n{% if %}", r"section '\(a\) q', line 2 of it"),
+        ("# Summary\n{{ show('t') }}", "section 'Summary': evidence and details belong into a part"),
+        ("# Summary\ns\n# Notes\n{% call details('d') %}x{% endcall %}", "section 'Notes': evidence"),
+        ("# Summary\ns\n# Summary\nagain", "section 'Summary': it comes twice"),
+        ("# Summary\ns\n# (a) q\n{{ show('t') }}\n# (a) r\nx", r"section '\(a\) r': it comes twice"),
         ("# Summary\n{{ f.said | fixed }}", "section 'Summary': ValueError"),
     ],
 )
@@ -111,3 +115,8 @@ def test_what_a_model_wrote_begins_no_section_and_shows_nothing():
 
 def test_an_empty_row_of_blocks_needs_no_place():
     assert filled("# Summary\ns\n# (a) q\nText.", t=()).parts[0].blocks == (Prose("Text."),)
+
+
+def test_a_comment_in_a_listing_is_no_heading():
+    [part] = filled("# Summary\ns\n# (a) q\n```python\n# a comment\nx = 1\n```\nEnd.").parts
+    assert part.blocks == (Prose("```python\n# a comment\nx = 1\n```\nEnd."),)

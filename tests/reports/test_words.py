@@ -43,6 +43,8 @@ def test_numbers_have_a_minus_and_no_hyphen():
     assert words.formatted(-12345.678, ",.1f") == "−12,345.7"
     assert words.significant(-1.25e-7, 2) == "−1.2e-07"  # as the page's powers of ten want it
     assert words.scientific(6e-8, 0) == "6e-08"
+    assert [words.fixed(-0.0001), words.signed(-0.0001), words.percent(-0.001)] == ["0.000", "0.000", "0%"]
+    assert words.formatted(-math.inf, "g") == "−inf"
 
 
 def test_mean_and_deviation():

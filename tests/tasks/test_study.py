@@ -5,11 +5,12 @@ import torch
 
 from minigpt.evaluation.timing import Timing
 from minigpt.model import GPT
+from tasks.comparison import curves, sentences, table
 from tasks.exercise import TrainedModel
 from tasks.recipes.catalogue import STUDY_MQA_WIDE, STUDY_ROPE
 from tasks.recipes.profiles import PROFILES
 from tasks.study import variant as of_models
-from tasks.variants import Variant, at_equal_time, curves, metrics, sentences, table
+from tasks.variants import Variant, at_equal_time, metrics
 
 
 def variant(label: str, finals: list[float], step_seconds: float) -> Variant:

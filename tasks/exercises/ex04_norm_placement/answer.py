@@ -4,8 +4,8 @@ from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.types import Check, Figure, Series, Table
 from reports.words import plural
+from tasks.comparison import table
 from tasks.exercises.ex04_norm_placement.findings import PLACEMENTS, WIDTH, Findings
-from tasks.variants import table
 
 
 def answer(f: Findings) -> Draft:

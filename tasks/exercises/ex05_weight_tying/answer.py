@@ -4,8 +4,8 @@ from minigpt.evaluation.statistics import mean_std
 from reports import words
 from reports.answers import Draft
 from reports.types import Check, Table
+from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex05_weight_tying.findings import MIB, VOCABULARY, WIDTH, Findings
-from tasks.variants import curves, sentences, table
 
 
 def answer(f: Findings) -> Draft:

@@ -5,8 +5,8 @@ import math
 from minigpt.evaluation.statistics import compare, mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
+from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex25_rotary_positions.findings import TOLERATED, Extrapolation, Findings, rates
-from tasks.variants import curves, sentences, table
 
 
 def answer(f: Findings) -> Draft:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Heatmap, Series, Table
+from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex26_sliding_window.findings import (
     BLOCKS,
     DENSE,
@@ -15,7 +16,6 @@ from tasks.exercises.ex26_sliding_window.findings import (
     Findings,
     pairs,
 )
-from tasks.variants import curves, sentences, table
 
 
 def answer(f: Findings) -> Draft:

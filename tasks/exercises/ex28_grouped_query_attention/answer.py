@@ -3,13 +3,13 @@
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Series, Table
+from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex28_grouped_query_attention.findings import (
     LLAMA_CONTEXT,
     Findings,
     attention_parameters,
     cache_bytes_per_token,
 )
-from tasks.variants import curves, sentences, table
 
 
 def answer(f: Findings) -> Draft:

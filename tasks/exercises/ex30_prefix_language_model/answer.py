@@ -3,8 +3,8 @@
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
+from tasks.comparison import curves, table
 from tasks.exercises.ex30_prefix_language_model.findings import WRONG, Completion, Findings, trained_targets
-from tasks.variants import curves, table
 
 
 def answer(f: Findings) -> Draft:

@@ -6,8 +6,9 @@ from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
 from reports.words import plural
+from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex33_multi_token_prediction.findings import Drafting, Findings
-from tasks.variants import Variant, curves, sentences, table
+from tasks.variants import Variant
 
 
 def answer(f: Findings) -> Draft:

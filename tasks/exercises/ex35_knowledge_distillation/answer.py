@@ -4,8 +4,8 @@ from minigpt.evaluation.statistics import compare, mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Series, Table
 from reports.words import plural
+from tasks.comparison import curves
 from tasks.exercises.ex35_knowledge_distillation.findings import Findings, seconds
-from tasks.variants import curves
 
 
 def answer(f: Findings) -> Draft:

@@ -12,7 +12,7 @@ from minigpt.objectives import OBJECTIVES
 from minigpt.train import make_optimizer
 from tasks.exercise import Context, TrainedModel
 from tasks.recipes.recipe import Recipe
-from tasks.variants import LearningCurve, StepTime, Variant
+from tasks.variants import LearningCurve, Variant
 
 
 def variants(context: Context, recipes: Mapping[str, Recipe], *, repeats: int = 7) -> list[Variant]:
@@ -42,7 +42,7 @@ def variant(label: str, models: Sequence[TrainedModel], step: Timing) -> Variant
         curves=tuple(
             LearningCurve(tuple(one.evaluations["step"]), tuple(one.evaluations["validation_loss"])) for one in models
         ),
-        step=StepTime(step.median, step.low, step.high),
+        step=step,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,6 @@ class LearningCurve:
 
 
 @dataclass(frozen=True)
-class StepTime:
-    """Seconds of one training step, measured alone: the median, and the quartiles around it."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Variant:
     """One recipe with all its seeds."""
 
@@ -40,7 +32,7 @@ class Variant:
     steps: int  # of the training
     parameters: int  # shared ones counted once
     curves: tuple[LearningCurve, ...]  # one per seed
-    step: StepTime
+    step: Timing
 
     @property
     def key(self) -> str:

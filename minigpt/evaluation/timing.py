@@ -1,11 +1,15 @@
 """Wall-clock of a function: warm-up first, several repeats, the median and its spread."""
 
+from __future__ import annotations
+
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # what was timed is told without PyTorch
+    import torch
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ def measure(
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
+    import torch
+
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     with torch.inference_mode(inference):
         for function in functions.values():
@@ -58,5 +64,7 @@ def _summary(seconds: list[float]) -> Timing:
 
 
 def _wait(device: torch.device | str) -> None:
+    import torch
+
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)

@@ -5,9 +5,9 @@ import torch
 
 from minigpt.config import GPTConfig
 from minigpt.cost.generation import step_flops
+from minigpt.evaluation.timing import Timing
 from minigpt.model import GPT
 from tasks.exercises.ex16_kv_cache.experiment import EXERCISE, counted_flops, read_real_text
-from tasks.exercises.ex16_kv_cache.findings import Seconds
 from tasks.exercises.ex16_kv_cache.loops import generate_cached, generate_uncached, restarted_positions
 from tests.exercise_context import answered, assert_sound, make_context, measured
 
@@ -40,9 +40,9 @@ def test_the_answer_is_sound(findings):
     ],
 )
 def test_the_verdict_is_that_of_the_timings(findings, speedups, said):
-    one = Seconds(1.0, 1.0, 1.0)
+    one = Timing(1.0, 1.0, 1.0, 1)
     runs = tuple(
-        replace(run, uncached=Seconds(speedup, speedup, speedup), cached=one)
+        replace(run, uncached=Timing(speedup, speedup, speedup, 1), cached=one)
         for run, speedup in zip(findings.runs, speedups, strict=True)
     )
     answer = answered(EXERCISE, replace(findings, runs=runs))

@@ -8,10 +8,11 @@ from minigpt.config import GPTConfig
 from minigpt.evaluation.entropy import unigram_loss
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.future_heads import score_heads
+from minigpt.evaluation.timing import Timing
 from minigpt.model import GPT
 from reports.types import Prose
 from tasks.exercises.ex33_multi_token_prediction.experiment import EXERCISE
-from tasks.exercises.ex33_multi_token_prediction.findings import Drafting, Run, Seconds
+from tasks.exercises.ex33_multi_token_prediction.findings import Drafting, Run
 from tests.exercise_context import answered, assert_sound, measured
 
 
@@ -55,8 +56,8 @@ def test_blind_guessing_is_the_entropy_of_the_letters():
     assert unigram_loss(tokens, tokens, 3) == pytest.approx(1.5 * torch.log(torch.tensor(2.0)).item(), abs=1e-4)
 
 
-def timing(median: float, spread: float) -> Seconds:
-    return Seconds(median, median - spread, median + spread)
+def timing(median: float, spread: float) -> Timing:
+    return Timing(median, median - spread, median + spread, 1)
 
 
 @pytest.mark.parametrize(

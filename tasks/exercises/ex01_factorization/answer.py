@@ -84,8 +84,12 @@ def beginnings(f: Findings) -> Table:
     capital, small = WORDS[0], WORDS[0].lower()
     return Table(
         columns=(
-            *("model", "start", f"P({capital} | start)", f"P({small} | start)"),
-            *("ratio", "NLL of the sentence (nats)"),
+            "model",
+            "start",
+            f"P({capital} | start)",
+            f"P({small} | start)",
+            "ratio",
+            "NLL of the sentence (nats)",
         ),
         rows=tuple((b.model, repr(b.start), b.capital, b.small, b.ratio, b.nats) for b in f.beginnings),
         caption="The first factor and the whole sentence for several starts",

@@ -52,13 +52,26 @@ def gradients(f: Findings) -> Table:
     """Gradients at initialisation, of every setting."""
     return Table(
         columns=(
-            *("initial weights", "placement", "layers", "gradient, first block", "gradient, last block"),
-            *("first / last", "last matrix, mean", "last matrix, std", "share of the residual path"),
+            "initial weights",
+            "placement",
+            "layers",
+            "gradient, first block",
+            "gradient, last block",
+            "first / last",
+            "last matrix, mean",
+            "last matrix, std",
+            "share of the residual path",
         ),
         rows=tuple(
             (
-                *(s.init, f"{s.norm}-norm", s.layers, s.gradient(0)[0], s.gradient(-1)[0]),
-                *(s.first_over_last, *s.last_matrix, s.share),
+                s.init,
+                f"{s.norm}-norm",
+                s.layers,
+                s.gradient(0)[0],
+                s.gradient(-1)[0],
+                s.first_over_last,
+                *s.last_matrix,
+                s.share,
             )
             for s in f.start
         ),

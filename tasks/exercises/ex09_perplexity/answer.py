@@ -81,7 +81,8 @@ def fifty(f: Findings) -> Table:
                 m.tokens,
                 m.vocab_size,
                 QUESTIONED / m.vocab_size if m.vocab_size else None,
-                *(m.bytes_per_token, m.bits_per_byte),
+                m.bytes_per_token,
+                m.bits_per_byte,
             )
             for m in f.meanings
         ),
@@ -94,8 +95,13 @@ def texts(f: Findings) -> Table:
     """Both texts measured."""
     return Table(
         columns=(
-            *("text", "tokens", "bytes per token", "perplexity per token", "bits per byte"),
-            *("byte frequencies (bits per byte)", "LZMA (bits per byte)"),
+            "text",
+            "tokens",
+            "bytes per token",
+            "perplexity per token",
+            "bits per byte",
+            "byte frequencies (bits per byte)",
+            "LZMA (bits per byte)",
         ),
         rows=tuple(
             (name, s.tokens, s.bytes_per_token, s.perplexity, s.bits_per_byte, s.byte_frequencies, s.lzma)

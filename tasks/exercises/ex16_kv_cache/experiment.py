@@ -15,11 +15,10 @@ from minigpt.cache import KVCache
 from minigpt.cost.counting import kv_cache_bytes
 from minigpt.cost.generation import CostModel, generation_flops, step_flops
 from minigpt.decoding.sampling import GREEDY, generate
-from minigpt.evaluation.timing import Timing
 from minigpt.evaluation.timing import measure as time_in_turn
 from minigpt.model import GPT
 from tasks.exercise import Context, Exercise
-from tasks.exercises.ex16_kv_cache.findings import Cost, Findings, Flops, PerToken, Run, Seconds
+from tasks.exercises.ex16_kv_cache.findings import Cost, Findings, Flops, PerToken, Run
 from tasks.exercises.ex16_kv_cache.loops import (
     Loop,
     generate_cached,
@@ -99,11 +98,6 @@ def per_token(milliseconds: list[float], prompt_tokens: int) -> PerToken:
     return PerToken(tuple(lengths), tuple(group[len(group) // 2] for group in groups))
 
 
-def seconds_of(timing: Timing) -> Seconds:
-    """Without the number of repeats."""
-    return Seconds(timing.median, timing.low, timing.high)
-
-
 def time_length(ctx: Context, model: GPT, prompt: Tensor, n: int, cost: CostModel) -> tuple[Run, Tensor, Tensor]:
     """Both loops at one length, compared and then timed in turn; tokens (1, P + n) and logits (n, V) with cache."""
     P = prompt.shape[1]
@@ -117,8 +111,8 @@ def time_length(ctx: Context, model: GPT, prompt: Tensor, n: int, cost: CostMode
     uncached_flops, cached_flops = generation_flops(model.config, P, n)
     run = Run(
         n_new=n,
-        uncached=seconds_of(seconds["uncached"]),
-        cached=seconds_of(seconds["cached"]),
+        uncached=seconds["uncached"],
+        cached=seconds["cached"],
         flop_ratio=uncached_flops / cached_flops,
         predicted=cost.speedup(model.config, P, n),
         same_tokens=torch.equal(tokens, cached_tokens),

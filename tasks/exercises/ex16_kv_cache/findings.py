@@ -2,16 +2,9 @@
 
 from dataclasses import dataclass
 
+from minigpt.evaluation.timing import Timing
+
 KIB = 2**10
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Of a whole generation: the median, and the quartiles around it."""
-
-    median: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -27,8 +20,8 @@ class Run:
     """One length."""
 
     n_new: int
-    uncached: Seconds
-    cached: Seconds
+    uncached: Timing
+    cached: Timing
     flop_ratio: float
     predicted: float  # speed-up by the cost model
     same_tokens: bool

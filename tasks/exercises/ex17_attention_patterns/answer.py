@@ -69,8 +69,15 @@ def specialists(f: Findings) -> Table:
         drawn = "yes" if s.best in f.drawn_heads else "no"
         rows.append((KINDS[kind], name_of(s.best), where, mean, spread, s.blind, mean / s.blind, named, drawn))
     columns = (
-        *("kind of key", "best head", "measured in", "share of its attention", "± std over rows", "blind head"),
-        *("times the blind head", "heads named", "drawn in (a)"),
+        "kind of key",
+        "best head",
+        "measured in",
+        "share of its attention",
+        "± std over rows",
+        "blind head",
+        "times the blind head",
+        "heads named",
+        "drawn in (a)",
     )
     caption = (
         "The best head of each kind; L1H0 is head 0 of layer 1. A blind head attends uniformly to all keys that it may "
@@ -103,8 +110,11 @@ def heatmaps(f: Findings) -> tuple[Heatmap, ...]:
     return tuple(
         Heatmap(
             s.mean,
-            *("head", "layer", f"{KINDS[kind].capitalize()}. Share of attention; a blind head has {s.blind:.3f}."),
-            *(numbers, layers),
+            "head",
+            "layer",
+            f"{KINDS[kind].capitalize()}. Share of attention; a blind head has {s.blind:.3f}.",
+            numbers,
+            layers,
         )
         for kind, s in f.scores.items()
     )
@@ -151,7 +161,8 @@ def repetition(f: Findings) -> Figure:
     return Figure(
         "line",
         (series(f.copying.curve, "tokens repeat"), series(f.copying.control_curve, "they do not")),
-        *("tokens since the first that can be copied", "loss (nats)"),
+        "tokens since the first that can be copied",
+        "loss (nats)",
         "Loss where random tokens begin to repeat. Mean ± standard error over rows. From 0 on, the token before was "
         "seen earlier in the row, and so was what followed it.",
         hlines=((math.log(f.vocab_size), "uniform guess"),),
@@ -167,8 +178,15 @@ def ablation(f: Findings) -> Table:
         means = mean_std(each.repeated)[0], change.difference, *change.interval, early.difference
         rows.append((each.name, name_of(*each.heads), *means, each.text, each.text - whole.text))
     columns = (
-        *("removed", "heads", "loss where tokens repeat (nats)", "change (nats)", "95 % from", "95 % to"),
-        *("change before they repeat (nats)", "loss in text (nats)", "change in text (nats)"),
+        "removed",
+        "heads",
+        "loss where tokens repeat (nats)",
+        "change (nats)",
+        "95 % from",
+        "95 % to",
+        "change before they repeat (nats)",
+        "loss in text (nats)",
+        "change in text (nats)",
     )
     caption = (
         "Losses without some heads. Intervals over rows of random tokens, paired; random heads come from the layers of "

@@ -77,14 +77,27 @@ def strategies(f: Findings) -> Table:
         again = (w.runs[0], None if w.key == HUMAN.key else w.runs[1])
         rows.append(
             (
-                *(w.name, *mean_std(w.perplexities), *again, w.bits_per_character, w.own_loss),
-                *(w.repeats, w.distinct, w.known_words),
+                w.name,
+                *mean_std(w.perplexities),
+                *again,
+                w.bits_per_character,
+                w.own_loss,
+                w.repeats,
+                w.distinct,
+                w.known_words,
             )
         )
     columns = (
-        *("text", "perplexity", "± std over prompts", "perplexity after the first prompt", "± std over its runs"),
-        *("bits per character", "own loss (nats/character)", f"repeated {RUN}-character runs"),
-        *("distinct word bigrams", "known words"),
+        "text",
+        "perplexity",
+        "± std over prompts",
+        "perplexity after the first prompt",
+        "± std over its runs",
+        "bits per character",
+        "own loss (nats/character)",
+        f"repeated {RUN}-character runs",
+        "distinct word bigrams",
+        "known words",
     )
     caption = (
         f"All strategies. Perplexity and bits per character under {f.judge}, means over {len(f.prompts)} "
@@ -118,7 +131,10 @@ def widths(f: Findings) -> tuple[Figure, ...]:
     return (
         Figure("line", losses, "K", "loss (nats/character)", f"Loss of the text found by a beam of width K. {spread}"),
         Figure(
-            *("line", (repeated,), "K", f"repeated {RUN}-character runs (share)"),
+            "line",
+            (repeated,),
+            "K",
+            f"repeated {RUN}-character runs (share)",
             f"Repetition in the text found by a beam of width K. {spread}",
             hlines=human,
         ),
@@ -141,8 +157,15 @@ def against(f: Findings, strategy: Strategy) -> Table:
         rows.append((label, *change.baseline, *change.other, change.difference, *interval, change.verdict))
     beam = BEAMS[BEAM].name
     columns = (
-        *("measure", beam, f"± std, {beam}", strategy.name, f"± std, {strategy.name}"),
-        *("difference", "95 % from", "95 % to", "verdict"),
+        "measure",
+        beam,
+        f"± std, {beam}",
+        strategy.name,
+        f"± std, {strategy.name}",
+        "difference",
+        "95 % from",
+        "95 % to",
+        "verdict",
     )
     caption = (
         f"{strategy.name} against {beam}. Difference: {strategy.name} minus beam search, with Student's interval for "

@@ -45,9 +45,14 @@ def overview(f: Findings) -> Table:
         label = ("held-out text", None) if w.key == HUMAN else (w.key, w.alpha)
         rows.append((*label, *shares, w.seen_share, *mean_std(w.nats), w.perplexity, w.real_share))
     columns = (
-        *("text", "α"),
+        "text",
+        "α",
         *(column for name in NGRAMS.values() for column in (f"repeated {name}", f"± std, {name}")),
-        *("tokens seen before", "loss (nats/token)", "± std, loss", "perplexity", "real words"),
+        "tokens seen before",
+        "loss (nats/token)",
+        "± std, loss",
+        "perplexity",
+        "real words",
     )
     caption = (
         "Repetition and its price. Share of n-grams that occurred before in the continuation, mean and standard "
@@ -143,8 +148,14 @@ def strength(f: Findings, alpha: float) -> Table:
             means = mean_std(f.of(key, alpha).values(measure))
             rows.append((key, label, *means, change.difference, *interval, change.verdict))
     columns = (
-        *("text", "measure", "mean", "± std over texts", f"difference from {against}"),
-        *("95 % from", "95 % to", "verdict"),
+        "text",
+        "measure",
+        "mean",
+        "± std over texts",
+        f"difference from {against}",
+        "95 % from",
+        "95 % to",
+        "verdict",
     )
     caption = (
         f"α = {alpha:g} against {against}. Student's interval for the mean difference, paired over {f.prompts} prompts."

@@ -117,16 +117,39 @@ def comparison(tables: Sequence[Studied]) -> Table:
         c, p, r = s.cosine, s.principal, s.principal.rotation
         rows.append(
             (
-                *(s.name, s.length, s.width, c.near, c.far, c.adjacent, c.reach),
-                *(c.stationary, p.three, p.waves[0].period, p.waves[0].share, abs(r.turns), r.steady),
-                *(s.norms.mean, s.norms.spread),
+                s.name,
+                s.length,
+                s.width,
+                c.near,
+                c.far,
+                c.adjacent,
+                c.reach,
+                c.stationary,
+                p.three,
+                p.waves[0].period,
+                p.waves[0].share,
+                abs(r.turns),
+                r.steady,
+                s.norms.mean,
+                s.norms.spread,
             )
         )
     columns = (
-        *("table", "positions", "width", "cosine of neighbours", "cosine half the table apart or more"),
-        *("nearest is adjacent", "half similarity (positions)", "variance explained by distance"),
-        *("variance in 3 components", "period of component 1", "share of its power", "turns", "steps one way"),
-        *("mean norm", "spread of norms"),
+        "table",
+        "positions",
+        "width",
+        "cosine of neighbours",
+        "cosine half the table apart or more",
+        "nearest is adjacent",
+        "half similarity (positions)",
+        "variance explained by distance",
+        "variance in 3 components",
+        "period of component 1",
+        "share of its power",
+        "turns",
+        "steps one way",
+        "mean norm",
+        "spread of norms",
     )
     caption = (
         "All tables in the same numbers. Half similarity is where the mean cosine first falls to 1/2, at 0.5 where "

@@ -82,14 +82,26 @@ def perplexity(f: Findings) -> Table:
     """All held-out texts, before and after."""
     rows: list[tuple[Cell, ...]] = [
         (
-            *(name, s.before.tokens, s.before.perplexity, s.after.perplexity),
-            *(s.before.bits_per_byte, s.after.bits_per_byte, s.change.difference, s.change.verdict),
+            name,
+            s.before.tokens,
+            s.before.perplexity,
+            s.after.perplexity,
+            s.before.bits_per_byte,
+            s.after.bits_per_byte,
+            s.change.difference,
+            s.change.verdict,
         )
         for name, s in f.scores.items()
     ]
     columns = (
-        *("held-out text", "tokens", "perplexity before", "perplexity after", "bits per byte before"),
-        *("bits per byte after", "change of loss (nats/token)", "verdict"),
+        "held-out text",
+        "tokens",
+        "perplexity before",
+        "perplexity after",
+        "bits per byte before",
+        "bits per byte after",
+        "change of loss (nats/token)",
+        "verdict",
     )
     caption = (
         f"Held-out texts before and after, in windows of {f.training.block} tokens. Verdict: Student's 95 % interval "

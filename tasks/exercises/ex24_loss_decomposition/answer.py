@@ -111,8 +111,20 @@ def token_table(tokens: list[PassageToken], caption: str, name: str) -> Table:
         numbers = (token.index + 1, token.loss, math.exp(-token.loss))
         rows.append((rank, piece, context, *numbers, expected, token.probability, token.kind, token.word, *flags))
     columns = (
-        *("rank", "token", "after", "position", "loss (nats)", "probability", "the model's first choice"),
-        *("its probability", "kind", "word", "name", "rare word", "begins a sentence", "pair seen before"),
+        "rank",
+        "token",
+        "after",
+        "position",
+        "loss (nats)",
+        "probability",
+        "the model's first choice",
+        "its probability",
+        "kind",
+        "word",
+        "name",
+        "rare word",
+        "begins a sentence",
+        "pair seen before",
     )
     counted = "Positions are those in the passage, from 0; the first choice is what the model would have put there."
     return Table(columns, tuple(rows), f"{caption} {counted}", name)
@@ -150,8 +162,17 @@ def effect_table(f: Findings) -> Table:
                 means = (*effect.counts[::-1], *effect.means[::-1])
                 rows.append((*what, effect.difference, *effect.interval, effect.verdict, *means))
     columns = (
-        *("difference", "loss of the", "held equal", "difference (nats)", "95 % from", "95 % to", "the first is"),
-        *("n of the first", "n of the second", "mean of the first", "mean of the second"),
+        "difference",
+        "loss of the",
+        "held equal",
+        "difference (nats)",
+        "95 % from",
+        "95 % to",
+        "the first is",
+        "n of the first",
+        "n of the second",
+        "mean of the first",
+        "mean of the second",
     )
     caption = (
         "Differences of loss between groups. Held equal: differences within bins of positions, or of positions and "
@@ -177,16 +198,22 @@ def checks(f: Findings) -> tuple[Check, ...]:
     claims = {
         "content words have the higher loss, first piece at equal position: lower end (nats)": (kind, 0, 1),
         "sentences begin with the higher loss, first piece at equal position: lower end (nats)": (
-            *(f.controlled("sentence start"), 0, 1),
+            f.controlled("sentence start"),
+            0,
+            1,
         ),
         "later pieces have the lower loss, at equal position: lower end of the fall (nats)": (
-            *(f.controlled("pieces", "token"), 1, -1),
+            f.controlled("pieces", "token"),
+            1,
+            -1,
         ),
     }
     return (
         Check.close(
             "loss of the first tokens against Transformers' own, which shifts labels itself (nats per token)",
-            *(o.ours, o.transformers, 1e-3),
+            o.ours,
+            o.transformers,
+            1e-3,
         ),
         Check.at_least("losses moved by one place would be others (largest difference, nats)", o.moved, 0.01),
         Check.equal("scored tokens whose text is not what stands at their place", o.misplaced, 0),
@@ -196,7 +223,9 @@ def checks(f: Findings) -> tuple[Check, ...]:
         Check.close("kinds of tokens: their losses sum to that of the text (nats)", o.by_kind, o.total, 1e-6 * o.total),
         Check.close(
             "words and tokens outside of words: their losses sum to that of the text (nats)",
-            *(o.by_words, o.total, 1e-6 * o.total),
+            o.by_words,
+            o.total,
+            1e-6 * o.total,
         ),
         *regression,
         *(

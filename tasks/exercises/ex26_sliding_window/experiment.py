@@ -31,7 +31,6 @@ from tasks.exercises.ex26_sliding_window.findings import (
     Influence,
     Masks,
     Reach,
-    Seconds,
     pairs,
 )
 from tasks.recipes.catalogue import STUDY_ROPE, STUDY_WINDOW_2, STUDY_WINDOW_8, STUDY_WINDOW_32
@@ -151,7 +150,7 @@ def all_costs(ctx: Context, config: GPTConfig) -> tuple[Cost, ...]:
             Cost(
                 length,
                 flops,
-                {name: Seconds(time.median, time.low, time.high) for name, time in times.items()},
+                times,
                 float((dense - blocks).abs().max()),
                 KVCache(config, 1, length).nbytes,
             )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minigpt.config import GPTConfig
+from minigpt.evaluation.timing import Timing
 from tasks.variants import Variant, comparisons, metrics
 
 HEADS, WIDTH = 4, 32  # of the attention that is counted and timed
@@ -43,21 +44,12 @@ class Masks:
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """Of one attention layer: the median, and the quartiles around it."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Cost:
     """What one length costs, by computation."""
 
     length: int
     flops: dict[str, int]
-    timings: dict[str, Seconds]
+    timings: dict[str, Timing]
     difference: float  # largest, between the blocks and the dense mask
     cache: int  # bytes of a cache for all its keys
 

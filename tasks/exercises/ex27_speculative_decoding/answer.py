@@ -49,7 +49,10 @@ def models(f: Findings) -> Table:
     """What was trained."""
     rows = tuple(
         (
-            *(d.label, d.layers, d.width, d.parameters),
+            d.label,
+            d.layers,
+            d.width,
+            d.parameters,
             f"{d.training_tokens:,} tokens" if d.training_tokens else "none",
             d.loss,
         )
@@ -98,14 +101,36 @@ def speed_figure(f: Findings) -> Figure:
 def speed_table(f: Findings) -> Table:
     """Everything measured and predicted, a row per draft and γ."""
     columns = (
-        *("draft", "γ", "acceptance", "α = Σ min(p, q)", "tokens per pass", "expected by α", "c", "v"),
-        *("speed-up: paper", "predicted", "measured", "from", "to"),
+        "draft",
+        "γ",
+        "acceptance",
+        "α = Σ min(p, q)",
+        "tokens per pass",
+        "expected by α",
+        "c",
+        "v",
+        "speed-up: paper",
+        "predicted",
+        "measured",
+        "from",
+        "to",
     )
 
     def row(label: str, s: Speed) -> tuple[Cell, ...]:
         return (
-            *(label, s.gamma, s.acceptance, s.alpha, s.tokens_per_pass, s.expected_tokens),
-            *(s.draft_cost, s.verify_cost, s.textbook, s.predicted, s.measured, s.low, s.high),
+            label,
+            s.gamma,
+            s.acceptance,
+            s.alpha,
+            s.tokens_per_pass,
+            s.expected_tokens,
+            s.draft_cost,
+            s.verify_cost,
+            s.textbook,
+            s.predicted,
+            s.measured,
+            s.low,
+            s.high,
         )
 
     caption = (
@@ -132,7 +157,13 @@ def distilled(f: Findings) -> Table:
         spreads = (loss_std, alpha_std) if len(s.losses) > 1 else (None, None)
         rows.append((s.label, len(s.losses), loss, spreads[0], alpha, spreads[1], verdict, s.expected_tokens))
     columns = (
-        *("draft", "seeds", "validation loss", "± std", "α", "± std of α", "α against the first"),
+        "draft",
+        "seeds",
+        "validation loss",
+        "± std",
+        "α",
+        "± std of α",
+        "α against the first",
         f"tokens, γ = {STUDENT_GAMMA}",
     )
     caption = (

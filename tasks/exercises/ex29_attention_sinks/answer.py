@@ -185,8 +185,14 @@ def loss_table(s: Stream) -> Table:
         if x.full is not None:
             rows.append((name, "full context", mean_of(x.full), 0.0, None, None, None, ""))
     columns = (
-        *("positions", "sinks", "loss (nats/token)", "above the full context", "against 0 sinks"),
-        *("95 % from", "95 % to", "verdict"),
+        "positions",
+        "sinks",
+        "loss (nats/token)",
+        "above the full context",
+        "against 0 sinks",
+        "95 % from",
+        "95 % to",
+        "verdict",
     )
     scored = "every token" if s.scored_after == s.length - s.size - 1 else f"{s.scored} places"
     caption = (

@@ -40,7 +40,12 @@ def models(f: Findings) -> Table:
     roles = {"expert": f.expert, "amateur": f.amateur, "scorer, takes no part in decoding": f.scorer}
     rows = tuple(
         (
-            *(role, len(m.losses), m.layers, m.width, m.parameters, m.steps),
+            role,
+            len(m.losses),
+            m.layers,
+            m.width,
+            m.parameters,
+            m.steps,
             *(m.loss, mean_std(m.losses)[1] if len(m.losses) > 1 else None),
         )
         for role, m in roles.items()
@@ -71,8 +76,15 @@ def likeliest(f: Findings) -> dict[str, str | float]:
 def quality_table(f: Findings) -> Table:
     """Every setting beside its counterpart."""
     columns = (
-        *("decoding", "entropy (nats)", "NLL under the scorer", "± std over texts", "± std over seeds"),
-        *("known words", "distinct words", "repeated 8-grams", "verdict on NLL"),
+        "decoding",
+        "entropy (nats)",
+        "NLL under the scorer",
+        "± std over texts",
+        "± std over seeds",
+        "known words",
+        "distinct words",
+        "repeated 8-grams",
+        "verdict on NLL",
     )
     rows = []
     for pair in f.pairs:

@@ -142,8 +142,13 @@ def widths(f: Findings) -> Table:
         for one in f.widths
     )
     columns = (
-        *("k", "scored n-grams", "flagged at 1 %, mean of keys", "worst key", "std of mean z over keys"),
-        *(f"detected, δ = {USUAL:g}", "… a tenth of the characters changed"),
+        "k",
+        "scored n-grams",
+        "flagged at 1 %, mean of keys",
+        "worst key",
+        "std of mean z over keys",
+        f"detected, δ = {USUAL:g}",
+        "… a tenth of the characters changed",
     )
     caption = f"Human text under {f.keys} keys, and marked text before and after random substitutions."
     return Table(columns, rows, caption, "widths")
@@ -169,12 +174,24 @@ def trade_off(f: Findings) -> Table:
         spread = f.metrics[f"nll_nats_delta_{m.delta:g}_std"]
         rows.append(
             (
-                *(m.delta, m.mean_nll, spread, m.cost(f.plain), error, m.perplexity_ratio(f.plain)),
-                *(m.known, m.right.mean_z, *m.rates),
+                m.delta,
+                m.mean_nll,
+                spread,
+                m.cost(f.plain),
+                error,
+                m.perplexity_ratio(f.plain),
+                m.known,
+                m.right.mean_z,
+                *m.rates,
             )
         )
     columns = (
-        *("δ", "NLL (nats/character)", "± std over texts", "cost (nats)", "± standard error", "perplexity ×"),
+        "δ",
+        "NLL (nats/character)",
+        "± std over texts",
+        "cost (nats)",
+        "± standard error",
+        "perplexity ×",
         *("known words", "mean z", *(f"detected, {length} characters" for length in f.lengths)),
     )
     caption = (

@@ -18,7 +18,7 @@ from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES, multi_token
 from minigpt.train import TrainConfig, train
 from tasks.exercise import Context, Exercise, TrainedModel
-from tasks.exercises.ex33_multi_token_prediction.findings import SUMMED, Drafting, Findings, Run, Scores, Seconds
+from tasks.exercises.ex33_multi_token_prediction.findings import SUMMED, Drafting, Findings, Run, Scores
 from tasks.recipes.catalogue import STUDY_FUTURE_2, STUDY_FUTURE_4, STUDY_FUTURE_4_SUM, STUDY_FUTURE_8, STUDY_ROPE
 from tasks.study import variants
 
@@ -139,8 +139,7 @@ def draft(ctx: Context, label: str, models: Sequence[TrainedModel], prompts: Ten
         repeats=ctx.numbers["repeats"],
         device=ctx.device,
     )
-    times = (Seconds(timings[way].median, timings[way].low, timings[way].high) for way in ("plain", "drafted"))
-    return Drafting(label, tuple(greedy), tuple(sampled), wrong, *times)
+    return Drafting(label, tuple(greedy), tuple(sampled), wrong, timings["plain"], timings["drafted"])
 
 
 def counts(run: SelfSpeculation) -> Run:

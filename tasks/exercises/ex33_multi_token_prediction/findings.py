@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from minigpt.config import GPTConfig
 from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.timing import Timing
 from tasks.variants import Variant, comparisons, metrics
 
 SUMMED = "N = 4, sum of losses"
@@ -24,15 +25,6 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """Of one text: the median, and the quartiles around it."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Run:
     """One text, drafted and verified."""
 
@@ -49,8 +41,8 @@ class Drafting:
     greedy: tuple[tuple[Run, ...], ...]  # of each seed
     sampled: tuple[tuple[Run, ...], ...]
     wrong: int  # greedy texts that differ from plain decoding
-    plain: Seconds
-    drafted: Seconds
+    plain: Timing
+    drafted: Timing
 
     @property
     def speedup(self) -> float:

@@ -17,7 +17,6 @@ from minigpt import quantize as quantization
 from minigpt.decoding.sampling import GREEDY, Sampling, generate
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.statistics import mean_std
-from minigpt.evaluation.timing import Timing
 from minigpt.evaluation.timing import measure as timed
 from minigpt.files import model_state
 from minigpt.model import GPT
@@ -36,7 +35,6 @@ from tasks.exercises.ex34_quantization.findings import (
     Findings,
     Noise,
     Oracle,
-    Seconds,
     Written,
 )
 from tasks.recipes.catalogue import LARGE, SMALL_LONG, STUDENT
@@ -180,16 +178,11 @@ def deploy(ctx: Context) -> Deployment:
     }
     ctx.progress(0.5, "scored in int8")
     versions = tuple(
-        Deployed(label, key, size, perplexity, seconds(timings[f"{key} read"]), seconds(timings[f"{key} decode"]))
+        Deployed(label, key, size, perplexity, timings[f"{key} read"], timings[f"{key} decode"])
         for key, (label, size, perplexity) in facts.items()
     )
     threads = torch.get_num_threads()
     return Deployment(versions, warning, equal, sums_equal, n_new, tuple(batch.shape), threads, slow_products())
-
-
-def seconds(timing: Timing) -> Seconds:
-    """A timing as plain data."""
-    return Seconds(timing.median, timing.low, timing.high, timing.repeats)
 
 
 def slow_products() -> bool:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from minigpt.evaluation.timing import Timing
+
 BITS = (8, 7, 6, 5, 4, 3, 2)
 NAIVE_RANGE = 1.0
 NAIVE, TENSOR, CHANNEL = f"naive, range ±{NAIVE_RANGE:g}", "absmax per tensor", "absmax per channel"
@@ -50,16 +52,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """Of one call: the median, and the quartiles around it."""
-
-    median: float
-    low: float
-    high: float
-    repeats: int
-
-
-@dataclass(frozen=True)
 class Deployed:
     """One way to store and run the same model."""
 
@@ -67,8 +59,8 @@ class Deployed:
     key: str
     file_bytes: int
     perplexity: float
-    read: Seconds  # of a batch of contexts at once
-    decode: Seconds  # of one text, token by token
+    read: Timing  # of a batch of contexts at once
+    decode: Timing  # of one text, token by token
 
 
 @dataclass(frozen=True)

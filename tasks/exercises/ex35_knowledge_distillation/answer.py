@@ -74,8 +74,18 @@ def students(f: Findings) -> Table:
         shown = spread if len(row.losses) > 1 else None
         rows.append((row.label, settings.alpha, settings.tau, row.steps, loss, shown, *differences, *imitation))
     columns = (
-        *("student", "α", "τ", "steps", "loss (nats/token)", "± std", "at equal steps", "verdict"),
-        *("at equal time", "verdict ", "KL(teacher ‖ student)", "same first choice"),
+        "student",
+        "α",
+        "τ",
+        "steps",
+        "loss (nats/token)",
+        "± std",
+        "at equal steps",
+        "verdict",
+        "at equal time",
+        "verdict ",
+        "KL(teacher ‖ student)",
+        "same first choice",
     )
     caption = (
         f"Loss on the whole validation text, {plural(len(f.alone.losses), 'seed')}. Differences: at equal steps from "

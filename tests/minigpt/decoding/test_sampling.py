@@ -36,8 +36,14 @@ def logit_vectors() -> dict[str, Tensor]:
     infinite = torch.randn(100, 50, generator=generator)
     infinite[torch.arange(100), torch.randint(50, (100,), generator=generator)] = float("inf")
     return {
-        **{"normal": normal, "ties": ties, "flat": flat, "peaked": peaked},
-        **{"removed": removed, "single": single, "huge": huge, "infinite": infinite},
+        "normal": normal,
+        "ties": ties,
+        "flat": flat,
+        "peaked": peaked,
+        "removed": removed,
+        "single": single,
+        "huge": huge,
+        "infinite": infinite,
     }
 
 

@@ -60,8 +60,8 @@ def models(f: Findings) -> Table:
     )
     columns = ("draft", "layers", "width", "parameters", "training", "validation loss (nats/token)")
     caption = (
-        "All read the same text with the same tokenizer. The target is the 6-layer model of the last row; the loss of "
-        "the untrained draft is that of its size before the first step."
+        f"All read the same text with the same tokenizer. The target is the {f.drafts[-1].layers}-layer model of the "
+        "last row; the loss of the untrained draft is that of its size before the first step."
     )
     return Table(columns, rows, caption, "models")
 

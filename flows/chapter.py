@@ -28,6 +28,7 @@ from flows.execution.publish import Published
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
+from flows.machine import chosen_precision
 from flows.options import Options, UsageError, nearest, outputs_folder, store_url
 from tasks.exercises import modules
 from tasks.recipes.catalogue import recipes, tunings
@@ -59,12 +60,13 @@ def request_of(options: Options, sources: Sources | None = None) -> Request:
         UsageError: a device that is not there.
         tasks.sources.resolve.SourceError: a source that cannot be used.
     """
-    profile = PROFILES[options.profile].scaled(options.budget)
     sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained)
+    device = device_named(options.device, options.profile, options.where)
+    precision = chosen_precision(options.precision, device, outputs_folder())
+    profile = PROFILES[options.profile].scaled(options.budget).computed_in(precision)
     if profile.stand_in and options.pretrained is None:
         sources = replace(sources, pretrained=OWN_MODEL)
-    exercises = load_exercises(options.only or tuple(modules()))
-    return Request(profile, sources, exercises, device_named(options.device, options.profile, options.where))
+    return Request(profile, sources, load_exercises(options.only or tuple(modules())), device)
 
 
 def device_named(device: str, profile: str, where: str) -> str:
@@ -191,6 +193,7 @@ def full_chapter(
     pretrained: str | None = None,
     where: Literal["local", "pool"] = "pool",
     device: str = "auto",
+    precision: str = "auto",
     budget: float = 1.0,
     jobs: int | None = None,
 ) -> None:
@@ -249,6 +252,7 @@ def _caller(options: Options, request: Request, chapter: str) -> Callable[[Node,
         corpus=_absolute(options.corpus),
         pretrained=_absolute(options.pretrained),
         device=request.device,
+        precision=request.profile.precision or "auto",
     )
 
     def call(node: Node, stop: threading.Event) -> PrefectFuture[Any]:
@@ -285,6 +289,7 @@ def train_model(
     corpus: str | None = None,
     pretrained: str | None = None,
     device: str = "auto",
+    precision: str = "auto",
     budget: float = 1.0,
     chapter: str | None = None,
 ) -> None:
@@ -313,6 +318,7 @@ def exercise(
     corpus: str | None = None,
     pretrained: str | None = None,
     device: str = "auto",
+    precision: str = "auto",
     budget: float = 1.0,
     publish: bool = True,
     chapter: str | None = None,

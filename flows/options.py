@@ -14,6 +14,7 @@ from tasks.exercises import modules
 PROFILE_NAMES = ("smoke", "laptop", "gpu")
 SOURCE_NAMES = ("auto", "embedded", "hub")
 DEVICE_NAMES = ("auto", "cpu", "cuda")
+PRECISION_NAMES = ("auto", "fp32", "bf16")
 WHERE_NAMES = ("local", "pool")
 
 
@@ -48,6 +49,7 @@ class Options:
     """The parameters of a run. The command line's options are made from these fields; flows have them by name.
 
     ``budget`` multiplies the steps of every training. ``jobs`` is the number of processes of a local run.
+    ``precision`` "auto" is bf16 where products in bf16 pay on this machine; "fp32" gives equal bits on all machines.
     """
 
     only: tuple[str, ...] = _option(
@@ -66,6 +68,7 @@ class Options:
     pretrained: str | None = _option(None, "any causal LM: a Hub name or a directory", metavar="MODEL")
     where: Literal["local", "pool"] = _option("local", names=WHERE_NAMES)
     device: str = _option("auto", names=DEVICE_NAMES)
+    precision: str = _option("auto", names=PRECISION_NAMES)
     budget: float = _option(1.0, "multiplies all training steps", metavar="FACTOR", parse=float)
 
     @classmethod

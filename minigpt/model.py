@@ -22,6 +22,7 @@ from minigpt.cache import KVCache
 from minigpt.config import GPTConfig
 from minigpt.masks import CAUSAL, Visible, prefix_mask, visible_keys
 from minigpt.positions import rope_tables, rotate, sinusoidal
+from minigpt.precision import attend
 from minigpt.window import windowed_attention
 
 Rope = tuple[Tensor, Tensor]
@@ -80,7 +81,7 @@ class CausalSelfAttention(nn.Module):
             if visible.mask is None and 1 < T < k.shape[2]:
                 raise ValueError(f"{T} tokens after cached ones need a mask: visible_keys({T}, {k.shape[2]})")
             causal, shared = visible.mask is None and k.shape[2] == T, self.kv_heads != self.heads
-            y = F.scaled_dot_product_attention(q, k, v, visible.mask, dropout, is_causal=causal, enable_gqa=shared)
+            y = attend(q, k, v, visible.mask, dropout, is_causal=causal, enable_gqa=shared)
         return self.proj(y.transpose(1, 2).reshape(B, T, C))
 
 

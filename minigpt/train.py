@@ -14,7 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from minigpt.evaluation.evaluate import evaluate
 from minigpt.files import load_state, model_state
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES
+from minigpt.precision import PRECISIONS, Precision, computed_in
 
 Curves = dict[str, list[float]]
 Progress = Callable[[float, str], None]
@@ -56,7 +57,7 @@ class TrainConfig:
     grad_clip: float = 1.0  # norm of all gradients together; 0 does not clip
     objective: str = "causal"
     objective_args: tuple[tuple[str, Any], ...] = ()
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay fp32
+    precision: Precision = "fp32"  # bf16: of the products, see minigpt.precision; weights stay fp32
     compile: bool = False
     threads: int = 1
     eval_every: int | None = None  # steps; None: an eighth of them
@@ -80,7 +81,7 @@ class TrainConfig:
             raise ValueError(f"eval_every must be at least 1, got {self.eval_every}")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"no objective is called {self.objective!r}: {', '.join(OBJECTIVES)}")
-        if self.precision not in ("fp32", "bf16") or self.snapshots not in ("none", "epoch"):
+        if self.precision not in PRECISIONS or self.snapshots not in ("none", "epoch"):
             raise ValueError(f"unknown precision {self.precision!r} or snapshots {self.snapshots!r}")
 
     def learning_rate_at(self, step: int) -> float:
@@ -253,8 +254,7 @@ class _Training:
             torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
         self.generator.manual_seed(derive_seed(self.seed, "objective", self.step))
         batch = self.windows.batch(self.step, tc.batch_size)
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if tc.precision == "bf16" else nullcontext()
-        with autocast:
+        with computed_in(tc.precision, self.device):
             loss: Tensor = self.objective(
                 self.model, batch, teacher=self.teacher, generator=self.generator, args=dict(tc.objective_args)
             )

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt.masks import window_mask
+from minigpt.precision import attend
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
@@ -34,5 +35,5 @@ def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     mask = window_mask(window, window, 2 * window, device=q.device).repeat(blocks, 1, 1)  # (N, W, 2W)
     mask[0, :, :window] = False  # the block before the first is padding
     mask = mask.repeat(B, 1, 1)[:, None]
-    y = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=G != H)
+    y = attend(queries, keys, values, mask, enable_gqa=G != H)
     return y.view(B, blocks, H, window, D).transpose(1, 2).reshape(B, H, blocks * window, D)[:, :, :T]

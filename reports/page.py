@@ -199,6 +199,7 @@ def _machine(run: RunInfo) -> str:
     machine = run.machine
     facts = [
         machine.device,
+        f"trainings in {machine.precision}" if machine.precision else "",
         f"{machine.cores} cores" if machine.cores else "",
         f"{number(machine.memory_gib, 3)} GiB memory" if machine.memory_gib else "",
         machine.system,

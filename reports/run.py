@@ -17,6 +17,7 @@ class Machine:
     python: str = ""
     torch: str = ""
     system: str = ""
+    precision: str = ""  # of the trainings: "fp32", "bf16 and fp32", …
 
 
 @dataclass(frozen=True)

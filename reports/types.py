@@ -220,6 +220,7 @@ class Provenance:
     fingerprint: str = ""
     code_version: str = ""
     device: str = ""
+    precision: str = ""  # of the trainings and of the pretrained model: "fp32", "bf16 and fp32", …
     seconds: float = 0.0
     mlflow_run_id: str | None = None
     mlflow_url: str | None = None

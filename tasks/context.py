@@ -16,6 +16,7 @@ from torch import Tensor
 
 from minigpt.files import write_atomic
 from minigpt.model import GPT
+from minigpt.precision import Precision
 from minigpt.tokenizers import Tokenizer, from_json
 from tasks.cache.keys import canonical
 from tasks.cache.store import Artifact, MissingArtifact, Store
@@ -63,11 +64,13 @@ class StoreContext:
         load_bpe: Callable[[], Tokenizer],
         progress: Callable[[float, str], None],
         parts: Path,
+        precision: Precision = "fp32",
     ) -> None:
         self.exercise = exercise
         self.profile = profile.name
         self.numbers = exercise.numbers[profile.name]
         self.device = device
+        self.precision = precision
         self._profile, self._store, self._upstream = profile, store, upstream
         self._load_pretrained, self._load_bpe, self._progress = load_pretrained, load_bpe, progress
         self._parts = parts

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # an exercise's cache key follows its imports: this module mu
     from torch import Tensor
 
     from minigpt.model import GPT
+    from minigpt.precision import Precision
     from minigpt.tokenizers import Tokenizer
     from tasks.recipes.recipe import FineTune, Recipe
 
@@ -77,6 +78,7 @@ class Context(Protocol):
     profile: str  # for the provenance and for captions only: never branch on it
     numbers: Mapping[str, Any]  # the exercise's own numbers at this profile
     device: torch.device
+    precision: Precision  # in which the pretrained model computes: see ``minigpt.precision``
 
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """The seeds with which this profile trains a recipe."""

@@ -275,7 +275,7 @@ def measure(job: Job) -> Record:
 
     step = job.step
     exercise: Exercise = importlib.import_module(step.inputs["module"]).EXERCISE
-    profile = PROFILES[step.inputs["profile"]].scaled(job.local["budget"])
+    profile = PROFILES[step.inputs["profile"]].scaled(job.local["budget"]).computed_in(job.local["precision"])
     context = StoreContext(
         exercise,
         profile,
@@ -286,6 +286,7 @@ def measure(job: Job) -> Record:
         load_bpe=_bpe,
         progress=job.progress,
         parts=job.checkpoints,
+        precision=step.inputs["environment"].get("precision", "fp32"),
     )
     before = torch.get_num_threads()
     torch.set_num_threads(step.inputs["environment"]["threads"])
@@ -301,10 +302,19 @@ def measure(job: Job) -> Record:
         fingerprint=step.key,
         code_version=digest(step.code)[:12],
         device=step.inputs["environment"]["device"],
+        precision=_precisions(step),
         seconds=time.perf_counter() - started,
         prefect_run_id=_task_run_id(),
     )
     return job.done({"findings": dump(findings).encode()}, {"provenance": to_json(provenance)})
+
+
+def _precisions(step: Step) -> str:
+    """What the models of an exercise were trained in, and the pretrained one computes in; nothing without models."""
+    found = {recipe["train"]["precision"] for recipe in step.inputs["recipes"].values()}
+    found |= {tuning["precision"] for tuning in step.inputs["tunings"].values()}
+    found |= {step.inputs["environment"]["precision"]} if "precision" in step.inputs["environment"] else set()
+    return " and ".join(sorted(found))
 
 
 def _task_run_id() -> str | None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from minigpt.evaluation.timing import Timing, measure
 from minigpt.objectives import OBJECTIVES
+from minigpt.precision import computed_in
 from minigpt.train import make_optimizer
 from tasks.exercise import Context, TrainedModel
 from tasks.recipes.recipe import Recipe
@@ -58,7 +59,7 @@ def _training_step(
     batch = torch.randint(model.config.vocab_size, shape, generator=generator).to(device)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=tc.precision == "bf16"):
+        with computed_in(tc.precision, device):
             loss = OBJECTIVES[tc.objective](
                 model, batch, teacher=guide, generator=generator, args=dict(tc.objective_args)
             )

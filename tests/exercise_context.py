@@ -21,6 +21,7 @@ from torch import Tensor
 from minigpt.data import derive_seed
 from minigpt.files import model_from_state
 from minigpt.model import GPT
+from minigpt.precision import Precision
 from minigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from minigpt.train import train
 from reports.chapter import QUESTIONS
@@ -171,6 +172,7 @@ class MemoryContext:
         self.profile = profile.name
         self.numbers = numbers
         self.device = torch.device("cpu")
+        self.precision: Precision = "fp32"
         self.told: list[tuple[float, str]] = []
         self._models: dict[tuple[Recipe, int], TrainedModel] = {}
         self._once: dict[str, Any] = {}

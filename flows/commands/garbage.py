@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.execution.graph import Request, build, load_exercises
+from minigpt.precision import PRECISIONS
 from tasks.cache.keys import canonical, code_digests, digest
 from tasks.cache.store import Store, artifacts_of
 from tasks.exercises import modules
@@ -53,7 +54,7 @@ def current_signatures() -> tuple[set[str], set[str]]:
     signatures, built_in = set(), set()
     exercises = load_exercises(tuple(modules()))
     for sources in _bundles():
-        for profile in PROFILES.values():
+        for profile in (one.computed_in(precision) for one in PROFILES.values() for precision in PRECISIONS):
             wanted = tuple((r, seed) for r in recipes().values() for seed in profile.seeds(r))
             for node in build(Request(profile, sources, exercises, recipes=wanted)).values():
                 signatures.add(_signature(node.kind, node.version, canonical(node.inputs), code_digests(node.code)))

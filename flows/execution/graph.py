@@ -7,15 +7,13 @@ of the nodes before it are known.
 import importlib
 import importlib.metadata
 import os
-import platform
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from flows.machine import processor
 from flows.options import UsageError
 from reports.chapter import QUESTIONS
 from tasks.cache.keys import Step, canonical, code_digests
@@ -109,11 +107,7 @@ def environment(device: str, *packages: str) -> dict[str, Any]:
 
 def hardware(device: str) -> dict[str, Any]:
     """The machine, as far as measured times depend on it."""
-    model = platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = found.group(1).strip() if found else model
-    facts = {"cpu": model, "cores": cores()}
+    facts = {"cpu": processor(), "cores": cores()}
     if device != "cuda":
         return facts
     # A parent of workers may have none itself; what they have measured, they have stored under their own key.
@@ -260,7 +254,11 @@ class _Builder:
             }
             used = {*exercise.sources, *(recipe.corpus for recipe in exercise.recipes)}
             used |= {tuning.corpus for tuning in exercise.finetunes}
-            local: dict[str, Any] = {"sources": sources.lines(used), "budget": profile.budget}
+            local: dict[str, Any] = {
+                "sources": sources.lines(used),
+                "budget": profile.budget,
+                "precision": profile.precision,
+            }
             code: tuple[str, ...] = (modules()[exercise.id],)
             for tuning in exercise.finetunes:
                 needs[tuning_role(tuning)] = self.tuning(tuning)
@@ -268,6 +266,7 @@ class _Builder:
                 needs |= self.stand_in()
                 inputs["pretrained"] = sources.pretrained.key()
                 inputs["environment"] |= environment(request.device, "transformers")
+                inputs["environment"]["precision"] = profile.pretrained_precision
                 code += PRETRAINED_CODE
                 local["pretrained"] = sources.pretrained.to_json()
             if "bpe" in exercise.sources:
@@ -296,6 +295,7 @@ class _Builder:
 VOCABULARY = {"char": 100, "word": 5_000, "bpe": 50_257}
 CHARACTERS = {"char": 1.0, "word": 4.0, "bpe": 3.5}
 CORE_FLOPS = 60e9  # per second of one core of a laptop, measured
+BF16_STEPS = 1.8  # times as many a second as in fp32, where bf16 is chosen at all
 
 
 def training_seconds(recipe: Recipe, validation_characters: int) -> float:
@@ -308,7 +308,8 @@ def training_seconds(recipe: Recipe, validation_characters: int) -> float:
     weights = _weights(recipe)
     each = 6.0 * weights + (2.0 * _weights(recipe.teacher) if recipe.teacher else 0.0)
     layers = model.n_layer + (recipe.teacher.model.n_layer / 3 if recipe.teacher else 0)
-    step = each * train.batch_size * model.context / CORE_FLOPS + 0.0012 * layers + 0.002
+    rate = CORE_FLOPS * (BF16_STEPS if train.precision == "bf16" else 1.0)
+    step = each * train.batch_size * model.context / rate + 0.0012 * layers + 0.002
     evaluations = 1 + train.steps // (train.eval_every or max(1, -(-train.steps // 8)))
     read = validation_characters / CHARACTERS[recipe.tokenizer]
     return train.steps * step + evaluations * 2.0 * weights * read / CORE_FLOPS

@@ -77,7 +77,7 @@ def publish(
     info = RunInfo(
         profile=name,
         sources=request.sources.summary(),
-        machine=_machine(request.device),
+        machine=_machine(request.device, graph),
         started="" if started is None else datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         command=command,
@@ -195,7 +195,9 @@ def _models(
             )
 
 
-def _machine(device: str) -> Machine:
+def _machine(device: str, graph: Mapping[str, Node]) -> Machine:
+    recipes = [node.inputs["recipe"] for node in graph.values() if node.makes_model]
+    precisions = {recipe.get("train", recipe)["precision"] for recipe in recipes}  # a fine-tuning says it itself
     name = torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else device.upper()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return Machine(
@@ -205,6 +207,7 @@ def _machine(device: str) -> Machine:
         python=sys.version.split()[0],
         torch=torch.__version__,
         system=platform.platform(aliased=True, terse=True),
+        precision=" and ".join(sorted(precisions)),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from minigpt.config import GPTConfig
+from minigpt.precision import Precision
 from minigpt.train import TrainConfig
 
 TokenizerName = Literal["char", "word", "bpe"]
@@ -47,6 +48,6 @@ class FineTune:
     batch_size: int = 8  # sequences
     train_tokens: int = 20_000
     validation_tokens: int = 2_048
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     threads: int = 1
     seed: int = 0

@@ -1,0 +1,72 @@
+"""What this machine is good at, measured once: whether products in bf16 pay on its processor."""
+
+import json
+import platform
+import re
+import statistics
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from minigpt.files import write_atomic
+
+GAIN_THAT_PAYS = 2.0  # of a product alone: below it a whole step loses what casts cost
+SHAPE = (512, 384, 1536)  # tokens, width, feed-forward width: a product of the 10 M model at 8 × 64
+ROUNDS = 7
+
+
+def processor() -> str:
+    """The processor's name, or its architecture where the system tells no name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return found.group(1).strip() if found else platform.machine()
+
+
+def measured_bf16_gain() -> float:
+    """How many times as fast as in fp32 a matrix product is in bf16, on one thread: the ratio of medians."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        M, K, N = SHAPE
+        a, b = torch.randn(M, K), torch.randn(K, N)
+        operands = {dtype: (a.to(dtype), b.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
+        seconds: dict[torch.dtype, list[float]] = {dtype: [] for dtype in operands}
+        for _ in range(ROUNDS + 1):  # in turns, so that whatever else the machine does hits both
+            for dtype, (left, right) in operands.items():
+                started = time.perf_counter()
+                left @ right
+                seconds[dtype].append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(before)
+    slow, fast = (statistics.median(seconds[dtype][1:]) for dtype in (torch.float32, torch.bfloat16))
+    return slow / fast
+
+
+def bf16_gain(outputs: Path) -> float:
+    """``measured_bf16_gain``, kept in the outputs: two runs on one machine are to choose alike.
+
+    It is measured again on another processor or with another version of PyTorch.
+    """
+    file, facts = outputs / "machine.json", {"processor": processor(), "torch": version("torch")}
+    try:
+        kept = json.loads(file.read_text())
+        if {name: kept[name] for name in facts} == facts:
+            return float(kept["bf16_gain"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing kept, or not by us
+    gain = measured_bf16_gain()
+    with suppress(OSError):  # a folder that cannot be written is told of by what needs it
+        outputs.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, json.dumps(facts | {"bf16_gain": gain}).encode())
+    return gain
+
+
+def chosen_precision(asked: str, device: str, outputs: Path) -> Literal["fp32", "bf16"]:
+    """What ``--precision`` comes to: "auto" is bf16 on a GPU, and on a processor whose products gain enough by it."""
+    if asked == "fp32" or (asked == "auto" and device == "cpu" and bf16_gain(outputs) < GAIN_THAT_PAYS):
+        return "fp32"
+    return "bf16"

@@ -16,11 +16,13 @@ BF16_WIDTH = 128
 class Scale:
     """What a profile changes in the recipes of one group.
 
-    ``model`` and ``train`` replace fields of the same name; ``seeds`` are the seeds that are trained.
+    ``model`` and ``train`` replace fields of the same name; ``bf16`` those of ``train`` once more where the run computes
+    in bf16: equal time is then another number of steps. ``seeds`` are the seeds that are trained.
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
+    bf16: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
 
 
@@ -47,6 +49,8 @@ class Profile:
         scale = self.scales[recipe.group]
         model, train = replace(recipe.model, **scale.model), replace(recipe.train, **scale.train)
         precision = self._precision(train.precision, pays=model.d_model >= BF16_WIDTH)
+        if precision == "bf16":
+            train = replace(train, **scale.bf16)
         return replace(
             recipe,
             model=model,
@@ -86,7 +90,10 @@ class Profile:
             counts = {name: train[name] for name in ("steps", "warmup_steps", "eval_every") if train.get(name)}
             return {**train, **{name: max(1, round(count * budget)) for name, count in counts.items()}}
 
-        scales = {group: replace(scale, train=times(scale.train)) for group, scale in self.scales.items()}
+        scales = {
+            group: replace(scale, train=times(scale.train), bf16=times(scale.bf16))
+            for group, scale in self.scales.items()
+        }
         tuning = self.resolve_tuning(FineTune(name="any"))
         tokens = max(2 * tuning.block, round(tuning.train_tokens * budget))
         tuning_fields = {**self.finetune, "train_tokens": tokens}
@@ -146,8 +153,12 @@ LAPTOP = Profile(
         "small": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
         "medium": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
         "large": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
-        "small-long": Scale(model={"context": 64}, train={"steps": 4_250, "batch_size": 8}),
-        "medium-long": Scale(model={"context": 64}, train={"steps": 800, "batch_size": 8, "eval_every": 160}),
+        "small-long": Scale(model={"context": 64}, train={"steps": 4_250, "batch_size": 8}, bf16={"steps": 3_050}),
+        "medium-long": Scale(
+            model={"context": 64},
+            train={"steps": 800, "batch_size": 8, "eval_every": 160},
+            bf16={"steps": 690, "eval_every": 138},
+        ),
         "timing": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 60}),
         "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
         "study-once": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}),  # side questions, one seed

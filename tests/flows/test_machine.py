@@ -10,7 +10,7 @@ from flows.chapter import request_of
 from flows.execution.graph import Node, build
 from flows.machine import bf16_gain, chosen_precision, measured_bf16_gain
 from flows.options import Options, UsageError
-from tasks.recipes.catalogue import LARGE, SMALL, STUDY, VERSE, recipes
+from tasks.recipes.catalogue import LARGE, SMALL, SMALL_LONG, STUDY, VERSE, recipes
 from tasks.recipes.profiles import PROFILES
 
 
@@ -70,6 +70,9 @@ def test_it_is_for_models_that_are_wide_enough() -> None:
     assert (fast.resolve_tuning(VERSE).precision, slow.resolve_tuning(VERSE).precision) == ("bf16", "fp32")
     assert (fast.pretrained_precision, slow.pretrained_precision) == ("bf16", "fp32")
     assert plain.computed_in("fp32").resolve(LARGE) == plain.resolve(LARGE)
+    assert fast.resolve(SMALL_LONG).train.steps < slow.resolve(SMALL_LONG).train.steps, "large gains more by it"
+    half = plain.scaled(0.5).computed_in("bf16").resolve(SMALL_LONG).train
+    assert half.steps == fast.resolve(SMALL_LONG).train.steps // 2
     gpu = PROFILES["gpu"]
     assert {gpu.computed_in("bf16").resolve(recipe).train.precision for recipe in recipes().values()} == {"bf16"}
     assert {gpu.computed_in("fp32").resolve(recipe).train.precision for recipe in recipes().values()} == {"fp32"}

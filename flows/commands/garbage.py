@@ -39,12 +39,14 @@ def collect(outputs: Path, url: str, grace_days: float, user_corpora: bool, dry_
     doomed = [entry for entry in _unreferenced(store, live, named) if _old(entry["modified"], before)]
     leftovers = {path: _newest(path) for path in _leftovers(outputs, store, named)}
     doomed += [{"path": path, "size": _size(path)} for path, newest in leftovers.items() if _old(newest, before)]
+    shared = sum(entry["size"] for entry in doomed if _has_another_name(entry["path"], store)) / 2**20
     for entry in [] if dry_run else doomed:
         _drop(entry["path"], store)
     size = sum(entry["size"] for entry in doomed) / 2**20
     kept = sum(key in live for key in records)
     verb = "would drop" if dry_run else "dropped"
-    print(f"{verb} {len(doomed)} objects, {size:.1f} MiB; {kept} records are live ({url})")
+    still = f" ({shared:.1f} MiB of it stay on the disk as artifacts on MLflow)" if shared else ""
+    print(f"{verb} {len(doomed)} objects, {size:.1f} MiB{still}; {kept} records are live ({url})")
     return 0
 
 
@@ -137,6 +139,12 @@ def _newest(path: Path) -> float | None:
 
 def _size(path: Path) -> int:
     return sum(inner.stat().st_size for inner in (path, *path.rglob("*")) if inner.is_file())
+
+
+def _has_another_name(path: str | Path, store: Store) -> bool:
+    """Whether an object of a local store is an artifact on MLflow, too: dropping it then frees no room."""
+    file = store.local / path if isinstance(path, str) and store.local is not None else None
+    return file is not None and file.exists() and file.stat().st_nlink > 1
 
 
 def _drop(path: str | Path, store: Store) -> None:

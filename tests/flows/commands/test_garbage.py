@@ -130,3 +130,21 @@ def test_what_was_made_from_equal_inputs_is_live() -> None:
     }
     signatures = {garbage._signature(kind, 1, {}, {"module": "now"}) for kind in ("text", "train")}
     assert garbage.live_keys(records, signatures) == {"old text", "new text", "model"}
+
+
+def test_room_that_a_dropped_blob_keeps_under_another_name_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    for content, of in ((b"a" * 2**20, "then"), (b"b" * 2**20, "then")):
+        persist(store, f"k-{content[:1].decode()}", content, of)
+    blobs = sorted((tmp_path / "store" / "blobs").rglob("*/*"))
+    os.link(blobs[0], tmp_path / "artifact")
+    for path in (tmp_path / "store").rglob("*/*"):
+        os.utime(path, (OLD, OLD))
+    collect(tmp_path, store.url, 7.0, False, dry_run=False)
+    assert (
+        "dropped 4 objects, 2.0 MiB (1.0 MiB of it stay on the disk as artifacts on MLflow)" in capsys.readouterr().out
+    )
+    assert (tmp_path / "artifact").stat().st_size == 2**20
+    assert not any(blob.exists() for blob in blobs)

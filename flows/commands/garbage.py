@@ -4,8 +4,8 @@ A record is live if a node of some current graph would make it again: same input
 hardware and library versions do not count, so that collecting on a laptop leaves what a GPU worker has
 made. What rests on a user's own text stays unless asked for.
 
-In the outputs lie checkpoints of trainings that were given up, copies of a remote store's blobs, and the progress of
-runs that were killed.
+In the outputs lie checkpoints of trainings that were given up, copies of a remote store's blobs, what earlier versions
+have made of the packaged model, and the progress of runs that were killed.
 """
 
 import shutil
@@ -18,6 +18,7 @@ from flows.execution.graph import Request, build, load_exercises
 from tasks.cache.keys import canonical, code_digests, digest
 from tasks.cache.store import Store, artifacts_of
 from tasks.exercises import modules
+from tasks.models.pretrained import packaged_folder
 from tasks.recipes.catalogue import recipes
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import Sources, named_sources
@@ -126,7 +127,8 @@ def _leftovers(outputs: Path, store: Store, named: set[str]) -> set[Path]:
     checkpoints = {folder for root in (store.local or outputs, outputs) for folder in root.glob("checkpoints/*")}
     wanted = {url.rpartition("/")[2] for url in named}
     copies = {path for path in outputs.glob("blobs/*") if path.is_file() and path.name not in wanted}
-    return checkpoints | copies | set(outputs.glob("progress/*"))
+    pretrained = set(outputs.glob("pretrained/smollm2-*-*")) - {packaged_folder(outputs / "pretrained")}
+    return checkpoints | copies | pretrained | set(outputs.glob("progress/*"))
 
 
 def _newest(path: Path) -> float | None:

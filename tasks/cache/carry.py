@@ -53,9 +53,12 @@ def contents(store: Store, folder: Path, keys: Collection[str] | None = None) ->
         if PLACE.fullmatch(entry["path"]) and _key_of(content) in wanted:
             found.append(_bytes(entry["path"], content))
     for key in _unfinished(folder, finished, keys):
-        for file in sorted((folder / "checkpoints" / key).iterdir()):
+        files = sorted((folder / "checkpoints" / key).iterdir())
+        latest = max((file.stem for file in files if STEP.fullmatch(file.name)), default="")
+        for file in files:
             path = f"checkpoints/{key}/{file.name}"
-            if PLACE.fullmatch(path):
+            older = file.name.startswith("step-") and file.stem != latest  # kept beside it in case of damage
+            if PLACE.fullmatch(path) and not older:
                 found.append(_file(path, file))
     return found
 
@@ -155,6 +158,7 @@ def take_in(pack: Pack, store: Store, folder: Path) -> TakenIn:
     _check_room(written)
     for place, member in written:
         place.write_stream(member.path, pack.chunks(member))
+    _drop_checkpoints(folder, new)
     size = sum(member.size for _, member in written)
     return TakenIn(len(records), len(blobs), len(checkpoints), size, len(pack.members) - len(written))
 
@@ -228,6 +232,14 @@ def _further(members: Collection[Member], store: Store, folder: Path, packed: Co
 def _progress(names: Iterable[str]) -> int:
     """The step of the latest checkpoint among the files of a step; -1 where there is none."""
     return max((int(found[1]) for name in names if (found := STEP.fullmatch(name))), default=-1)
+
+
+def _drop_checkpoints(folder: Path, finished: Collection[str]) -> None:
+    """Checkpoints of steps whose records have come, which no run here will drop."""
+    locks = FlockManager(folder / "locks")
+    for key in finished:
+        if not locks.is_locked(key):
+            shutil.rmtree(folder / "checkpoints" / key, ignore_errors=True)
 
 
 def _check_room(written: Collection[tuple[Store, Member]]) -> None:

@@ -1,10 +1,9 @@
-"""``chapter pack`` and ``chapter unpack`` as a user runs them: a chapter that is completed in pieces, here and there."""
+"""``chapter pack`` and ``chapter unpack`` as a user runs them: a chapter completed in pieces, here and there."""
 
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from tests.tasks.cache.test_carry import Store, checkpoint, key_of, persist, tre
 
 
 @pytest.fixture
-def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Outputs with two finished steps and one that was interrupted."""
     monkeypatch.delenv("CHAPTER_STORE", raising=False)
     monkeypatch.setenv("CHAPTER_OUTPUTS", str(tmp_path / "outputs"))
@@ -26,7 +25,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     persist(store, "a", b"weights" * 400_000)
     persist(store, "b", b"tokenizer")
     checkpoint(tmp_path / "outputs" / "store", "c", 30)
-    yield tmp_path / "outputs"
+    return tmp_path / "outputs"
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from flows.commands import garbage
 from flows.commands.garbage import collect
 from tasks.cache.store import RecordSerializer, RecordStorage, Store, as_record
+from tasks.models.pretrained import packaged_folder
 from tasks.sources import hub
 from tasks.sources.references import SourceError
 
@@ -82,6 +83,14 @@ def test_checkpoints_of_a_local_store(tmp_path: Path) -> None:
     collect(tmp_path, str(tmp_path / "store"), 7.0, False, dry_run=False)
     assert not old.exists()
     assert young.exists()
+
+
+def test_what_earlier_versions_made_of_the_packaged_model(tmp_path: Path) -> None:
+    now = file(packaged_folder(tmp_path / "pretrained") / "model.safetensors", OLD)
+    before = file(tmp_path / "pretrained" / "smollm2-0123456789abcdef-0" / "model.safetensors", OLD)
+    collect(tmp_path, str(tmp_path / "store"), 7.0, False, dry_run=False)
+    assert now.exists()
+    assert not before.parent.exists()
 
 
 def test_age_where_only_the_file_system_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,22 @@ def test_what_is_not_sound_stays_behind(here: Store, tmp_path: Path) -> None:
         packed(here, tmp_path / "other")
 
 
+def test_of_the_checkpoints_of_a_step_the_latest_travels(here: Store, tmp_path: Path) -> None:
+    for step in (20, 30):
+        place = checkpoint(Path(here.root), "c", step)
+    (place / "step-000000040.safetensors").write_bytes(b"killed before its JSON was written")
+    for name in ("snapshot-000000010.safetensors", "snapshot-000000010.sha256", f"{'0' * 16}.json"):
+        (place / name).write_bytes(b"kept for good")
+    members = read_manifest(packed(here, tmp_path / "pack") / "manifest.json")[1]
+    assert {path.rpartition("/")[2] for path in members} == {
+        "step-000000030.safetensors",
+        "step-000000030.json",
+        "snapshot-000000010.safetensors",
+        "snapshot-000000010.sha256",
+        f"{'0' * 16}.json",
+    }
+
+
 def test_a_step_at_work_is_left_alone(here: Store, there: Store, tmp_path: Path) -> None:
     checkpoint(Path(here.root), "c", 30)
     pack = packed(here, tmp_path / "pack")
@@ -216,6 +232,20 @@ def test_the_checkpoint_of_a_step_that_is_finished_here_is_not_needed(here: Stor
     persist(other, "c", b"weights")
     assert take_in(pack, other, Path(other.root)).checkpoints == 0
     assert not (tmp_path / "other" / "checkpoints").exists()
+
+
+def test_a_record_that_comes_makes_room_of_its_checkpoint(here: Store, there: Store, tmp_path: Path) -> None:
+    persist(here, "c", b"weights")
+    persist(here, "busy", b"weights")
+    place = folder_of(there, tmp_path)
+    for name in ("c", "busy", "other"):
+        checkpoint(place, name, 30)
+    assert FlockManager(place / "locks").acquire_lock(key_of("busy"), "a training")
+    try:
+        take_in(open_pack(packed(here, tmp_path / "pack")), there, place)
+    finally:
+        FlockManager(place / "locks").release_lock(key_of("busy"), "a training")
+    assert {path.name for path in (place / "checkpoints").iterdir()} == {key_of("busy"), key_of("other")}
 
 
 def test_an_interrupted_training_goes_on_elsewhere_to_the_same_bits(tmp_path: Path) -> None:

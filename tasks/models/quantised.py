@@ -66,7 +66,7 @@ def _row_hashes(matrix: np.ndarray) -> list[int]:
 
 def read_blocks(file: Path) -> dict[str, Tensor]:
     """The weights of a file of ``keep_blocks``, fp32."""
-    with safe_open(file, "pt") as content:  # type: ignore[no-untyped-call]
+    with safe_open(file, "pt") as content:
         types = json.loads(content.metadata()[TYPES])
         stored = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (it is no mapping)
     return {name: READ[types[name]](tensor) if name in types else tensor for name, tensor in stored.items()}

@@ -115,6 +115,11 @@ def command(chapter: Chapter, *arguments: str) -> str:
     return done.stdout
 
 
+def packed_whole(chapter: Chapter, to: Path) -> bytes:
+    command(chapter, "pack", "--to", str(to))
+    return (to / "manifest.json").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.timeout(900)
@@ -143,6 +148,10 @@ def test_a_chapter_in_pieces(tmp_path: Path, api: str) -> None:
     output = here.run("--only", EXERCISE)
     assert (output.status, output.trained, output.ran) == (0, 0, 0), output
     assert "<html" in (here.outputs / "latest" / "report.html").read_text()
+
+    named = ("--profile", "smoke", "--sources", "embedded")
+    command(here, "pack", "--to", str(tmp_path / "named"), *named)
+    assert (tmp_path / "named" / "manifest.json").read_bytes() == packed_whole(here, tmp_path / "all")
 
     undisturbed = whole.run("--only", EXERCISE)
     assert undisturbed.status == 0, undisturbed

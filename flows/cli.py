@@ -64,6 +64,21 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--prefect-port", type=int, default=4200)
     ui.add_argument("--mlflow-port", type=int, default=5000)
     command("doctor", _doctor, "say what this machine has, what is missing, and what would be used")
+    pack = command("pack", _pack, "write what is stored as files to carry away, all of it or what some options name")
+    pack.add_argument("--to", type=Path, required=True, metavar="DIR", help="an empty folder, or one to be made")
+    pack.add_argument("--part-size", type=int, default=16, metavar="MIB", help="size of a file at most (default: 16)")
+    pack.add_argument(
+        "--only-new-since",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="leave out what is in the pack of this manifest.json; may be given several times",
+    )
+    _add_options(pack, runs=False)
+    pack.set_defaults(**{option.name: None for option in fields(Options)})
+    unpack = command("unpack", _unpack, "take into the store what chapter pack has written")
+    unpack.add_argument("folder", type=Path, metavar="DIR", help="with manifest.json and all parts")
     gc = command("gc", _gc, "drop artifacts that no current recipe needs")
     gc.add_argument("--grace-days", type=float, default=7.0, help="keep what is younger (default: 7)")
     gc.add_argument("--user-corpora", action="store_true", help="drop results on your own corpora, too")
@@ -141,6 +156,23 @@ def _doctor(parsed: argparse.Namespace) -> int:
     from flows.commands.doctor import print_findings
 
     return print_findings(outputs_folder(), store_url())
+
+
+def _pack(parsed: argparse.Namespace) -> int:
+    if parsed.part_size < 1:
+        raise UsageError(f"--part-size {parsed.part_size}: a part has at least 1 MiB")
+    chosen = None
+    if any(getattr(parsed, option.name) is not None for option in fields(Options)):
+        chosen = _checked(parsed)
+    from flows.commands.pack import pack
+
+    return pack(outputs_folder(), store_url(), parsed.to, parsed.part_size << 20, parsed.only_new_since, chosen)
+
+
+def _unpack(parsed: argparse.Namespace) -> int:
+    from flows.commands.pack import unpack
+
+    return unpack(outputs_folder(), store_url(), parsed.folder)
 
 
 def _gc(parsed: argparse.Namespace) -> int:

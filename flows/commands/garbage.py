@@ -4,8 +4,8 @@ A record is live if a node of some current graph would make it again: same input
 hardware and library versions do not count, so that collecting on a laptop leaves what a GPU worker has
 made. What rests on a user's own text stays unless asked for.
 
-In the outputs lie checkpoints of trainings that were given up, copies of a remote store's blobs, and the progress of
-runs that were killed.
+In the outputs lie checkpoints of trainings that were given up, copies of a remote store's blobs, what earlier versions
+have made of the packaged model, and the progress of runs that were killed.
 """
 
 import shutil
@@ -19,6 +19,7 @@ from minigpt.precision import PRECISIONS
 from tasks.cache.keys import canonical, code_digests, digest
 from tasks.cache.store import Store, artifacts_of
 from tasks.exercises import modules
+from tasks.models.pretrained import packaged_folder
 from tasks.recipes.catalogue import recipes
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import Sources, named_sources
@@ -40,12 +41,14 @@ def collect(outputs: Path, url: str, grace_days: float, user_corpora: bool, dry_
     doomed = [entry for entry in _unreferenced(store, live, named) if _old(entry["modified"], before)]
     leftovers = {path: _newest(path) for path in _leftovers(outputs, store, named)}
     doomed += [{"path": path, "size": _size(path)} for path, newest in leftovers.items() if _old(newest, before)]
+    shared = sum(entry["size"] for entry in doomed if _has_another_name(entry["path"], store)) / 2**20
     for entry in [] if dry_run else doomed:
         _drop(entry["path"], store)
     size = sum(entry["size"] for entry in doomed) / 2**20
     kept = sum(key in live for key in records)
     verb = "would drop" if dry_run else "dropped"
-    print(f"{verb} {len(doomed)} objects, {size:.1f} MiB; {kept} records are live ({url})")
+    still = f" ({shared:.1f} MiB of it stay on the disk as artifacts on MLflow)" if shared else ""
+    print(f"{verb} {len(doomed)} objects, {size:.1f} MiB{still}; {kept} records are live ({url})")
     return 0
 
 
@@ -125,7 +128,8 @@ def _leftovers(outputs: Path, store: Store, named: set[str]) -> set[Path]:
     checkpoints = {folder for root in (store.local or outputs, outputs) for folder in root.glob("checkpoints/*")}
     wanted = {url.rpartition("/")[2] for url in named}
     copies = {path for path in outputs.glob("blobs/*") if path.is_file() and path.name not in wanted}
-    return checkpoints | copies | set(outputs.glob("progress/*"))
+    pretrained = set(outputs.glob("pretrained/smollm2-*-*")) - {packaged_folder(outputs / "pretrained")}
+    return checkpoints | copies | pretrained | set(outputs.glob("progress/*"))
 
 
 def _newest(path: Path) -> float | None:
@@ -138,6 +142,12 @@ def _newest(path: Path) -> float | None:
 
 def _size(path: Path) -> int:
     return sum(inner.stat().st_size for inner in (path, *path.rglob("*")) if inner.is_file())
+
+
+def _has_another_name(path: str | Path, store: Store) -> bool:
+    """Whether an object of a local store is an artifact on MLflow, too: dropping it then frees no room."""
+    file = store.local / path if isinstance(path, str) and store.local is not None else None
+    return file is not None and file.exists() and file.stat().st_nlink > 1
 
 
 def _drop(path: str | Path, store: Store) -> None:

@@ -15,13 +15,13 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
 from prefect.filesystems import WritableFileSystem
 from prefect.serializers import Serializer
 
-from minigpt.files import write_atomic
+from minigpt.files import replaced_atomically, write_atomic
 from tasks.cache.keys import digest
 
 SERIALIZER: Literal["chapter-record"] = "chapter-record"
@@ -67,6 +67,26 @@ class Store:
             self.fs.makedirs(f"{self.root}/{relative}".rpartition("/")[0], exist_ok=True)
             self.fs.pipe_file(f"{self.root}/{relative}", content)
 
+    def write_stream(self, relative: str, chunks: Iterable[bytes]) -> None:
+        """Write one object that need not fit into memory, all or nothing: also if ``chunks`` raises."""
+        if self.local is not None:
+            with replaced_atomically(self.local / relative) as path:
+                _write_chunks(path, chunks)
+            return
+        with tempfile.TemporaryDirectory() as folder:  # whole before the first byte of it travels
+            path = Path(folder) / "object"
+            _write_chunks(path, chunks)
+            self.fs.makedirs(f"{self.root}/{relative}".rpartition("/")[0], exist_ok=True)
+            self.fs.put_file(str(path), f"{self.root}/{relative}")
+
+    def open(self, relative: str) -> BinaryIO:
+        """One object as a file to read.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return cast(BinaryIO, self.fs.open(f"{self.root}/{relative}", "rb"))
+
     def read(self, relative: str) -> bytes:
         """Read one object.
 
@@ -106,7 +126,7 @@ class Store:
     def put(self, content: bytes) -> Artifact:
         """Keep ``content``; writing the same bytes twice writes them once."""
         sha256 = hashlib.sha256(content).hexdigest()
-        artifact = Artifact(f"blobs/{sha256[:2]}/{sha256}", sha256, len(content))
+        artifact = Artifact(blob_path(sha256), sha256, len(content))
         if not self.has(artifact):
             self.write(artifact.url, content)
         return artifact
@@ -180,6 +200,17 @@ class Store:
         return entry if isinstance(entry, dict) else None
 
 
+def _write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+
+
+def blob_path(sha256: str) -> str:
+    """Where a blob is, relative to the store."""
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -215,17 +246,41 @@ class RecordSerializer(Serializer):
         Raises:
             ValueError: not a record, altered, or without its blobs.
         """
-        record = json.loads(blob)
-        if not isinstance(record, dict) or set(record) != {"key", "artifacts", "data", "checksum"}:
-            raise ValueError("not a record of a finished step")
-        checksum = record.pop("checksum")
-        if checksum != digest(record):
-            raise ValueError("the record was altered after it was written")
+        record = parse_record(blob)
         store = Store(self.url)
         for name, artifact in record["artifacts"].items():
             if not store.has(Artifact(**artifact)):
                 raise MissingArtifact(f"the blob of {name} is missing or has the wrong size")
-        return dict(record)
+        return record
+
+
+def parse_record(blob: bytes | str) -> dict[str, Any]:
+    """What ``RecordSerializer.dumps`` wrote, without a look at the blobs that it names.
+
+    Raises:
+        ValueError: not a record, altered, or one that names a file which is not a blob of a store.
+    """
+    record = json.loads(blob)
+    if not isinstance(record, dict) or set(record) != {"key", "artifacts", "data", "checksum"}:
+        raise ValueError("not a record of a finished step")
+    checksum = record.pop("checksum")
+    if checksum != digest(record):
+        raise ValueError("the record was altered after it was written")
+    if not isinstance(record["artifacts"], dict) or not isinstance(record["data"], dict):
+        raise ValueError("not a record of a finished step")
+    for name, artifact in record["artifacts"].items():
+        if not _is_artifact(artifact):
+            raise ValueError(f"the record's {name} is not a blob of a store")
+    return record
+
+
+def _is_artifact(value: object) -> bool:
+    """Whether it names a blob by its content: a file elsewhere would be dropped as an altered blob."""
+    if not isinstance(value, dict) or set(value) != {"url", "sha256", "size"}:
+        return False
+    sha256 = value["sha256"]
+    well_formed = isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) and type(value["size"]) is int
+    return bool(well_formed) and value["url"] == blob_path(sha256)
 
 
 class RecordStorage(WritableFileSystem):
@@ -246,23 +301,9 @@ class RecordStorage(WritableFileSystem):
             FileNotFoundError: there is none.
             ValueError: it names another serializer, or belongs to another key.
         """
-        content = Store(self.url).read(f"records/{path}")
-        record = json.loads(content)
-        metadata = record.get("metadata") if isinstance(record, dict) else None
-        if not isinstance(metadata, dict) or not isinstance(record.get("result"), str):
-            raise ValueError(f"record {path} is not a stored result")
-        serializer = metadata.get("serializer")
-        if (
-            not isinstance(serializer, dict)
-            or serializer.get("type") != SERIALIZER
-            or set(serializer) - {"type", "url"}
-        ):
-            raise ValueError(f"record {path} names a foreign serializer")
-        result = json.loads(record["result"])
-        if not isinstance(result, dict) or result.get("key") != path:
-            raise ValueError(f"record {path} belongs to another step")
+        record = stored_result(path, Store(self.url).read(f"records/{path}"))
         # Prefect builds the serializer from here: the store may have been moved since the record was written.
-        metadata["serializer"] = {"type": SERIALIZER, "url": self.url}
+        record["metadata"]["serializer"]["url"] = self.url
         return json.dumps(record).encode()
 
     # Prefect calls the synchronous pair with ``_sync=True`` and the asynchronous pair without.
@@ -282,6 +323,25 @@ class RecordStorage(WritableFileSystem):
     async def awrite_path(self, path: str, content: bytes) -> None:
         """Write a record, from asynchronous code."""
         self.write_path(path, content)
+
+
+def stored_result(key: str, content: bytes) -> dict[str, Any]:
+    """A record as Prefect keeps it, with its metadata, if it is one of ours.
+
+    Raises:
+        ValueError: it names another serializer, or belongs to another key.
+    """
+    record: dict[str, Any] = json.loads(content)
+    metadata = record.get("metadata") if isinstance(record, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(record.get("result"), str):
+        raise ValueError(f"record {key} is not a stored result")
+    serializer = metadata.get("serializer")
+    if not isinstance(serializer, dict) or serializer.get("type") != SERIALIZER or set(serializer) - {"type", "url"}:
+        raise ValueError(f"record {key} names a foreign serializer")
+    result = json.loads(record["result"])
+    if not isinstance(result, dict) or result.get("key") != key:
+        raise ValueError(f"record {key} belongs to another step")
+    return record
 
 
 def as_record(key: str, artifacts: Mapping[str, Artifact], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tasks.sources.references import Reference, SourceError
 from tasks.sources.user import directory_sha256, not_causal
 
 MANIFEST = "manifest.json"
-GGUF_BYTES = 560 * 2**20  # of the 135 M weights in 32 bits, with tokenizer
+GGUF_BYTES = 560 * 2**20  # at most: of the 135 M weights in 32 bits, with tokenizer; as blocks they take a fifth
 ROOM = 64 * 2**20  # left free beside what is written
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")  # of a repository; no code, no pickles
 
@@ -36,7 +36,7 @@ def load(
 
     Args:
         reference: ``Sources.pretrained``, or its JSON.
-        cache: folder for the dequantised weights of the packaged model.
+        cache: folder for what is made of the packaged model.
         stand_in: makes the model to use for a reference of the kind ``stand-in``; see the function ``stand_in``.
 
     Raises:
@@ -57,8 +57,8 @@ def load(
 
 
 def _packaged(reference: Reference, cache: Path) -> Path:
-    """SmolLM2's weights in 32 bits: made from the package's GGUF file by the first process that needs them."""
-    folder = cache / f"smollm2-{embedded.GGUF_SHA256[:16]}-{DEQUANTISED}"
+    """SmolLM2 in a form that is read fast: made from the package's GGUF file by the first process that needs it."""
+    folder = packaged_folder(cache)
     with FileLock(cache / "smollm2.lock"):
         if not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -75,6 +75,11 @@ def _packaged(reference: Reference, cache: Path) -> Path:
             with _new_folder(folder, where) as temporary:
                 dequantise(source, temporary)
     return folder
+
+
+def packaged_folder(cache: Path) -> Path:
+    """Where the packaged model is in ``cache``; what earlier versions have made there has another name."""
+    return cache / f"smollm2-{embedded.GGUF_SHA256[:16]}-{DEQUANTISED}"
 
 
 def _directory(reference: Reference, cache: Path) -> Path:

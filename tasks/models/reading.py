@@ -13,9 +13,11 @@ from typing import Any
 import torch
 
 from minigpt.pretrained.learned_positions import learned_positions
+from tasks.models.quantised import keep_blocks, read_blocks
 from tasks.sources.references import GPT2, Reference, SourceError
 
-DEQUANTISED = 1  # counts the ways in which ``dequantise`` has done it, since what it makes is kept
+DEQUANTISED = 2  # counts the ways in which ``dequantise`` has done it, since what it makes is kept
+BLOCKS = "blocks.safetensors"  # see ``tasks.models.quantised``
 
 
 def read(folder: Path, where: str) -> tuple[Any, Any]:
@@ -24,18 +26,24 @@ def read(folder: Path, where: str) -> tuple[Any, Any]:
     Raises:
         SourceError: it cannot be read, or does not hold a causal language model with its tokenizer.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    options: dict[str, Any] = {
+        "dtype": torch.float32,
+        "attn_implementation": "eager",
+        "output_loading_info": True,
+    }
     try:
         with _quietly():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                local_files_only=True,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                output_loading_info=True,
-            )
+            loaded: Any
+            if (folder / BLOCKS).exists():
+                config = AutoConfig.from_pretrained(folder, local_files_only=True)
+                family: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+                weights = read_blocks(folder / BLOCKS)
+                loaded = family.from_pretrained(None, config=config, state_dict=weights, **options)
+            else:
+                loaded = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # Transformers raises whatever its parts raise
         reason = " ".join(str(error).split())[:200]
         raise SourceError(f"{where}: cannot be loaded ({type(error).__name__}: {reason}); check its files.") from error
@@ -76,7 +84,10 @@ def is_causal(model: Any, length: int = 8) -> bool:
 
 
 def dequantise(source: Path, folder: Path) -> None:
-    """Turn a GGUF file into safetensors with configuration and tokenizer."""
+    """Turn a GGUF file into what ``read`` reads, with configuration and tokenizer.
+
+    The weights are its own blocks where those give the same bits, or else 32 bits each.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with _quietly(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar knows no switch
@@ -85,7 +96,13 @@ def dequantise(source: Path, folder: Path) -> None:
         # The weights are plain fp32 by now; with these marks of the quantised file Transformers would not save them.
         model.hf_quantizer, model.is_quantized = None, False
         del model.config.quantization_config
-        model.save_pretrained(folder)
+        weights = {name: weight.detach() for name, weight in model.named_parameters()}
+        if keep_blocks(weights, source, folder / BLOCKS):
+            model.config.architectures = [type(model).__name__]
+            model.config.save_pretrained(folder)
+            model.generation_config.save_pretrained(folder)
+        else:
+            model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source.parent, **options).save_pretrained(folder)
 
 

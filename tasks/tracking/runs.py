@@ -2,11 +2,10 @@
 
 import platform
 import re
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from tasks.tracking.artifacts import attach
 from tasks.tracking.client import origin
 from tasks.tracking.documents import Document, allowed_name, is_number, texts_of
 
@@ -50,7 +49,7 @@ def create(client: Any, experiment: str, document: Document, parent: str | None)
     if document["kind"] == "chapter":
         return run_id
     _log_course(client, run_id, document)
-    _attach(client, run_id, document)
+    attach(client, run_id, run.info.artifact_uri, document.get("files", {}), document.get("texts", {}))
     _log_finals(client, experiment, run_id, document)
     client.set_terminated(run_id, "FINISHED", int(document["end"] * 1000))
     return run_id
@@ -81,22 +80,6 @@ def _log_finals(client: Any, experiment: str, run_id: str, document: Document) -
 def _log_metrics(client: Any, run_id: str, metrics: list[Any]) -> None:
     for i in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[i : i + BATCH])
-
-
-def _attach(client: Any, run_id: str, document: Document) -> None:
-    """Files and texts as artifacts, in one call; a file that has gone meanwhile is left out."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, source in document.get("files", {}).items():
-            if Path(source).exists():
-                target = Path(folder) / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(Path(source).resolve())
-        for name, text in document.get("texts", {}).items():
-            target = Path(folder) / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
-        if any(Path(folder).iterdir()):
-            client.log_artifacts(run_id, folder)
 
 
 def _register(client: Any, experiment: str, run_id: str, document: Document) -> str:

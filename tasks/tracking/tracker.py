@@ -122,7 +122,8 @@ class Tracker:
             record: ``history`` and ``evaluations`` (columns of equal length, one of them ``step``), ``parameters``,
                 ``training_seconds``, ``tokens_per_second``, and, for bits per byte, ``validation_tokens`` and
                 ``validation_bytes``.
-            files: kept as artifacts; a mapping gives their names there (``model``, ``tokenizer``).
+            files: kept as artifacts, see ``artifacts.attach``; a mapping gives their names there (``model``,
+                ``tokenizer``).
             tags: such as profile, device, fingerprint.
         """
         return self._log(parent, training_document(key, recipe, record, named(files), tags or {}))

@@ -12,6 +12,7 @@ import pytest
 from flows.commands import garbage
 from flows.commands.garbage import collect
 from tasks.cache.store import RecordSerializer, RecordStorage, Store, as_record
+from tasks.models.pretrained import packaged_folder
 from tasks.sources import hub
 from tasks.sources.references import SourceError
 
@@ -84,6 +85,14 @@ def test_checkpoints_of_a_local_store(tmp_path: Path) -> None:
     assert young.exists()
 
 
+def test_what_earlier_versions_made_of_the_packaged_model(tmp_path: Path) -> None:
+    now = file(packaged_folder(tmp_path / "pretrained") / "model.safetensors", OLD)
+    before = file(tmp_path / "pretrained" / "smollm2-0123456789abcdef-0" / "model.safetensors", OLD)
+    collect(tmp_path, str(tmp_path / "store"), 7.0, False, dry_run=False)
+    assert now.exists()
+    assert not before.parent.exists()
+
+
 def test_age_where_only_the_file_system_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """S3 lists ``LastModified``, neither ``mtime`` nor ``created``; other stores know no age at all."""
     store = Store("memory://chapter-gc-age")
@@ -130,3 +139,21 @@ def test_what_was_made_from_equal_inputs_is_live() -> None:
     }
     signatures = {garbage._signature(kind, 1, {}, {"module": "now"}) for kind in ("text", "train")}
     assert garbage.live_keys(records, signatures) == {"old text", "new text", "model"}
+
+
+def test_room_that_a_dropped_blob_keeps_under_another_name_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    for content, of in ((b"a" * 2**20, "then"), (b"b" * 2**20, "then")):
+        persist(store, f"k-{content[:1].decode()}", content, of)
+    blobs = sorted((tmp_path / "store" / "blobs").rglob("*/*"))
+    os.link(blobs[0], tmp_path / "artifact")
+    for path in (tmp_path / "store").rglob("*/*"):
+        os.utime(path, (OLD, OLD))
+    collect(tmp_path, store.url, 7.0, False, dry_run=False)
+    assert (
+        "dropped 4 objects, 2.0 MiB (1.0 MiB of it stay on the disk as artifacts on MLflow)" in capsys.readouterr().out
+    )
+    assert (tmp_path / "artifact").stat().st_size == 2**20
+    assert not any(blob.exists() for blob in blobs)

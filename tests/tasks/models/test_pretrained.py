@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertLMHeadModel,
     BloomConfig,
@@ -320,8 +321,15 @@ def test_a_package_with_another_file(packaged: Reference, cache: Path, monkeypat
 def test_smollm2_is_what_its_file_says() -> None:
     import gguf
 
-    with tempfile.TemporaryDirectory() as cache:  # half a gigabyte, which pytest would keep
+    with tempfile.TemporaryDirectory() as cache:  # a tenth of a gigabyte, which pytest would keep
         found = load(resolve_sources("embedded").pretrained, Path(cache))
+        used = sum(path.stat().st_blocks * 512 for path in Path(cache).rglob("*"))
+    source = embedded.gguf_file()
+    assert source is not None
+    assert used < 1.1 * source.stat().st_size, "its blocks, not the 32 bits that each weight is read as"
+    theirs = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(weight.view(torch.int32), found.model.state_dict()[name].view(torch.int32)), name
     known = facts(found.model)
     reader = gguf.GGUFReader(embedded.gguf_file())
     header = {name: field.contents() for name, field in reader.fields.items() if name.startswith("llama.")}

@@ -1,0 +1,58 @@
+"""A run's files and texts as its artifacts on MLflow.
+
+Where MLflow keeps artifacts in a folder of this machine, as it does without a server, a file becomes a second name of
+the one that is in the store already (a hard link), and takes no room of its own. That is safe because both sides only
+ever replace and remove names: the store writes blobs aside and renames them, and so does MLflow with artifacts. So
+deleting or replacing either leaves the other as it is. Only somebody who edits an artifact in place edits the blob,
+too; the store's SHA-256 then finds it, and the step runs again.
+
+Everywhere else files are copied: to a server, to another disk, and where a file system knows no links.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def attach(client: Any, run_id: str, uri: str, files: Mapping[str, str], texts: Mapping[str, str]) -> None:
+    """Keep files (name to path) and texts (name to content) as artifacts of a run whose artifacts are at ``uri``.
+
+    A file must never be written to in place, since it may come to be shared; one that has gone meanwhile is left out.
+    """
+    kept = _local_folder(uri)
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, source in files.items():
+            path = Path(source).resolve()
+            if (kept is None or not _linked(path, kept / name)) and path.exists():
+                _place(temporary, name).symlink_to(path)
+        for name, text in texts.items():
+            _place(temporary, name).write_text(text, encoding="utf-8")
+        if any(Path(temporary).iterdir()):
+            client.log_artifacts(run_id, temporary)
+
+
+def _local_folder(uri: str) -> Path | None:
+    """The folder of this machine that MLflow's client would write to; None where artifacts travel."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    repository = get_artifact_repository(uri)
+    return Path(repository.artifact_dir) if isinstance(repository, LocalArtifactRepository) else None
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Whether ``target`` could be made another name of ``source``."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, no such thing as links there, too many of them, not ours, there already
+        return False
+    return True
+
+
+def _place(folder: str, name: str) -> Path:
+    path = Path(folder) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -43,8 +43,8 @@ def measure(wanted: Sequence[Goal], setting: Setting, sections: Mapping[str, Sec
         try:
             told = sections[section](replace(setting, rows=rows))
             found |= {name: value for name, value in told.items() if name in rows}
-        except (ArithmeticError, RuntimeError) as error:
-            found |= dict.fromkeys(rows, Failed(str(error)))
+        except Exception as error:  # what other sections took minutes to measure is not lost with it
+            found |= dict.fromkeys(rows, Failed(f"{type(error).__name__}: {error}"))
         print(f"{section}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     return [Row.of(goal, found.get(goal.name, "its section did not measure it")) for goal in wanted]
 

@@ -160,6 +160,15 @@ GOALS = (
         at_least=1.5,
     ),
     Goal(
+        "help",
+        "commands",
+        "`chapter --help`",
+        "s",
+        "Python that imports argparse and ends",
+        at_most=3.0,
+        short=True,
+    ),
+    Goal(
         "memory-training",
         "memory",
         "peak memory of a training of the 10 M model, 8 × 256 tokens",

@@ -26,8 +26,8 @@ from reports.types import Figure, Series
 from tasks.cache.keys import Step
 from tasks.cache.store import Store
 from tests.benchmarks.bench_gpt2 import VOCABULARY, Ours, Precision, text
-from tests.benchmarks.bench_memory import chapter
 from tests.benchmarks.interleaving import interleaved
+from tests.benchmarks.processes import chapter
 from tests.tasks.cache.test_store import persist
 
 WIDTHS = ((2, 64), (4, 128), (4, 256), (6, 384), (8, 512))  # layers, width

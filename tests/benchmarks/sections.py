@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.benchmarks.interleaving import Spread, ratios
+from tests.benchmarks.interleaving import Spread, interleaved, ratios
 from tests.benchmarks.machine import why_no_bf16
 from tests.benchmarks.table import Measured
 
@@ -111,9 +111,20 @@ def speculation(setting: Setting) -> Found:
     return {"speculative": _measured(result["ours"], result["plain"], note)}
 
 
+def commands(setting: Setting) -> Found:
+    """What the command line takes to answer, against Python that does nothing."""
+    from tests.benchmarks.processes import python
+
+    lines = {"ours": ("-m", "flows", "--help"), "theirs": ("-c", "import argparse")}
+    runs = {name: lambda line=line: python(*line)[1] for name, line in lines.items()}
+    seconds = interleaved(max(5, setting.rounds), runs)
+    return {"help": _measured(seconds["ours"], seconds["theirs"], "seconds on a processor")}
+
+
 def memory(setting: Setting) -> Found:
     """Peak memory of a training, in processes of their own."""
-    from tests.benchmarks.bench_memory import MIB, trainings
+    from tests.benchmarks.bench_memory import trainings
+    from tests.benchmarks.processes import MIB
 
     peaks = {side: [peak / MIB for peak in values] for side, values in trainings(min(3, setting.rounds)).items()}
     return {"memory-training": _measured(peaks["ours"], peaks["theirs"], "interpreter and libraries included")}
@@ -121,7 +132,7 @@ def memory(setting: Setting) -> Found:
 
 def smoke_chapter(setting: Setting) -> Found:
     """Memory and disk of a whole smoke chapter, which is run once."""
-    from tests.benchmarks.bench_memory import MIB, chapter
+    from tests.benchmarks.processes import MIB, chapter
 
     run = chapter("--profile", "smoke")
     found = {"memory-chapter": (run.memory / MIB, 4096.0), "disk-chapter": (run.disk / MIB, 100.0)}
@@ -139,6 +150,7 @@ SECTIONS: Mapping[str, Section] = {
     "race": race,
     "decoding": decoding,
     "speculation": speculation,
+    "commands": commands,
     "memory": memory,
     "chapter": smoke_chapter,
 }

@@ -14,6 +14,7 @@ from tests.benchmarks import __main__ as umbrella
 from tests.benchmarks.goals import GOALS, WIDE, Goal, goals
 from tests.benchmarks.interleaving import Spread, interleaved, ratios
 from tests.benchmarks.machine import why_no_bf16
+from tests.benchmarks.processes import MIB, disk_of, python
 from tests.benchmarks.sections import SECTIONS, Found, Setting, decoding_rows
 from tests.benchmarks.table import BEGIN, END, Failed, Measured, Row, markdown, number, replaced, status, write_json
 
@@ -214,9 +215,21 @@ def test_decoding_takes_the_exact_form_the_fastest_and_the_limit() -> None:
     assert (with_cache.ours, with_cache.theirs) == (500.0, 50.0)
 
 
-def test_a_hard_link_takes_no_disk(tmp_path: Path) -> None:
-    from tests.benchmarks.bench_memory import disk_of
+def test_what_a_process_takes_is_its_own() -> None:
+    """Also where the process that starts it is a large one."""
+    held = os.urandom(300 * MIB)
+    tell = "from tests.benchmarks.processes import own_peak; print(own_peak())"
+    told, idle = python("-c", f"import time; time.sleep(0.5); {tell}")
+    small = int(told)
+    told, busy = python("-c", f"held = b'x' * {200 * MIB}; i = 0\nwhile i < 10_000_000: i += 1\n{tell}")
+    assert small < len(held)
+    assert 190 * MIB < int(told) - small < 230 * MIB
+    assert busy > idle + 0.1
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        python("-c", "raise SystemExit(3)")
 
+
+def test_a_hard_link_takes_no_disk(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(os.urandom(300_000))
     alone = disk_of(tmp_path)
     assert 300_000 <= alone < 320_000

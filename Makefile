@@ -1,6 +1,7 @@
 # make report [PROFILE=smoke|laptop|gpu]   set up, then run the chapter and write outputs/latest/report.html
 # make test                                set up, then run the tests, but for the slow ones
 # make test-all                            the slow ones, too: real servers and workers, killed processes
+# make bench [BENCH="--rows training"]     measure how fast everything is, into outputs/benchmarks
 PYTHON ?= python3
 PROFILE ?= laptop
 VENV ?= .venv
@@ -33,7 +34,7 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python -m tests.benchmarks.bench_training
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV) outputs

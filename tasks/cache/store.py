@@ -5,7 +5,8 @@
     <store>/latest/<name>         the last key of each named step, so that a plan can say what changed
 
 Nothing that is read from here can run code: Prefect would load whatever serializer a record
-names, so ``RecordStorage`` refuses every record but ours before Prefect parses it.
+names, so every record but ours is refused (``Store.stored``) before Prefect parses it (``tasks.cache.results``).
+This module knows nothing of Prefect, which takes longer to import than a plan takes to make.
 """
 
 import hashlib
@@ -18,10 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
-from prefect.filesystems import WritableFileSystem
-from prefect.serializers import Serializer
 
-from minigpt.files import write_atomic
+from minigpt.atomic import write_atomic
 from tasks.cache.keys import digest
 
 SERIALIZER: Literal["chapter-record"] = "chapter-record"
@@ -154,14 +153,55 @@ class Store:
         With ``verify`` the blobs are read and their SHA-256 compared, otherwise only their sizes.
         """
         try:
-            content = RecordStorage(url=self.url).checked(key)
-            record = RecordSerializer(url=self.url).loads(json.loads(content)["result"].encode())
+            record = self.parse(self.stored(key)["result"])
             if verify:
                 for artifact in record["artifacts"].values():
                     self.fetch(Artifact(**artifact))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return record
+
+    def stored(self, key: str) -> dict[str, Any]:
+        """What Prefect has stored under a key, if it is one of our records.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it names another serializer, or belongs to another key.
+        """
+        stored = json.loads(self.read(f"records/{key}"))
+        metadata = stored.get("metadata") if isinstance(stored, dict) else None
+        if not isinstance(metadata, dict) or not isinstance(stored.get("result"), str):
+            raise ValueError(f"record {key} is not a stored result")
+        serializer = metadata.get("serializer")
+        if (
+            not isinstance(serializer, dict)
+            or serializer.get("type") != SERIALIZER
+            or set(serializer) - {"type", "url"}
+        ):
+            raise ValueError(f"record {key} names a foreign serializer")
+        result = json.loads(stored["result"])
+        if not isinstance(result, dict) or result.get("key") != key:
+            raise ValueError(f"record {key} belongs to another step")
+        # Prefect builds the serializer from here: the store may have been moved since the record was written.
+        metadata["serializer"] = {"type": SERIALIZER, "url": self.url}
+        return dict(stored)
+
+    def parse(self, text: str | bytes) -> dict[str, Any]:
+        """The record that ``serialized`` has written.
+
+        Raises:
+            ValueError: not a record, altered, or without its blobs.
+        """
+        record = json.loads(text)
+        if not isinstance(record, dict) or set(record) != {"key", "artifacts", "data", "checksum"}:
+            raise ValueError("not a record of a finished step")
+        checksum = record.pop("checksum")
+        if checksum != digest(record):
+            raise ValueError("the record was altered after it was written")
+        for name, artifact in record["artifacts"].items():
+            if not self.has(Artifact(**artifact)):
+                raise MissingArtifact(f"the blob of {name} is missing or has the wrong size")
+        return dict(record)
 
     def record_keys(self) -> list[str]:
         """Keys of all records."""
@@ -191,97 +231,10 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9=-]+", "-", name).strip("-")
 
 
-# --- What Prefect writes and reads -----------------------------------------------------------------------------
-
-
-class RecordSerializer(Serializer):
-    """Records as JSON: ``{"key", "artifacts": {name: {url, sha256, size}}, "data", "checksum"}``.
-
-    Loading raises when the record was edited or one of its blobs is missing or has the wrong size. Prefect takes
-    a failed load for a cache miss, and the step runs again.
-    """
-
-    type: Literal["chapter-record"] = SERIALIZER
-    url: str
-
-    def dumps(self, obj: Any) -> bytes:
-        """The record as bytes, with a checksum of its own content."""
-        body = {"key": obj["key"], "artifacts": obj["artifacts"], "data": obj["data"]}
-        return json.dumps({**body, "checksum": digest(body)}).encode()
-
-    def loads(self, blob: bytes) -> dict[str, Any]:
-        """The record.
-
-        Raises:
-            ValueError: not a record, altered, or without its blobs.
-        """
-        record = json.loads(blob)
-        if not isinstance(record, dict) or set(record) != {"key", "artifacts", "data", "checksum"}:
-            raise ValueError("not a record of a finished step")
-        checksum = record.pop("checksum")
-        if checksum != digest(record):
-            raise ValueError("the record was altered after it was written")
-        store = Store(self.url)
-        for name, artifact in record["artifacts"].items():
-            if not store.has(Artifact(**artifact)):
-                raise MissingArtifact(f"the blob of {name} is missing or has the wrong size")
-        return dict(record)
-
-
-class RecordStorage(WritableFileSystem):
-    """Prefect's result storage, in the store's folder ``records``.
-
-    Only records that name our own serializer are handed to Prefect: it would import and run any other one.
-    """
-
-    _block_type_name = "Chapter record storage"
-    _block_type_slug = "chapter-record-storage"
-
-    url: str
-
-    def checked(self, path: str) -> bytes:
-        """A stored record, if it is one of ours.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it names another serializer, or belongs to another key.
-        """
-        content = Store(self.url).read(f"records/{path}")
-        record = json.loads(content)
-        metadata = record.get("metadata") if isinstance(record, dict) else None
-        if not isinstance(metadata, dict) or not isinstance(record.get("result"), str):
-            raise ValueError(f"record {path} is not a stored result")
-        serializer = metadata.get("serializer")
-        if (
-            not isinstance(serializer, dict)
-            or serializer.get("type") != SERIALIZER
-            or set(serializer) - {"type", "url"}
-        ):
-            raise ValueError(f"record {path} names a foreign serializer")
-        result = json.loads(record["result"])
-        if not isinstance(result, dict) or result.get("key") != path:
-            raise ValueError(f"record {path} belongs to another step")
-        # Prefect builds the serializer from here: the store may have been moved since the record was written.
-        metadata["serializer"] = {"type": SERIALIZER, "url": self.url}
-        return json.dumps(record).encode()
-
-    # Prefect calls the synchronous pair with ``_sync=True`` and the asynchronous pair without.
-
-    def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
-        """Read a record."""
-        return self.checked(path)
-
-    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
-        """Write a record."""
-        Store(self.url).write(f"records/{path}", content)
-
-    async def aread_path(self, path: str) -> bytes:
-        """Read a record, from asynchronous code."""
-        return self.checked(path)
-
-    async def awrite_path(self, path: str, content: bytes) -> None:
-        """Write a record, from asynchronous code."""
-        self.write_path(path, content)
+def serialized(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON: ``{"key", "artifacts": {name: {url, sha256, size}}, "data", "checksum"}``."""
+    body = {"key": record["key"], "artifacts": record["artifacts"], "data": record["data"]}
+    return json.dumps({**body, "checksum": digest(body)}).encode()
 
 
 def as_record(key: str, artifacts: Mapping[str, Artifact], data: Mapping[str, Any]) -> dict[str, Any]:

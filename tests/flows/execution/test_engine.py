@@ -13,7 +13,8 @@ from flows.execution.runners import _failure
 from tasks.cache.keys import Step
 from tasks.cache.store import MissingArtifact, Store
 from tasks.failures import Failure, StepFailed, kind_of
-from tasks.steps import WORK, Job, Place, run_step
+from tasks.place import Place
+from tasks.steps import WORK, Job, run_step
 from tests.tasks.cache.test_store import persist
 
 

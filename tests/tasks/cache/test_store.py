@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cache.store import Artifact, MissingArtifact, RecordSerializer, RecordStorage, Store, as_record
+from tasks.cache.results import RecordSerializer, RecordStorage
+from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
 
 
 @pytest.fixture

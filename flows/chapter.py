@@ -29,6 +29,7 @@ from flows.execution.runners import Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
 from flows.options import Options, UsageError, nearest
 from flows.requests import place_here, processes, request_of
+from tasks.cache.keys import syntax_kept_in
 from tasks.place import Place
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.sources.resolve import Sources
@@ -80,7 +81,7 @@ def run_request(
         if chapter
         else tracker.chapter(profile=request.profile.name, tags=tags, name=chapter_of(place.run))
     )
-    with opened as chapter_run:
+    with opened as chapter_run, syntax_kept_in(place.syntax):
         here = not isinstance(runner, Deployed)
         tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here)
         listeners = Listeners([tracking, listener or LogListener()])
@@ -90,7 +91,7 @@ def run_request(
         finally:
             tracking.close()
         trained = sum(graph[name].makes_model for name in outcome.ran)
-        published = publish_task(request, place, outcome.errors, started, command, trained) if publishing else None
+        published = publish_task(request, place, outcome, started, command, trained) if publishing else None
     return _summary(request, graph, outcome, published, time.time() - started)
 
 
@@ -126,10 +127,11 @@ def _summary(
 
 @task(name="report", persist_result=False)
 def publish_task(
-    request: Request, place: Place, errors: dict[str, str], started: float, command: str, trained: int
+    request: Request, place: Place, outcome: Outcome, started: float, command: str, trained: int
 ) -> Published:
     """The page, the result files and the link ``latest``."""
-    return publish_report(request, place, errors, started, Tracker(Path(place.outputs)), command, trained)
+    tracker = Tracker(Path(place.outputs))
+    return publish_report(request, place, outcome.errors, started, tracker, command, trained, verified=outcome.records)
 
 
 # --- The flows -------------------------------------------------------------------------------------------------

@@ -28,6 +28,11 @@ class Place:
         """For locks and checkpoints: the store if that is a folder, so that all who share it share them, too."""
         return self.open_store().local or Path(self.outputs)
 
+    @property
+    def syntax(self) -> Path:
+        """What is known of the project's syntax trees; see ``tasks.cache.keys.syntax_kept_in``."""
+        return Path(self.outputs) / "syntax.json"
+
     def open_store(self) -> Store:
         """The store, with a cache for its blobs if it is remote."""
         return Store(self.store, cache=Path(self.outputs) / "blobs")

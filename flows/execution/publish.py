@@ -50,12 +50,13 @@ def publish(
     command: str = "",
     trained: int = 0,
     seconds: float | None = None,
+    verified: Mapping[str, Record] | None = None,
 ) -> Published:
     """Write the report on everything that is stored for this profile and these sources.
 
     An exercise that was not asked for, but whose result is in the store, is in the report as well. ``errors``
     are those of this run, by node. ``started`` is None where nothing is known of a run; ``seconds`` is what it took,
-    or None if it ends now.
+    or None if it ends now. ``verified`` are records, by node, whose blobs this run has looked at already.
 
     Raises:
         UsageError: there is nothing to report.
@@ -63,7 +64,7 @@ def publish(
     store = place.open_store()
     everything = replace(request, exercises=load_exercises(tuple(modules())))
     graph = build(everything)
-    records = stored(graph, store)
+    records = stored(graph, store, verified or {})
     outputs = Path(place.outputs)
     prefect = prefect_page(outputs)
     results = list(_results(everything, graph, records, errors, store, tracker, prefect))

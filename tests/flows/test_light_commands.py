@@ -69,6 +69,7 @@ def test_doctor_imports_nothing_heavy(outputs: Path) -> None:
 
 def test_a_plan_imports_pytorch_and_nothing_else_that_is_heavy(outputs: Path) -> None:
     assert imported_by(outputs, "plan", "--profile", "smoke", "--sources", "embedded") <= {"torch"}
+    assert (outputs / "syntax.json").exists(), "the next one parses nothing"
 
 
 def test_the_driver_and_pytorch_agree_on_the_gpu() -> None:

@@ -15,7 +15,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from prefect import Flow, flow, task
 from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
@@ -23,18 +22,17 @@ from rich.console import Console
 
 from flows.deployments import deployment_name
 from flows.execution.engine import Listener, Outcome, Runner, execute
-from flows.execution.graph import Node, Request, build, cores, load_exercises
+from flows.execution.graph import Node, Request, build
 from flows.execution.publish import Published
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
-from flows.machine import chosen_precision
-from flows.options import Options, UsageError, nearest, outputs_folder, store_url
-from tasks.exercises import modules
+from flows.options import Options, UsageError, nearest
+from flows.requests import place_here, processes, request_of
+from tasks.cache.keys import syntax_kept_in
+from tasks.place import Place
 from tasks.recipes.catalogue import recipes, tunings
-from tasks.recipes.profiles import PROFILES
-from tasks.sources.resolve import OWN_MODEL, Sources, resolve_sources
-from tasks.steps import Place
+from tasks.sources.resolve import Sources
 from tasks.tracking.tracker import Tracker
 
 
@@ -53,43 +51,9 @@ class Summary:
     seconds: float
 
 
-def request_of(options: Options, sources: Sources | None = None) -> Request:
-    """The request that validated options mean: sources are looked for unless given, exercises imported.
-
-    Raises:
-        UsageError: a device that is not there.
-        tasks.sources.resolve.SourceError: a source that cannot be used.
-    """
-    sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained)
-    device = device_named(options.device, options.profile, options.where)
-    precision = chosen_precision(options.precision, device, outputs_folder())
-    profile = PROFILES[options.profile].scaled(options.budget).computed_in(precision)
-    if profile.stand_in and options.pretrained is None:
-        sources = replace(sources, pretrained=OWN_MODEL)
-    return Request(profile, sources, load_exercises(options.only or tuple(modules())), device)
-
-
-def device_named(device: str, profile: str, where: str) -> str:
-    """Either "cpu" or "cuda". On the pools "auto" is the profile's: the parent cannot see the worker's device.
-
-    Raises:
-        UsageError: CUDA is asked for and not there.
-    """
-    if where == "pool":
-        return {"auto": "cuda" if PROFILES[profile].cuda else "cpu"}.get(device, device)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: PyTorch finds no CUDA device here; leave the option out or use --device cpu")
-    return {"auto": "cuda" if torch.cuda.is_available() else "cpu"}.get(device, device)
-
-
 def place_of(run: str) -> Place:
     """The store and the outputs of this machine."""
-    return Place(store_url(), str(outputs_folder()), run, shared=deployment.get_id() is not None)
-
-
-def processes(options: Options, device: str) -> int:
-    """Processes of a local run: as many as asked for, or else one per core, and one in all on a GPU."""
-    return options.jobs or (1 if device == "cuda" else cores())
+    return replace(place_here(run), shared=deployment.get_id() is not None)
 
 
 def run_request(
@@ -117,7 +81,7 @@ def run_request(
         if chapter
         else tracker.chapter(profile=request.profile.name, tags=tags, name=chapter_of(place.run))
     )
-    with opened as chapter_run:
+    with opened as chapter_run, syntax_kept_in(place.syntax):
         here = not isinstance(runner, Deployed)
         tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here)
         listeners = Listeners([tracking, listener or LogListener()])
@@ -127,7 +91,7 @@ def run_request(
         finally:
             tracking.close()
         trained = sum(graph[name].makes_model for name in outcome.ran)
-        published = publish_task(request, place, outcome.errors, started, command, trained) if publishing else None
+        published = publish_task(request, place, outcome, started, command, trained) if publishing else None
     return _summary(request, graph, outcome, published, time.time() - started)
 
 
@@ -163,10 +127,11 @@ def _summary(
 
 @task(name="report", persist_result=False)
 def publish_task(
-    request: Request, place: Place, errors: dict[str, str], started: float, command: str, trained: int
+    request: Request, place: Place, outcome: Outcome, started: float, command: str, trained: int
 ) -> Published:
     """The page, the result files and the link ``latest``."""
-    return publish_report(request, place, errors, started, Tracker(Path(place.outputs)), command, trained)
+    tracker = Tracker(Path(place.outputs))
+    return publish_report(request, place, outcome.errors, started, tracker, command, trained, verified=outcome.records)
 
 
 # --- The flows -------------------------------------------------------------------------------------------------

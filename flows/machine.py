@@ -1,6 +1,12 @@
-"""What this machine is good at, measured once: whether products in bf16 pay on its processor."""
+"""What this machine has, and what it is good at, measured once: whether products in bf16 pay on its processor.
 
+Light: PyTorch is imported for the measurement, and where the driver finds a GPU.
+"""
+
+import ctypes
+import importlib.util
 import json
+import os
 import platform
 import re
 import statistics
@@ -8,9 +14,9 @@ import time
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from minigpt.files import write_atomic
+from minigpt.atomic import write_atomic
 
 GAIN_THAT_PAYS = 2.0  # of a product alone: below it a whole step loses what casts cost
 SHAPE = (512, 384, 1536)  # tokens, width, feed-forward width: a product of the 10 M model at 8 × 64
@@ -22,6 +28,52 @@ def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     return found.group(1).strip() if found else platform.machine()
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu() -> str | None:
+    """The name of the CUDA device that PyTorch would use, or None: what ``torch.cuda`` says.
+
+    PyTorch takes more than a second to import. Where there is no driver or the driver has no device for us
+    (``CUDA_VISIBLE_DEVICES`` counts), it could not find one either, and is left alone.
+    """
+    if not _driver_has_devices():
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+
+
+def _driver_has_devices() -> bool:
+    """Whether the CUDA driver has devices for this process. A PyTorch for other drivers has to be asked itself."""
+    if _for_amd():
+        return True
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def _for_amd() -> bool:
+    """Whether PyTorch was built for AMD's GPUs, which ``torch.cuda`` stands for, too."""
+    spec = importlib.util.find_spec("torch")
+    version = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
+    return bool(version and version.exists() and re.search(r"^hip\b.*= *['\"]", version.read_text(), re.MULTILINE))
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """The machine, as far as measured times depend on it."""
+    facts = {"cpu": processor(), "cores": cores()}
+    if device != "cuda":
+        return facts
+    # A parent of workers may have none itself; what they have measured, they have stored under their own key.
+    return facts | {"gpu": gpu() or "none"}
 
 
 def measured_bf16_gain() -> float:

@@ -16,7 +16,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minigpt.files import replaced_atomically, write_atomic
+from minigpt.atomic import replaced_atomically, write_atomic
 
 
 class Checkpoints:

@@ -68,15 +68,18 @@ def compose(template: str, findings: Any, draft: Draft) -> Answer:
     Raises:
         AnswerError: an undefined name, a faulty expression, evidence that is missing, unused or shown twice.
     """
-    evidence = _Evidence(draft.blocks)
-    told: set[str] = set()
-    names = {**draft.values, "f": findings, "show": evidence.show, "details": evidence.details}
     preamble, sections = _sections(template)
+    values = {**draft.values, "f": findings}
+    evidence = _Evidence(draft.blocks)
+    filled = _filled_at_once(preamble, sections, values, evidence)
+    if filled is None:
+        evidence = _Evidence(draft.blocks)
+        filled = _filled_one_by_one(preamble, sections, values, evidence)
+    told: set[str] = set()
     summary = ""
     notes: tuple[str, ...] = ()
     parts: list[Part] = []
-    for title, source in sections:
-        heading, body = (_fill(title, preamble, text, names) for text in (title, source))
+    for title, heading, body in filled:
         label = heading.partition(")")[0] if heading.startswith("(") else heading
         if label in told:
             raise AnswerError(f"section {title!r}: it comes twice")
@@ -135,6 +138,47 @@ def _compiled(source: str) -> Template:
     return _environment().from_string(source)
 
 
+Filled = Iterator[tuple[str, str, str]]  # title as it is written; heading and body, filled
+
+
+def _filled_at_once(
+    preamble: str, sections: Sequence[tuple[str, str]], values: Mapping[str, Any], evidence: "_Evidence"
+) -> Filled | None:
+    """All sections by one template, or None if anything is wrong with any of them.
+
+    Compiling is what takes time, and with a template per heading and section the preamble is compiled for each. What a
+    section sets stays in it, as in a template of its own: ``with`` sees to that.
+    """
+    border = evidence.mark("border", "")
+    pieces = "".join(
+        f"{{% with %}}{text}{{% endwith %}}{{{{ border_of_sections }}}}" for section in sections for text in section
+    )
+    template = f"{preamble}{{{{ border_of_sections }}}}{pieces}"
+    try:
+        before, *texts, _ = (
+            _compiled(template).render({**values, **evidence.names(), "border_of_sections": border}).split(border)
+        )
+    except Exception:  # in which section it is, and what to say of it, is found by filling them one by one
+        return None
+    if before.strip() or len(texts) != 2 * len(sections):
+        return None
+    return ((title, *texts[2 * i : 2 * i + 2]) for i, (title, _) in enumerate(sections))  # type: ignore[misc]
+
+
+def _filled_one_by_one(
+    preamble: str, sections: Sequence[tuple[str, str]], values: Mapping[str, Any], evidence: "_Evidence"
+) -> Filled:
+    """Every heading and section by a template of its own.
+
+    Raises:
+        AnswerError: names the section.
+    """
+    names = {**values, **evidence.names()}
+    for title, source in sections:
+        heading, body = (_fill(title, preamble, text, names) for text in (title, source))
+        yield title, heading, body
+
+
 def _fill(title: str, preamble: str, source: str, names: Mapping[str, Any]) -> str:
     try:
         return _compiled(preamble + source).render(names)
@@ -156,7 +200,15 @@ class _Evidence:
         self._nonce = secrets.token_hex(8)  # nobody can write a mark who has not been handed it
         self._folded: list[tuple[str, str]] = []
         self._shown: set[str] = set()
-        self._mark = re.compile(rf"\x02{self._nonce} (show|fold) (.+?)\x03")
+        self._marks = re.compile(rf"\x02{self._nonce} (show|fold) (.+?)\x03")
+
+    def names(self) -> dict[str, Callable[..., str]]:
+        """What the text may call."""
+        return {"show": self.show, "details": self.details}
+
+    def mark(self, kind: str, name: object) -> str:
+        """A mark that no text can hold which was not given it."""
+        return f"\x02{self._nonce} {kind} {name}\x03"
 
     def show(self, name: str) -> str:
         """The mark of a table, a figure, …; it stands on a line of its own."""
@@ -165,21 +217,21 @@ class _Evidence:
         if name in self._shown:
             raise AnswerError(f"show({name!r}): it is shown twice")
         self._shown.add(name)
-        return f"\n\n\x02{self._nonce} show {name}\x03\n\n"
+        return f"\n\n{self.mark('show', name)}\n\n"
 
     def details(self, title: str, caller: Callable[[], str]) -> str:
         """The mark of what is folded under a title: the text between ``call details`` and ``endcall``."""
         self._folded.append((title, caller()))
-        return f"\n\n\x02{self._nonce} fold {len(self._folded) - 1}\x03\n\n"
+        return f"\n\n{self.mark('fold', len(self._folded) - 1)}\n\n"
 
     def marks(self, text: str) -> bool:
         """Whether a text shows or folds something."""
-        return bool(self._mark.search(text))
+        return bool(self._marks.search(text))
 
     def split(self, text: str) -> Iterator[Block]:
         """Prose, evidence, prose, … in the order of the text."""
         end = 0
-        for mark in self._mark.finditer(text):
+        for mark in self._marks.finditer(text):
             yield from _prose(text[end : mark.start()])
             end = mark.end()
             if mark[1] == "fold":

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from minigpt.files import write_atomic
+from minigpt.atomic import write_atomic
 from minigpt.model import GPT
 from minigpt.precision import Precision
 from minigpt.tokenizers import Tokenizer, from_json

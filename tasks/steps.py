@@ -27,41 +27,16 @@ from reports.types import Provenance, to_json
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.locks import FlockManager, LeasedLockManager
 from tasks.cache.progress import ProgressFile
-from tasks.cache.store import Artifact, MissingArtifact, RecordSerializer, RecordStorage, Store, as_record
+from tasks.cache.results import RecordSerializer, RecordStorage
+from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
 from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
 from tasks.failures import StepFailed, kind_of
+from tasks.place import Place
 from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a step works: the store's URL, a folder of this machine for progress and caches, and the run's name.
-
-    ``shared``: workers on other machines may want the same step.
-    """
-
-    store: str
-    outputs: str
-    run: str = "run"
-    shared: bool = False
-
-    @property
-    def progress(self) -> Path:
-        """Where the steps of this run tell how far they are."""
-        return Path(self.outputs) / "progress" / self.run
-
-    @property
-    def folder(self) -> Path:
-        """For locks and checkpoints: the store if that is a folder, so that all who share it share them, too."""
-        return self.open_store().local or Path(self.outputs)
-
-    def open_store(self) -> Store:
-        """The store, with a cache for its blobs if it is remote."""
-        return Store(self.store, cache=Path(self.outputs) / "blobs")
 
 
 @dataclass

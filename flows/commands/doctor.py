@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows.machine import GAIN_THAT_PAYS, bf16_gain
+from flows.machine import GAIN_THAT_PAYS, bf16_gain, cores, gpu
 from tasks.cache.urls import without_credentials
 from tasks.sources.resolve import SourceError, resolve_sources
 
@@ -27,13 +27,9 @@ def findings(outputs: Path, store: str) -> list[tuple[str, str, str]]:
             found.append(("ok", package, importlib.metadata.version(package)))
         except importlib.metadata.PackageNotFoundError:
             found.append(("missing", package, "not installed: run `make setup`"))
-    import torch
-
-    from flows.execution.graph import cores
-
     found.append(("ok", "processor", f"{cores()} cores"))
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    found.append(("ok", "GPU", gpu) if gpu else ("note", "GPU", "none; profiles smoke and laptop need none"))
+    device = gpu()
+    found.append(("ok", "GPU", device) if device else ("note", "GPU", "none; profiles smoke and laptop need none"))
     gain = bf16_gain(outputs)
     used = "bf16" if gain >= GAIN_THAT_PAYS else "fp32"
     found.append(

@@ -16,10 +16,11 @@ from typing import Any
 
 from flows.execution.graph import Request, build, load_exercises
 from minigpt.precision import PRECISIONS
-from tasks.cache.keys import canonical, code_digests, digest
+from tasks.cache.keys import canonical, code_digests, digest, syntax_kept_in
 from tasks.cache.store import Store, artifacts_of
 from tasks.exercises import modules
 from tasks.models.pretrained import packaged_folder
+from tasks.place import Place
 from tasks.recipes.catalogue import recipes
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import Sources, named_sources
@@ -32,7 +33,8 @@ def collect(outputs: Path, url: str, grace_days: float, user_corpora: bool, dry_
     """Collect garbage and say what went; returns the exit status."""
     store = Store(url)
     records = {key: record for key in store.record_keys() if (record := store.record(key))}
-    signatures, built_in = current_signatures()
+    with syntax_kept_in(Place(url, str(outputs)).syntax):
+        signatures, built_in = current_signatures()
     live = live_keys(records, signatures)
     if not user_corpora:
         live |= on_user_texts(records, built_in)

@@ -7,11 +7,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows.chapter import place_of, processes, request_of
 from flows.execution.graph import build
 from flows.execution.plan import plan, stored, summary
 from flows.execution.publish import newest_run, publish
 from flows.options import Options
+from flows.requests import place_here, processes, request_of
+from tasks.cache.keys import syntax_kept_in
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.sources.resolve import Sources
 from tasks.tracking.tracker import Tracker
@@ -20,7 +21,9 @@ from tasks.tracking.tracker import Tracker
 def print_plan(options: Options, sources: Sources) -> int:
     """What a run would do, why, and how long it would take."""
     request = request_of(options, sources)
-    planned, _ = plan(build(request), place_of("plan").open_store())
+    place = place_here("plan")
+    with syntax_kept_in(place.syntax):
+        planned, _ = plan(build(request), place.open_store())
     table = Table("step", "", "why", "seconds", box=None, padding=(0, 2, 0, 0))
     marks = {"hit": "[green]cached[/]", "miss": "[yellow]run[/]", "unknown": "[dim]?[/]"}
     for item in planned:
@@ -32,9 +35,10 @@ def print_plan(options: Options, sources: Sources) -> int:
 
 def render_again(options: Options, sources: Sources) -> int:
     """Render the report from what is stored, and from what the newest run of this profile has said of itself."""
-    request, place = request_of(options, sources), place_of("report")
+    request, place = request_of(options, sources), place_here("report")
     outputs = Path(place.outputs)
-    published = publish(request, place, tracker=Tracker(outputs), **newest_run(request, outputs))
+    with syntax_kept_in(place.syntax):
+        published = publish(request, place, tracker=Tracker(outputs), **newest_run(request, outputs))
     print(published.page)
     for id, error in published.faults.items():
         print(f"chapter: the answer of {id}: {error.strip().splitlines()[-1]}", file=sys.stderr)
@@ -48,8 +52,9 @@ def print_models(options: Options, sources: Sources) -> int:
     request = request_of(options, sources)
     wanted = tuple((recipe, seed) for recipe in recipes().values() for seed in request.profile.seeds(recipe))
     graph = build(replace(request, exercises=(), recipes=wanted, tunings=tuple(tunings().values())))
-    place = place_of("models")
-    records = stored(graph, place.open_store())
+    place = place_here("models")
+    with syntax_kept_in(place.syntax):
+        records = stored(graph, place.open_store())
     table = Table("model", "parameters", "validation loss", "loads with", "path", box=None, padding=(0, 2, 0, 0))
     for name, record in records.items():
         if graph[name].makes_model:

@@ -28,7 +28,7 @@ def run_here(options: Options, sources: Sources, command: str) -> int:
     status = console.status("starting or joining the Prefect server")
     status.start()
     try:
-        # The server takes seconds to start, and so does importing torch: do both at once.
+        # The server takes seconds to start, and so do imports: do both at once.
         with prefect_server(outputs_folder(), meanwhile=_import_heavy):
             status.stop()
             return _run(options, sources, command, console)
@@ -42,7 +42,14 @@ def _terminate(*_: object) -> None:
 
 
 def _import_heavy() -> None:
+    """All that a run imports, even one that finds everything in the store."""
     import flows.chapter  # noqa: F401
+    from flows.execution.graph import load_exercises
+    from tasks.exercises import modules
+    from tasks.tracking.client import import_mlflow
+
+    load_exercises(tuple(modules()))
+    import_mlflow()
 
 
 def _run(options: Options, sources: Sources, command: str, console: Console) -> int:

@@ -14,7 +14,8 @@ from tasks.context import load_tokenizer
 from tasks.models.finetuning import load_weights
 from tasks.models.stand_in import save_for_transformers, save_pretrained
 from tasks.models.training import load_model
-from tasks.steps import Job, Place, load_pretrained
+from tasks.place import Place
+from tasks.steps import Job, load_pretrained
 
 
 def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path, str]:

@@ -62,9 +62,9 @@ def pack(
 
 def _keys(options: "Options", sources: "Sources", store: Store) -> set[str]:
     """Keys of all steps of a chapter with these options, as far as they can be known from what is stored."""
-    from flows.chapter import request_of
     from flows.execution.graph import build
     from flows.execution.plan import plan
+    from flows.requests import request_of
 
     planned, _ = plan(build(request_of(options, sources)), store)
     return {item.key for item in planned if item.key}

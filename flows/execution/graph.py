@@ -4,16 +4,14 @@ Building the graph runs nothing and reads no store. A node turns into a ``Step``
 of the nodes before it are known.
 """
 
+import functools
 import importlib
 import importlib.metadata
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from flows.machine import processor
+from flows.machine import hardware
 from flows.options import UsageError
 from reports.chapter import QUESTIONS
 from tasks.cache.keys import Step, canonical, code_digests
@@ -101,22 +99,13 @@ def load_exercises(ids: Sequence[str]) -> tuple[Exercise, ...]:
 
 def environment(device: str, *packages: str) -> dict[str, Any]:
     """What results depend on besides code and inputs: the device, and the versions of PyTorch and other packages."""
-    versions = {package: importlib.metadata.version(package) for package in packages}
-    return {"device": device, "torch": torch.__version__.split("+")[0], **versions}
+    versions = {package: _version(package) for package in ("torch", *packages)}
+    return {"device": device, **versions, "torch": versions["torch"].split("+")[0]}  # without "+cpu", "+cu130"
 
 
-def hardware(device: str) -> dict[str, Any]:
-    """The machine, as far as measured times depend on it."""
-    facts = {"cpu": processor(), "cores": cores()}
-    if device != "cuda":
-        return facts
-    # A parent of workers may have none itself; what they have measured, they have stored under their own key.
-    return facts | {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none"}
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@functools.cache  # a build asks hundreds of times, and each time a file is searched for and parsed
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
 
 
 def build(request: Request) -> dict[str, Node]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from flows.execution.engine import Record
@@ -23,8 +24,12 @@ class Planned:
     key: str = ""
 
 
-def plan(graph: Mapping[str, Node], store: Store) -> tuple[list[Planned], dict[str, Record]]:
+def plan(
+    graph: Mapping[str, Node], store: Store, verified: Mapping[str, Record] = MappingProxyType({})
+) -> tuple[list[Planned], dict[str, Record]]:
     """Every step in the order of its needs, and the records of those that are hits.
+
+    ``verified`` are records, by node, whose blobs need not be read again.
 
     A step whose inputs would be made first is "unknown": whether it runs depends on what they turn out to be.
     """
@@ -38,7 +43,8 @@ def plan(graph: Mapping[str, Node], store: Store) -> tuple[list[Planned], dict[s
             planned.append(Planned(node, "unknown", f"{why} is there", _expected(node, last, None)))
             continue
         step = node.step(records)
-        record = store.record(step.key, verify=True)
+        known = verified.get(node.name)
+        record = known if known and known["key"] == step.key else store.record(step.key, verify=True)
         if record is not None:
             records[node.name] = record
             planned.append(Planned(node, "hit", "", 0.0, step.key))
@@ -55,9 +61,11 @@ def _expected(node: Node, last: Mapping[str, Any] | None, ingredients: Mapping[s
     return node.seconds
 
 
-def stored(graph: Mapping[str, Node], store: Store) -> dict[str, Record]:
-    """The records of all nodes that need not run."""
-    return plan(graph, store)[1]
+def stored(
+    graph: Mapping[str, Node], store: Store, verified: Mapping[str, Record] = MappingProxyType({})
+) -> dict[str, Record]:
+    """The records of all nodes that need not run; ``verified``: see ``plan``."""
+    return plan(graph, store, verified)[1]
 
 
 def summary(planned: list[Planned], slots: int) -> str:

@@ -9,14 +9,14 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from flows.execution.engine import Record
-from flows.execution.graph import Node, Request, build, cores, load_exercises
+from flows.execution.graph import Node, Request, build, load_exercises
 from flows.execution.plan import stored
+from flows.machine import cores, gpu
 from flows.options import UsageError, exercise_id
 from reports.cache import DirectoryCache
 from reports.chapter import QUESTIONS
@@ -27,7 +27,7 @@ from tasks.answers import result_of, stored_findings, tracking_key
 from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
-from tasks.steps import Place
+from tasks.place import Place
 from tasks.tracking.tracker import Tracker
 
 KEPT_RUNS = 10
@@ -50,12 +50,13 @@ def publish(
     command: str = "",
     trained: int = 0,
     seconds: float | None = None,
+    verified: Mapping[str, Record] | None = None,
 ) -> Published:
     """Write the report on everything that is stored for this profile and these sources.
 
     An exercise that was not asked for, but whose result is in the store, is in the report as well. ``errors``
     are those of this run, by node. ``started`` is None where nothing is known of a run; ``seconds`` is what it took,
-    or None if it ends now.
+    or None if it ends now. ``verified`` are records, by node, whose blobs this run has looked at already.
 
     Raises:
         UsageError: there is nothing to report.
@@ -63,7 +64,7 @@ def publish(
     store = place.open_store()
     everything = replace(request, exercises=load_exercises(tuple(modules())))
     graph = build(everything)
-    records = stored(graph, store)
+    records = stored(graph, store, verified or {})
     outputs = Path(place.outputs)
     prefect = prefect_page(outputs)
     results = list(_results(everything, graph, records, errors, store, tracker, prefect))
@@ -198,14 +199,14 @@ def _models(
 def _machine(device: str, graph: Mapping[str, Node]) -> Machine:
     recipes = [node.inputs["recipe"] for node in graph.values() if node.makes_model]
     precisions = {recipe.get("train", recipe)["precision"] for recipe in recipes}  # a fine-tuning says it itself
-    name = torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else device.upper()
+    name = (gpu() if device == "cuda" else None) or device.upper()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return Machine(
         device=name,
         cores=cores(),
         memory_gib=memory,
         python=sys.version.split()[0],
-        torch=torch.__version__,
+        torch=version("torch"),
         system=platform.platform(aliased=True, terse=True),
         precision=" and ".join(sorted(precisions)),
     )

@@ -21,7 +21,8 @@ from tasks.cache.progress import STOP
 from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
 from tasks.failures import Failure, StepFailed
-from tasks.steps import Place, cached_task, drop_checkpoints, save_storage
+from tasks.place import Place
+from tasks.steps import cached_task, drop_checkpoints, save_storage
 
 STOP_SECONDS = 20
 

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.execution.engine import Listener, Record
-from flows.execution.graph import Node, Request, hardware
+from flows.execution.graph import Node, Request
+from flows.machine import hardware
 from reports.text import encodable
 from reports.types import Result, to_json
 from reports.write import drawings, tables
@@ -22,7 +23,7 @@ from tasks.answers import result_of, tracking_key
 from tasks.cache.keys import Step, digest
 from tasks.cache.progress import running
 from tasks.cache.store import Artifact, Store
-from tasks.steps import Place
+from tasks.place import Place
 from tasks.tracking.tracker import Tracker
 
 logger = logging.getLogger("chapter")

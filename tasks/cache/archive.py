@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from minigpt.files import write_atomic
+from minigpt.atomic import write_atomic
 
 MANIFEST, FORMAT, VERSION = "manifest.json", "chapter-pack", 1
 BLOCK, END = 512, 2 * tarfile.BLOCKSIZE  # bytes; a tar file ends with two empty blocks

@@ -39,7 +39,7 @@ def contents(store: Store, folder: Path, keys: Collection[str] | None = None) ->
 
     Args:
         store: where the records and blobs are.
-        folder: where ``checkpoints`` is, the store or the outputs, see ``tasks.steps.Place.folder``.
+        folder: where ``checkpoints`` is, the store or the outputs, see ``tasks.place.Place.folder``.
         keys: of the steps that are wanted; None: all.
     """
     finished = {key: record for key in store.record_keys() if KEY.fullmatch(key) and (record := store.record(key))}

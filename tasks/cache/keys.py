@@ -13,10 +13,14 @@ import hashlib
 import importlib.util
 import json
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from minigpt.atomic import write_atomic
 
 PROJECT = ("minigpt", "tasks", "reports", "flows")
 # Values defined here reach every key as inputs already: an edited recipe changes the keys of its own steps only.
@@ -103,12 +107,42 @@ def _imports(tree: ast.AST, module: str) -> Iterable[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)  # a submodule, where it is one
 
 
+# Module → SHA-256 of its source, digest of its syntax tree, names of the project that it may import.
+_syntax: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+
+
 @functools.lru_cache(maxsize=1024)
 def _parsed(source: bytes, module: str) -> tuple[str, tuple[str, ...]]:
     """Digest of a module's syntax tree, and the project modules that it imports."""
-    tree = _Normalise().visit(ast.parse(source, filename=module))
-    names = {name for name in _imports(tree, module) if _module_file(name)}
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(names))
+    seen = hashlib.sha256(source).hexdigest()
+    if _syntax.get(module, ("",))[0] != seen:
+        tree = _Normalise().visit(ast.parse(source, filename=module))
+        names = {name for name in _imports(tree, module) if name.partition(".")[0] in PROJECT}
+        _syntax[module] = seen, hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(names))
+    _, tree_digest, may_import = _syntax[module]
+    return tree_digest, tuple(name for name in may_import if _module_file(name))
+
+
+@contextmanager
+def syntax_kept_in(file: Path) -> Iterator[None]:
+    """Meanwhile modules are parsed only if ``file`` does not know their source; at the end it knows all of them.
+
+    Parsing the project takes as long as everything else that a plan does. What the file says holds for one version of
+    Python and of this module; without that, or damaged, it counts for nothing.
+    """
+    maker = [sys.version, hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
+    before: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_bytes())
+        if kept["maker"] == maker:
+            before = {name: (str(s), str(d), tuple(map(str, names))) for name, (s, d, names) in kept["modules"].items()}
+    _syntax.update(before)
+    try:
+        yield
+    finally:
+        if _syntax != before:
+            with suppress(OSError):  # a folder that cannot be written is told of by what needs it
+                write_atomic(file, json.dumps({"maker": maker, "modules": _syntax}).encode())
 
 
 def code_digests(roots: Iterable[str]) -> dict[str, str]:

@@ -5,7 +5,8 @@
     <store>/latest/<name>         the last key of each named step, so that a plan can say what changed
 
 Nothing that is read from here can run code: Prefect would load whatever serializer a record
-names, so ``RecordStorage`` refuses every record but ours before Prefect parses it.
+names, so every record but ours is refused (``Store.stored``) before Prefect parses it (``tasks.cache.results``).
+This module knows nothing of Prefect, which takes longer to import than a plan takes to make.
 """
 
 import hashlib
@@ -18,10 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
-from prefect.filesystems import WritableFileSystem
-from prefect.serializers import Serializer
 
-from minigpt.files import replaced_atomically, write_atomic
+from minigpt.atomic import replaced_atomically, write_atomic
 from tasks.cache.keys import digest
 
 SERIALIZER: Literal["chapter-record"] = "chapter-record"
@@ -174,13 +173,36 @@ class Store:
         With ``verify`` the blobs are read and their SHA-256 compared, otherwise only their sizes.
         """
         try:
-            content = RecordStorage(url=self.url).checked(key)
-            record = RecordSerializer(url=self.url).loads(json.loads(content)["result"].encode())
+            record = self.parse(self.stored(key)["result"])
             if verify:
                 for artifact in record["artifacts"].values():
                     self.fetch(Artifact(**artifact))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        return record
+
+    def stored(self, key: str) -> dict[str, Any]:
+        """What Prefect has stored under a key, if it is one of our records.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it names another serializer, or belongs to another key.
+        """
+        stored = stored_result(key, self.read(f"records/{key}"))
+        # Prefect builds the serializer from here: the store may have been moved since the record was written.
+        stored["metadata"]["serializer"]["url"] = self.url
+        return stored
+
+    def parse(self, text: str | bytes) -> dict[str, Any]:
+        """The record that ``serialized`` has written.
+
+        Raises:
+            ValueError: not a record, altered, or without its blobs.
+        """
+        record = parse_record(text)
+        for name, artifact in record["artifacts"].items():
+            if not self.has(Artifact(**artifact)):
+                raise MissingArtifact(f"the blob of {name} is missing or has the wrong size")
         return record
 
     def record_keys(self) -> list[str]:
@@ -222,40 +244,14 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9=-]+", "-", name).strip("-")
 
 
-# --- What Prefect writes and reads -----------------------------------------------------------------------------
-
-
-class RecordSerializer(Serializer):
-    """Records as JSON: ``{"key", "artifacts": {name: {url, sha256, size}}, "data", "checksum"}``.
-
-    Loading raises when the record was edited or one of its blobs is missing or has the wrong size. Prefect takes
-    a failed load for a cache miss, and the step runs again.
-    """
-
-    type: Literal["chapter-record"] = SERIALIZER
-    url: str
-
-    def dumps(self, obj: Any) -> bytes:
-        """The record as bytes, with a checksum of its own content."""
-        body = {"key": obj["key"], "artifacts": obj["artifacts"], "data": obj["data"]}
-        return json.dumps({**body, "checksum": digest(body)}).encode()
-
-    def loads(self, blob: bytes) -> dict[str, Any]:
-        """The record.
-
-        Raises:
-            ValueError: not a record, altered, or without its blobs.
-        """
-        record = parse_record(blob)
-        store = Store(self.url)
-        for name, artifact in record["artifacts"].items():
-            if not store.has(Artifact(**artifact)):
-                raise MissingArtifact(f"the blob of {name} is missing or has the wrong size")
-        return record
+def serialized(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON: ``{"key", "artifacts": {name: {url, sha256, size}}, "data", "checksum"}``."""
+    body = {"key": record["key"], "artifacts": record["artifacts"], "data": record["data"]}
+    return json.dumps({**body, "checksum": digest(body)}).encode()
 
 
 def parse_record(blob: bytes | str) -> dict[str, Any]:
-    """What ``RecordSerializer.dumps`` wrote, without a look at the blobs that it names.
+    """What ``serialized`` wrote, without a look at the blobs that it names.
 
     Raises:
         ValueError: not a record, altered, or one that names a file which is not a blob of a store.
@@ -281,48 +277,6 @@ def _is_artifact(value: object) -> bool:
     sha256 = value["sha256"]
     well_formed = isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) and type(value["size"]) is int
     return bool(well_formed) and value["url"] == blob_path(sha256)
-
-
-class RecordStorage(WritableFileSystem):
-    """Prefect's result storage, in the store's folder ``records``.
-
-    Only records that name our own serializer are handed to Prefect: it would import and run any other one.
-    """
-
-    _block_type_name = "Chapter record storage"
-    _block_type_slug = "chapter-record-storage"
-
-    url: str
-
-    def checked(self, path: str) -> bytes:
-        """A stored record, if it is one of ours.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it names another serializer, or belongs to another key.
-        """
-        record = stored_result(path, Store(self.url).read(f"records/{path}"))
-        # Prefect builds the serializer from here: the store may have been moved since the record was written.
-        record["metadata"]["serializer"]["url"] = self.url
-        return json.dumps(record).encode()
-
-    # Prefect calls the synchronous pair with ``_sync=True`` and the asynchronous pair without.
-
-    def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
-        """Read a record."""
-        return self.checked(path)
-
-    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
-        """Write a record."""
-        Store(self.url).write(f"records/{path}", content)
-
-    async def aread_path(self, path: str) -> bytes:
-        """Read a record, from asynchronous code."""
-        return self.checked(path)
-
-    async def awrite_path(self, path: str, content: bytes) -> None:
-        """Write a record, from asynchronous code."""
-        self.write_path(path, content)
 
 
 def stored_result(key: str, content: bytes) -> dict[str, Any]:

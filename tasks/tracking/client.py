@@ -17,10 +17,16 @@ SETTINGS = {
 }
 
 
+def import_mlflow() -> None:
+    """Import MLflow, which takes a second: for those who have one to spare before they ``connect``."""
+    for name, value in SETTINGS.items():  # it reads them when it is imported
+        os.environ.setdefault(name, value)
+    import mlflow.tracking  # noqa: F401
+
+
 def connect(uri: str) -> Any:
     """A client of a tracking server, or of a database that is made or brought up to date first."""
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+    import_mlflow()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from flows import machine
-from flows.chapter import request_of
 from flows.execution.graph import Node, build
 from flows.machine import bf16_gain, chosen_precision, measured_bf16_gain
 from flows.options import Options, UsageError
+from flows.requests import request_of
 from tasks.recipes.catalogue import LARGE, SMALL, SMALL_LONG, STUDY, VERSE, recipes
 from tasks.recipes.profiles import PROFILES
 

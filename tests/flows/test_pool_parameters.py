@@ -20,9 +20,9 @@ from flows.execution.graph import Node, Request
 from flows.execution.runners import Deployed
 from flows.options import Options
 from tasks.cache.keys import Step
+from tasks.place import Place
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import resolve_sources
-from tasks.steps import Place
 
 MODEL = Node("train/small", "train", "train small", {}, {}, (), 1.0, models=True, subject="small", seed=2)
 EXERCISE = Node("exercise/21.7", "exercise", "exercise 21.7", {}, {}, (), 1.0, models=True, subject="21.7")

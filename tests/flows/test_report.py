@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flows.chapter import request_of
 from flows.cli import main
 from flows.execution import publish
 from flows.options import Options
+from flows.requests import request_of
 from reports.run import RunInfo
 from reports.types import Provenance, Result
 from reports.write import write_outputs

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from reports import answers
 from reports.answers import AnswerError, Draft, compose
 from reports.types import Answer as AnswerType
 from reports.types import Check, Code, Details, Part, Prose, Table, from_json, to_json
@@ -68,6 +69,34 @@ After, at {{ half | fixed(1) }}.
     assert answer.metrics == {"loss": 1.25}
     assert answer.checks == (check,)
     assert from_json(AnswerType, to_json(answer)) == answer
+
+
+def test_an_answer_is_compiled_once_not_once_per_section():
+    text = "{% set half = f.loss / 2 %}\n\n# Summary\n{{ half }}\n# (a) {{ f.said }}\nx\n# (b) r\n{{ half }}"
+    before = answers._compiled.cache_info().misses
+    answer = filled(text)
+    assert answers._compiled.cache_info().misses == before + 1
+    assert [(part.letter, part.question) for part in answer.parts] == [("a", "fine"), ("b", "r")]
+
+
+def test_what_a_section_sets_stays_in_it():
+    text = "# Summary\n{% set x = 1 %}{{ x }}\n# (a) q\n{{ x }}"
+    with pytest.raises(AnswerError, match=r"section '\(a\) q'.*'x' is undefined"):
+        filled(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}\n# Summary\n{{ twice(f.said) }}\n# (a) {{ twice('q') }}\nE.",
+        "# Summary\ns\n\n  # none\n# Notes\n\n  a\n\n{# no #}\nb\n# (a) q\n  {% if 1 %}\n  x\n  {% endif %}\n\n\ny",
+        "# Summary\ns\n# (a) q\n{% for i in (1, 2) %}\n- {{ i }}\n{% endfor %}\n{% call details('d') %}x{% endcall %}",
+    ],
+)
+def test_at_once_reads_as_one_by_one(text, monkeypatch):
+    at_once = filled(text)
+    monkeypatch.setattr(answers, "_filled_at_once", lambda *_: None)
+    assert filled(text) == at_once
 
 
 def test_details_fold_prose_and_evidence():

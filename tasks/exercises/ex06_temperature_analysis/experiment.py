@@ -4,7 +4,6 @@ from decimal import Decimal, localcontext
 from itertools import pairwise
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from minigpt.evaluation.entropy import effective_support, entropy, normalised_entropy
@@ -66,6 +65,8 @@ def exact_entropy(tau: float) -> Decimal:
 
 def threshold_temperature(threshold: float) -> float:
     """The temperature at which normalised entropy equals ``threshold``, by Brent's method (1973, chapter 4)."""
+    from scipy.optimize import brentq
+
     return float(brentq(lambda tau: normalised_entropy(probabilities(tau)).item() - threshold, 0.05, 1e4, xtol=1e-13))
 
 

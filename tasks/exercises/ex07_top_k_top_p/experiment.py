@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
-from scipy.stats import chisquare
 from torch import Tensor
 
 from minigpt.decoding.sampling import Sampling, sample, top_k_warp, top_p_warp
@@ -84,6 +83,8 @@ def drawn(ctx: Context) -> Tensor:
 
 def chi_square(counts: Tensor) -> float:
     """p-value of draws from the peaked distribution with top-k."""
+    from scipy.stats import chisquare
+
     expected = tensor(renormalised(PEAKED, PEAKED_K))[:PEAKED_K] * counts.sum()
     return float(chisquare(counts[:PEAKED_K].double(), expected).pvalue)
 

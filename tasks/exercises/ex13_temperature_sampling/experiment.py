@@ -4,8 +4,6 @@ import inspect
 
 import numpy as np
 import torch
-from scipy.special import softmax
-from scipy.stats import chisquare
 from torch import Tensor
 
 from minigpt.evaluation.entropy import entropy
@@ -57,6 +55,8 @@ def draw(logits: Tensor, temperature: float, top_k: int | None, n: int, generato
 
 def exact(logits: Tensor, temperature: float, top_k: int | None = None) -> np.ndarray:
     """The distribution to be drawn from, by scipy and not by the code above, (V,) float64."""
+    from scipy.special import softmax
+
     z = logits.double().numpy()
     if temperature == 0:
         return np.asarray(np.arange(len(z)) == z.argmax(), dtype=float)
@@ -67,6 +67,8 @@ def exact(logits: Tensor, temperature: float, top_k: int | None = None) -> np.nd
 
 def chi_square(counts: np.ndarray, probabilities: np.ndarray) -> tuple[float, int]:
     """p-value of Pearson's test and its degrees of freedom; tokens expected less than 5 times are one class."""
+    from scipy.stats import chisquare
+
     expected = probabilities * counts.sum()
     if counts[probabilities == 0].any():
         return 0.0, 0  # an impossible token was drawn

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import torch
-from scipy.stats import chisquare
 from torch import Tensor
 
 from minigpt.decoding.sampling import top_p_warp
@@ -103,6 +102,8 @@ def model_nuclei(ctx: Context) -> tuple[tuple[Sizes, ...], tuple[int, int], int]
 
 def measure(ctx: Context) -> Findings:
     """The five steps on the example, the comparisons, and the nuclei of a model."""
+    from scipy.stats import chisquare
+
     logits = torch.tensor([math.log(q) + 1 for q in PROBABILITIES], dtype=torch.float64)
     ordered, order = sort_descending(logits)
     cumulative = cumulative_probabilities(ordered)

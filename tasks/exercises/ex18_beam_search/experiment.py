@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from minigpt.decoding.beam import beam_search
@@ -134,6 +133,8 @@ def truncation(lab: Lab) -> dict[str, Truncation]:
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Spearman's, 0 where one of the two does not vary."""
+    from scipy.stats import spearmanr
+
     correlate: Any = spearmanr
     return float(correlate(x, y).statistic) if len(set(x)) > 1 < len(set(y)) else 0.0
 

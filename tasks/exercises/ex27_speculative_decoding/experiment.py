@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from scipy.stats import chisquare
 from torch import Tensor
 
 from minigpt.cost.counting import count_parameters
@@ -113,6 +112,8 @@ def exact_distribution(model: GPT, prompt: Tensor) -> dict[tuple[int, ...], floa
 
 def p_value(texts: Tensor, exact: Mapping[tuple[int, ...], float]) -> float:
     """Chi-square of texts (N, 3) against exact probabilities, rare cells pooled; 0 where one was impossible."""
+    from scipy.stats import chisquare
+
     counts = dict.fromkeys(exact, 0)
     for text in map(tuple, texts.tolist()):
         if text not in counts:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from minigpt.cost.counting import count_parameters
@@ -94,6 +93,8 @@ def heldout_entropy(lab: Lab, setting: Setting) -> float:
 
 def matched(lab: Lab, setting: Setting) -> Setting:
     """Plain sampling from the expert at the temperature that has the same mean entropy."""
+    from scipy.optimize import brentq
+
     wanted = heldout_entropy(lab, setting)
 
     def excess(temperature: float) -> float:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.stats import binom
 from torch import Tensor
 
 from minigpt.decoding import watermark
@@ -296,6 +295,8 @@ def parity(ctx: Context) -> tuple[bool, bool, float]:
 
 def exact_null(ctx: Context) -> tuple[float, float]:
     """The detector on uniformly random tokens: flagged share, largest p-value error against scipy."""
+    from scipy.stats import binom
+
     V = 60
     tokens = torch.randint(V, (ctx.numbers["random_texts"], 100), generator=ctx.generator("null"))
     found = detect(tokens, KeyedGreenLists(KEY, V, V // 2), 4, 0.5)

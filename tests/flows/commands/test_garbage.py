@@ -11,7 +11,8 @@ import pytest
 
 from flows.commands import garbage
 from flows.commands.garbage import collect
-from tasks.cache.store import RecordSerializer, RecordStorage, Store, as_record
+from tasks.cache.results import RecordSerializer, RecordStorage
+from tasks.cache.store import Store, as_record
 from tasks.models.pretrained import packaged_folder
 from tasks.sources import hub
 from tasks.sources.references import SourceError

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.chapter import processes, train_model
+from flows.chapter import train_model
 from flows.cli import main
 from flows.commands import inspect
-from flows.execution.graph import Request, cores
+from flows.execution.graph import Request
+from flows.machine import cores
 from flows.options import Options, UsageError
+from flows.requests import processes
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import resolve_sources

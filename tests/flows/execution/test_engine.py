@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 from prefect.states import Failed
 
+from flows.execution import runners
 from flows.execution.engine import CRASH_ATTEMPTS, Finished, Outcome, Record, critical_path, execute
 from flows.execution.graph import Node
+from flows.execution.plan import stored
 from flows.execution.runners import _failure
 from tasks.cache.keys import Step
 from tasks.cache.store import MissingArtifact, Store
 from tasks.failures import Failure, StepFailed, kind_of
-from tasks.steps import WORK, Job, Place, run_step
+from tasks.place import Place
+from tasks.steps import WORK, Job, run_step
 from tests.tasks.cache.test_store import persist
 
 
@@ -93,6 +96,24 @@ def test_a_second_run_does_nothing(store: Store) -> None:
     assert runner.order == []
     assert outcome.ran == []
     assert set(outcome.records) == set(DIAMOND)
+
+
+def test_a_second_run_starts_no_process(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(DIAMOND, store, FakeRunner(store))
+    monkeypatch.setattr(runners, "save_storage", lambda place: None)  # asks Prefect's server
+    monkeypatch.setattr(runners, "ProcessPoolTaskRunner", lambda **_: pytest.fail("a process was started"))
+    with runners.LocalPool(Place(store.url, str(tmp_path)), 2) as pool:
+        outcome = execute(DIAMOND, store, pool, Silent())
+    assert set(outcome.records) == set(DIAMOND)
+
+
+def test_what_a_run_has_verified_is_not_read_again_for_the_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run(DIAMOND, store, FakeRunner(store))
+    read: list[str] = []
+    fetch = store.fetch
+    monkeypatch.setattr(store, "fetch", lambda artifact: read.append(artifact.sha256) or fetch(artifact))
+    assert stored(DIAMOND, store, outcome.records) == stored(DIAMOND, store)
+    assert len(read) == len(DIAMOND), "by the second look only, which was given no records"
 
 
 def test_a_deleted_blob_is_made_again_and_nothing_else(store: Store) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from flows.execution.graph import Node, Request, hardware
+from flows.execution.graph import Node, Request
 from flows.execution.watch import TrackingListener
+from flows.machine import hardware
 from tasks.cache.keys import Step
 from tasks.cache.store import Store
 from tasks.recipes.profiles import PROFILES

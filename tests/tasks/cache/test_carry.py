@@ -13,7 +13,8 @@ from minigpt.train import train
 from tasks.cache.archive import PackError, open_pack, read_manifest, write_pack
 from tasks.cache.carry import TakenIn, contents, take_in
 from tasks.cache.locks import FlockManager
-from tasks.cache.store import Artifact, RecordSerializer, RecordStorage, Store, as_record, blob_path
+from tasks.cache.results import RecordSerializer, RecordStorage
+from tasks.cache.store import Artifact, Store, as_record, blob_path
 from tests.minigpt.killed_training import VARIANTS
 from tests.tasks.cache.test_archive import bytes_of, resealed, sha256, source
 

@@ -1,5 +1,6 @@
 """Cache keys: equal for equal work, different for different work, loud about what they cannot know."""
 
+import json
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -150,3 +151,54 @@ def test_every_ingredient_changes_the_key_and_is_named(changes: dict[str, object
 def test_explain_without_a_past_and_without_a_difference() -> None:
     assert explain(None, step().ingredients()) == "never run"
     assert explain(step().ingredients(), step().ingredients()) == "result lost"
+
+
+def test_what_was_parsed_once_is_parsed_no_more(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process, with the file of the first, finds the same digests without parsing anything."""
+    file = tmp_path / "outputs" / "syntax.json"
+    another_process(monkeypatch)
+    with keys.syntax_kept_in(file):
+        before = code_digests(["toyproject.root"])
+    another_process(monkeypatch)
+    monkeypatch.setattr(keys, "_Normalise", lambda: pytest.fail("parsed again"))
+    with keys.syntax_kept_in(file):
+        assert code_digests(["toyproject.root"]) == before
+
+
+def test_an_edited_module_is_parsed_again(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "outputs" / "syntax.json"
+    another_process(monkeypatch)
+    with keys.syntax_kept_in(file):
+        before = code_digests(["toyproject.root"])
+    another_process(monkeypatch)
+    source = project / "root.py"
+    source.write_text(source.read_text() + "\nADDED = 1\n")
+    with keys.syntax_kept_in(file):
+        after = code_digests(["toyproject.root"])
+    another_process(monkeypatch)
+    assert after == code_digests(["toyproject.root"]), "with the file as without it"
+    assert {name for name in before if before[name] != after[name]} == {"toyproject.root"}
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", '{"maker": 1, "modules": {}}', "other Python"])
+def test_a_file_that_cannot_be_trusted_counts_for_nothing(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    file = tmp_path / "outputs" / "syntax.json"
+    another_process(monkeypatch)
+    with keys.syntax_kept_in(file):
+        before = code_digests(["toyproject.root"])
+    kept = json.loads(file.read_text())
+    for entry in kept["modules"].values():
+        entry[1] = "wrong"
+    kept["maker"][0] = "another version of Python"
+    file.write_text(json.dumps(kept) if damage == "other Python" else damage)
+    another_process(monkeypatch)
+    with keys.syntax_kept_in(file):
+        assert code_digests(["toyproject.root"]) == before
+
+
+def another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what this process has parsed."""
+    monkeypatch.setattr(keys, "_syntax", {})
+    keys._parsed.cache_clear()

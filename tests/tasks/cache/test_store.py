@@ -2,11 +2,16 @@
 
 import json
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tasks.cache.store import Artifact, MissingArtifact, RecordSerializer, RecordStorage, Store, as_record
+from tasks.cache.results import RecordSerializer, RecordStorage
+from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
+
+DATA = {"loss": 1.5, "curve": [2.0, float("nan")]}
 
 
 @pytest.fixture
@@ -14,10 +19,10 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def persist(store: Store, key: str, content: bytes = b"weights") -> Path:
+def persist(store: Store, key: str, content: bytes = b"weights", data: Mapping[str, Any] = DATA) -> Path:
     """Write a record as Prefect does; returns its file."""
     serializer = RecordSerializer(url=store.url)
-    record = as_record(key, {"model": store.put(content)}, {"loss": 1.5, "curve": [2.0, float("nan")]})
+    record = as_record(key, {"model": store.put(content)}, data)
     body = {
         "metadata": {"serializer": {"type": "chapter-record", "url": store.url}, "storage_key": key},
         "result": serializer.dumps(record).decode(),

@@ -1,0 +1,50 @@
+"""What options ask for. Without Prefect: commands that run nothing need no server and no flow."""
+
+from dataclasses import replace
+
+from flows.execution.graph import Request, load_exercises
+from flows.machine import chosen_precision, cores, gpu
+from flows.options import Options, UsageError, outputs_folder, store_url
+from tasks.exercises import modules
+from tasks.place import Place
+from tasks.recipes.profiles import PROFILES
+from tasks.sources.resolve import OWN_MODEL, Sources, resolve_sources
+
+
+def request_of(options: Options, sources: Sources | None = None) -> Request:
+    """The request that validated options mean: sources are looked for unless given, exercises imported.
+
+    Raises:
+        UsageError: a device that is not there.
+        tasks.sources.resolve.SourceError: a source that cannot be used.
+    """
+    sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained)
+    device = device_named(options.device, options.profile, options.where)
+    precision = chosen_precision(options.precision, device, outputs_folder())
+    profile = PROFILES[options.profile].scaled(options.budget).computed_in(precision)
+    if profile.stand_in and options.pretrained is None:
+        sources = replace(sources, pretrained=OWN_MODEL)
+    return Request(profile, sources, load_exercises(options.only or tuple(modules())), device)
+
+
+def device_named(device: str, profile: str, where: str) -> str:
+    """Either "cpu" or "cuda". On the pools "auto" is the profile's: the parent cannot see the worker's device.
+
+    Raises:
+        UsageError: CUDA is asked for and not there.
+    """
+    if where == "pool":
+        return {"auto": "cuda" if PROFILES[profile].cuda else "cpu"}.get(device, device)
+    if device == "cuda" and not gpu():
+        raise UsageError("--device cuda: PyTorch finds no CUDA device here; leave the option out or use --device cpu")
+    return {"auto": "cuda" if gpu() else "cpu"}.get(device, device)
+
+
+def processes(options: Options, device: str) -> int:
+    """Processes of a local run: as many as asked for, or else one per core, and one in all on a GPU."""
+    return options.jobs or (1 if device == "cuda" else cores())
+
+
+def place_here(run: str) -> Place:
+    """The store and the outputs of this machine, for one who shares no step with workers."""
+    return Place(store_url(), str(outputs_folder()), run)

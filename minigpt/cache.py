@@ -43,7 +43,7 @@ class KVCache:
         return self.length + count
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append k, v (B, G, T, D) to one layer; return all of it, (B, G, length + T, D).
+        """Append k, v (B, G, T, D) to one layer; return all of it, (B, G, length + T, D), in the precision of k and v.
 
         Raises:
             ValueError: the buffers are full.
@@ -53,7 +53,7 @@ class KVCache:
             raise ValueError(f"the cache holds {self.capacity} positions, {end} are needed")
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        return self.keys[layer, :, :, :end].to(k.dtype), self.values[layer, :, :, :end].to(v.dtype)
 
     def advance(self, count: int) -> None:
         """Count ``count`` new positions, once every layer has written them."""

@@ -43,7 +43,7 @@ class KVCache:
         return self.length + count
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append k, v (B, G, T, D) to one layer; return all of it, (B, G, length + T, D).
+        """Append k, v (B, G, T, D) to one layer; return all of it, (B, G, length + T, D), in the precision of k and v.
 
         Raises:
             ValueError: the buffers are full.
@@ -51,9 +51,10 @@ class KVCache:
         end = self.length + k.shape[2]
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} positions, {end} are needed")
-        self.keys[layer, :, :, self.length : end] = k
-        self.values[layer, :, :, self.length : end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        keys, values = self.keys[layer], self.values[layer]  # (B, G, capacity, D)
+        keys.narrow(2, self.length, k.shape[2]).copy_(k)  # indexing makes more views, which take longer than this
+        values.narrow(2, self.length, k.shape[2]).copy_(v)
+        return keys.narrow(2, 0, end).to(k.dtype), values.narrow(2, 0, end).to(v.dtype)
 
     def advance(self, count: int) -> None:
         """Count ``count`` new positions, once every layer has written them."""

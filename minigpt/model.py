@@ -168,6 +168,11 @@ class GPT(nn.Module):
         for weight in self.future.parameters():
             nn.init.zeros_(weight)
 
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """The precision in which keys and values are to be kept."""
+        return self.token_embedding.weight.dtype
+
     def _init_weights(self) -> None:
         """Normal weights, zero biases, less variance where a block writes into the residual stream.
 

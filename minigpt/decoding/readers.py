@@ -71,6 +71,5 @@ class PrefixReader:
 
 
 def cache_for(model: GPT, batch: int, capacity: int) -> KVCache:
-    """An empty cache where the model is, in the precision that it computes in."""
-    weight = model.token_embedding.weight
-    return KVCache(model.config, batch, capacity, device=weight.device, dtype=weight.dtype)
+    """An empty cache where the model is, in the precision that it wants."""
+    return KVCache(model.config, batch, capacity, device=model.token_embedding.weight.device, dtype=model.cache_dtype)

@@ -16,8 +16,8 @@ BF16_WIDTH = 128
 class Scale:
     """What a profile changes in the recipes of one group.
 
-    ``model`` and ``train`` replace fields of the same name; ``bf16`` replaces those of ``train`` once more where the run
-    computes in bf16: equal time is then another number of steps. ``seeds`` are the seeds that are trained.
+    ``model`` and ``train`` replace fields of the same name; ``bf16`` replaces fields of ``train`` once more where the
+    run computes in bf16: equal time is then another number of steps. ``seeds`` are the seeds that are trained.
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)

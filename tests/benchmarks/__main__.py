@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from flows.execution.graph import cores
+from flows.machine import cores
 from reports.figures import standalone
 from reports.types import Figure
 from tests.benchmarks.goals import Goal, goals

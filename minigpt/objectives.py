@@ -15,11 +15,45 @@ from torch import Tensor
 from minigpt.model import GPT
 
 Objective = Callable[..., Tensor]
+LARGE_VOCABULARY = 2**13  # tokens, from which on logits are large
 
 
 def token_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean negative log-likelihood of targets (B, T) under logits (B, T, V), in nats."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    rows, targets = logits.flatten(0, 1), targets.flatten()
+    if rows.dtype == torch.bfloat16 and rows.device.type == "cpu" and rows.shape[1] >= LARGE_VOCABULARY:
+        loss: Tensor = _PiecewiseCrossEntropy.apply(rows, targets)  # type: ignore[no-untyped-call]
+        return loss
+    return F.cross_entropy(rows, targets)
+
+
+class _PiecewiseCrossEntropy(torch.autograd.Function):
+    """``F.cross_entropy`` of logits (N, V) in bf16, computed in fp32 for a few rows at a time, gradient included.
+
+    At once it takes five tensors of N · V numbers in fp32, 100 MB each for 512 tokens of a vocabulary of 50,000: the
+    logits, their log-softmax and what leads back from them. A few rows stay in the processor's caches, and that takes
+    half the time. The rounding is the same: the gradient, as the logits, is bf16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        """(N, V), (N,) → ()."""
+        count, gradient = len(logits), torch.empty_like(logits)
+        losses = logits.new_empty(count, dtype=torch.float32)
+        pieces = (tensor.split(16) for tensor in (logits, targets, losses, gradient))
+        for x, target, loss, slope in zip(*pieces, strict=True):
+            log_p, target = x.float().log_softmax(dim=-1), target[:, None]
+            loss.copy_(-log_p.gather(1, target)[:, 0])
+            p = log_p.exp_() / count
+            slope.copy_(p.scatter_add_(1, target, p.new_full(target.shape, -1 / count)))  # (softmax - one-hot) / N
+        ctx.save_for_backward(gradient)
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        """The gradient was made on the way."""
+        [gradient] = ctx.saved_tensors
+        return (gradient * grad_output).to(gradient.dtype), None
 
 
 def causal(model: GPT, batch: Tensor, **_: Any) -> Tensor:

@@ -37,9 +37,9 @@ def uniform_received(length: int, begin: int) -> Tensor:
 def attention_received(model: Any, ids: Tensor, begin: int) -> Tensor:
     """``received`` of every head of a Transformers model for one row of tokens (T,), (L, H, T) on the CPU.
 
-    One row at a time: the maps of all layers are in memory together, L · H · T² numbers.
+    One row at a time: the maps of all layers are in memory together, L · H · T² numbers. No logits are computed.
     """
-    maps = model(ids[None], output_attentions=True, use_cache=False).attentions
+    maps = model.base_model(ids[None], output_attentions=True, use_cache=False).attentions
     return torch.stack([received(layer[0], begin).float().cpu() for layer in maps])
 
 

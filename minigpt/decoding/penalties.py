@@ -26,9 +26,8 @@ def repetition_penalty(alpha: float | Tensor) -> Processor:
         raise ValueError(f"alpha must be a positive number (1 penalises nothing), got {alpha}")
 
     def process(tokens: Tensor, logits: Tensor) -> Tensor:
-        strength = factor.to(logits)
-        seen = torch.zeros_like(logits, dtype=torch.bool).scatter(1, tokens, True)
-        return torch.where(seen, torch.where(logits < 0, logits * strength, logits / strength), logits)
+        strength, seen = factor.to(logits), logits.gather(1, tokens)  # (B, T): few of a large vocabulary
+        return logits.scatter(1, tokens, torch.where(seen < 0, seen * strength, seen / strength))
 
     return process
 

@@ -52,7 +52,7 @@ def temperature_warp(logits: Tensor, temperature: float) -> Tensor:
     if temperature == 0:
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.full_like(logits, REMOVED).scatter(-1, best, logits.gather(-1, best))
-    return logits / temperature
+    return logits if temperature == 1 else logits / temperature
 
 
 def top_k_warp(logits: Tensor, k: int) -> Tensor:

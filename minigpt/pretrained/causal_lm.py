@@ -17,7 +17,7 @@ from torch import Tensor
 
 from minigpt.decoding.sampling import PLAIN, Processor, Sampling, decode
 from minigpt.pretrained.full_context import FullReader
-from minigpt.pretrained.limits import context_of
+from minigpt.pretrained.limits import context_of, keeping
 
 
 @torch.inference_mode()
@@ -146,6 +146,25 @@ def continuation_losses(model: Any, prompt: Sequence[int], continuation: Sequenc
 
 
 @torch.inference_mode()
+def ragged_losses(model: Any, rows: Sequence[Sequence[int]], *, tokens_at_once: int = 512) -> list[Tensor]:
+    """``row_losses`` of rows of different lengths, (T - 1,) of each.
+
+    Rows of similar length are read together, the shorter ones filled up at their ends, where nothing before it sees
+    it: a pass over one short row is spent on fetching the weights.
+    """
+    device, found = next(model.parameters()).device, dict[int, Tensor]()
+    waiting = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    while waiting:
+        longest = len(rows[waiting[-1]])
+        batch = waiting[-max(1, tokens_at_once // longest) :]
+        del waiting[-len(batch) :]
+        filled = [[*rows[i], *[0] * (longest - len(rows[i]))] for i in batch]
+        losses = row_losses(model, torch.tensor(filled, device=device), batch_size=len(batch))
+        found |= {i: row[: len(rows[i]) - 1] for i, row in zip(batch, losses, strict=True)}
+    return [found[i] for i in range(len(rows))]
+
+
+@torch.inference_mode()
 def losses_under(model: Any, ids: Tensor, start: int, processors: Sequence[Processor]) -> Tensor:
     """-ln p of tokens ``start`` … T - 1 of a text (T,), had each processor changed the logits, (P, T - start), nats.
 
@@ -156,7 +175,8 @@ def losses_under(model: Any, ids: Tensor, start: int, processors: Sequence[Proce
     """
     if not 1 <= start < len(ids) <= context_of(model) + 1:
         raise ValueError(f"cannot score tokens {start} to {len(ids) - 1}: context {context_of(model)}")
-    logits = model(ids[None, :-1], use_cache=False).logits[0, start - 1 :].float()  # (N, V)
+    count = len(ids) - start
+    logits = model(ids[None, :-1], use_cache=False, **keeping(model, count)).logits[0, -count:].float()  # (N, V)
     losses = [
         -process(ids[None, :end], logits[None, end - start]).log_softmax(dim=-1)[0, ids[end]]
         for process in processors
@@ -166,7 +186,12 @@ def losses_under(model: Any, ids: Tensor, start: int, processors: Sequence[Proce
 
 
 def score_continuation(model: Any, tokenizer: Any, prompt: str, continuation: str) -> ScoredText:
-    """The continuation of a prompt under a model, whatever its tokens; the prompt is read, not scored.
+    """One of them; see ``score_continuations``."""
+    return score_continuations(model, tokenizer, [(prompt, continuation)])[0]
+
+
+def score_continuations(model: Any, tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[ScoredText]:
+    """Continuations of prompts under a model, whatever its tokens; a prompt is read, not scored.
 
     The two are tokenised as the one text that they are. A token that begins in the prompt and reaches into the
     continuation belongs to neither: it is read, not scored, and the scored text begins after it. There is none where
@@ -175,12 +200,22 @@ def score_continuation(model: Any, tokenizer: Any, prompt: str, continuation: st
     Raises:
         ValueError: no token before the continuation, or none in it.
     """
-    encoded = tokenizer(prompt + continuation, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    first = sum(start < len(prompt) for start, _ in offsets)
-    losses = continuation_losses(model, ids[:first], ids[first:]).cpu()
-    covered = (prompt + continuation)[max(len(prompt), offsets[first - 1][1]) :]
-    return ScoredText(losses, tuple(tokenizer.decode([token]) for token in ids[first:]), covered)
+    cut: list[tuple[list[int], int, str]] = []  # tokens, how many are not scored, text of the others
+    for prompt, continuation in texts:
+        encoded = tokenizer(prompt + continuation, add_special_tokens=False, return_offsets_mapping=True)
+        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        first = sum(start < len(prompt) for start, _ in offsets)
+        if not 0 < first < len(ids):
+            raise ValueError(f"cannot score {len(ids) - first} tokens after {first}")
+        cut.append((ids, first, (prompt + continuation)[max(len(prompt), offsets[first - 1][1]) :]))
+    short = [ids for ids, _, _ in cut if len(ids) <= context_of(model) + 1]
+    together = iter(ragged_losses(model, short))
+    found = []
+    for ids, first, covered in cut:
+        whole = len(ids) <= context_of(model) + 1
+        losses = next(together)[first - 1 :] if whole else continuation_losses(model, ids[:first], ids[first:])
+        found.append(ScoredText(losses.cpu(), tuple(tokenizer.decode([token]) for token in ids[first:]), covered))
+    return found
 
 
 def continue_text(
@@ -202,4 +237,4 @@ def continue_text(
     """
     if prompt.shape[1] + n_new > context_of(model):
         raise ValueError(f"{prompt.shape[1]} + {n_new} tokens are beyond the context of {context_of(model)}")
-    return decode(FullReader(model, last_only=False), prompt, n_new, sampling, generator, processors)
+    return decode(FullReader(model), prompt, n_new, sampling, generator, processors)

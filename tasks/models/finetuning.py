@@ -47,7 +47,7 @@ def fine_tune(
         for split, text in texts.items()
     }
     block = min(recipe["block"], context_of(model), len(tokens["train"]) - 1)
-    wrapped = Wrapped(model, block)
+    wrapped = Wrapped(model, block, recipe["precision"])
     tc = TrainConfig(
         steps=steps_for(recipe["epochs"], len(tokens["train"]), block, recipe["batch_size"]),
         batch_size=recipe["batch_size"],

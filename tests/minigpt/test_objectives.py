@@ -10,7 +10,15 @@ from torch import Tensor
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
-from minigpt.objectives import OBJECTIVES, bidirectional, causal, distill, prefix
+from minigpt.objectives import (
+    LARGE_VOCABULARY,
+    OBJECTIVES,
+    bidirectional,
+    causal,
+    distill,
+    prefix,
+    token_cross_entropy,
+)
 
 CONFIG = GPTConfig(n_layer=2, n_head=2, d_model=32, context=12, vocab_size=19)
 
@@ -113,6 +121,26 @@ def test_tau_squared_keeps_the_scale_of_the_gradient(batch: Tensor) -> None:
 
     assert norm(50.0) == pytest.approx(norm(100.0), rel=0.02)
     assert 0.3 < norm(100.0) / norm(1.0) < 3
+
+
+@pytest.mark.parametrize("vocabulary", [LARGE_VOCABULARY - 1, LARGE_VOCABULARY + 3])
+def test_the_loss_of_logits_in_bf16_and_its_gradient(vocabulary: int, generator: torch.Generator) -> None:
+    """Against float64, a vocabulary that is taken at once and one that is taken piece by piece, with a rest."""
+    logits = (4 * torch.randn(3, 7, vocabulary, generator=generator)).bfloat16().requires_grad_()
+    targets = torch.randint(vocabulary, (3, 7), generator=generator)
+    exact = logits.detach().double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = token_cross_entropy(logits, targets)
+    expected = F.cross_entropy(exact.flatten(0, 1), targets.flatten())
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    (3 * loss).backward()
+    (3 * expected).backward()
+    assert logits.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=2**-7, atol=1e-9)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert token_cross_entropy(logits, targets).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_objectives_are_found_by_name() -> None:

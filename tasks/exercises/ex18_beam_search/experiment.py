@@ -15,7 +15,7 @@ from minigpt.evaluation.diversity import repetition
 from minigpt.evaluation.entropy import entropy
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.evaluation.words import share_of_real_words
-from minigpt.pretrained.causal_lm import score_continuation
+from minigpt.pretrained.causal_lm import score_continuations
 from tasks.exercise import Context, Exercise
 from tasks.exercises.ex18_beam_search.accuracy import accuracy
 from tasks.exercises.ex18_beam_search.findings import (
@@ -86,24 +86,22 @@ def judged(lab: Lab, strategy: Strategy) -> Written:
     """Write with one strategy, and measure."""
     n = lab.context.numbers
     tokens = lab.rows if strategy is HUMAN else write(lab, strategy, lab.rows[:, :PROMPT])
-    texts, scores = lab.decode(tokens), []
-    for prompt, text in zip(lab.prompts, texts, strict=True):
-        scored = score_continuation(lab.judge.model, lab.judge.tokenizer, prompt, text)
-        scores.append((scored.nats, scored.nats * scored.tokens / math.log(2) / len(scored.text)))
-    again = []
+    texts, runs = lab.decode(tokens), list[str]()
     if strategy.drawn and strategy is not HUMAN:
-        runs = write(lab, strategy, lab.rows[:1, :PROMPT].repeat(n["runs"], 1), "runs of one prompt")
-        for text in lab.decode(runs):
-            again.append(score_continuation(lab.judge.model, lab.judge.tokenizer, lab.prompts[0], text).perplexity)
+        prompts = lab.rows[:1, :PROMPT].repeat(n["runs"], 1)
+        runs = lab.decode(write(lab, strategy, prompts, "runs of one prompt"))
+    pairs = [*zip(lab.prompts, texts, strict=True), *((lab.prompts[0], text) for text in runs)]
+    scored = score_continuations(lab.scorer, lab.judge.tokenizer, pairs)
+    first = scored[: len(texts)]
     return Written(
         key=strategy.key,
         texts=tuple(texts),
         own=tuple(own_loss(lab.model, row) for row in tokens),
-        nats=tuple(nats for nats, _ in scores),
-        bits=tuple(bits for _, bits in scores),
+        nats=tuple(s.nats for s in first),
+        bits=tuple(s.nats * s.tokens / math.log(2) / len(s.text) for s in first),
         repeated=tuple(repetition(text, RUN) for text in texts),
         known=tuple(share_of_real_words([text], lab.known) for text in texts),
-        again=tuple(again),
+        again=tuple(s.perplexity for s in scored[len(texts) :]),
     )
 
 

@@ -10,6 +10,7 @@ from minigpt.evaluation.evaluate import token_losses
 from minigpt.evaluation.excerpts import spread_starts
 from minigpt.evaluation.words import words
 from minigpt.model import GPT
+from minigpt.pretrained.quick import quick
 from tasks.exercise import Context, Pretrained
 from tasks.exercises.ex18_beam_search.findings import PROMPT
 from tasks.recipes.catalogue import SMALL_LONG
@@ -23,6 +24,7 @@ class Lab:
     model: GPT
     tokenizer: Any
     judge: Pretrained
+    scorer: Any  # the judge, for many texts
     rows: Tensor  # (N, PROMPT + n_new): prompts with their human continuation
     prompts: tuple[str, ...]
     known: frozenset[str]
@@ -46,7 +48,9 @@ def prepare(context: Context) -> Lab:
     rows = tokens[starts[:, None] + torch.arange(PROMPT + n_new, device=tokens.device)]
     prompts = tuple(trained.tokenizer.decode(row) for row in rows[:, :PROMPT].tolist())
     known = frozenset(words(context.text("train")))
-    return Lab(context, trained.model, trained.tokenizer, context.pretrained(), rows, prompts, known)
+    judge = context.pretrained()
+    scorer = quick(judge.model, context.precision)
+    return Lab(context, trained.model, trained.tokenizer, judge, scorer, rows, prompts, known)
 
 
 def own_loss(model: GPT, text: Tensor) -> float:

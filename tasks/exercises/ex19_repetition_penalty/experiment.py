@@ -18,6 +18,7 @@ from minigpt.evaluation.excerpts import spread_starts
 from minigpt.evaluation.words import share_of_real_words, words
 from minigpt.pretrained.causal_lm import continue_text, losses_under
 from minigpt.pretrained.limits import context_of
+from minigpt.pretrained.quick import quick
 from tasks.exercise import Context, Exercise
 from tasks.exercises.ex19_repetition_penalty.findings import (
     GREEDY,
@@ -38,7 +39,8 @@ TEMPERATURES = {SAMPLED: 1.0, GREEDY: 0.0}
 class Lab:
     """The model, the prompts, and how people went on."""
 
-    model: Any
+    model: Any  # what reads and writes
+    exact: Any  # the same model as it was loaded, in fp32, for checks
     tokenizer: Any
     rows: Tensor  # (N, length + n_new): prompts with their human continuation
     length: int  # of a prompt, tokens
@@ -68,9 +70,7 @@ def measure(context: Context) -> Findings:
         written=tuple(written),
         human=examined(lab, HUMAN, 1.0, lab.rows.tolist(), losses),
         reading=Reading(tuple(map(tuple, reading["losses"])), tuple(reading["logits"]), tuple(reading["seen"])),
-        accuracy=Accuracy(
-            **penalty_accuracy(context), **writing_accuracy(context, lab, found["tokens"][0], found["losses"][0])
-        ),
+        accuracy=Accuracy(**penalty_accuracy(context), **writing_accuracy(context, lab, found["tokens"][0])),
         source=inspect.getsource(repetition_penalty),
     )
 
@@ -90,7 +90,8 @@ def prepare(context: Context) -> Lab:
     pieces = (bpe.decode([token]) for token in range(bpe.vocab_size))
     whole = {piece[1:].lower() for piece in pieces if piece[:1] == " " and piece[1:].isalpha()}
     known = frozenset(whole.union(words(context.text("train"))))
-    return Lab(pretrained.model, tokenizer, torch.tensor(rows, device=context.device), length, n_new, known)
+    model = quick(pretrained.model, context.precision)
+    return Lab(model, pretrained.model, tokenizer, torch.tensor(rows, device=context.device), length, n_new, known)
 
 
 def write(context: Context, lab: Lab, key: str, start: float) -> dict[str, Any]:
@@ -181,20 +182,21 @@ def penalty_accuracy(context: Context) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def writing_accuracy(context: Context, lab: Lab, tokens: list[int], losses: list[float]) -> dict[str, Any]:
-    """What was written and measured, against second ways to do it. ``tokens`` and ``losses`` are of one text."""
-    prompt, few = lab.rows[:2, : lab.length], min(8, lab.n_new)
+def writing_accuracy(context: Context, lab: Lab, tokens: list[int]) -> dict[str, Any]:
+    """What is written and measured, against second ways to do it. ``tokens`` are of one text."""
+    prompt, few = lab.rows[:2, : lab.length], min(24, lab.n_new)
 
     def sample(*processors: Processor) -> Tensor:
-        return continue_text(lab.model, prompt, few, generator=context.generator("α = 1"), processors=processors)
+        return continue_text(lab.exact, prompt, few, generator=context.generator("α = 1"), processors=processors)
 
-    ids = torch.tensor([tokens], device=lab.rows.device)
-    theirs = lab.model(ids, labels=ids.masked_fill(torch.arange(ids.shape[1], device=ids.device) < lab.length, -100))
+    recorder = Recorder()
+    ids = sample(recorder)
+    theirs = lab.exact(ids, labels=ids.masked_fill(torch.arange(ids.shape[1], device=ids.device) < lab.length, -100))
     new = tokens[lab.length :]
     counts = Counter(ngrams(new, 2))
     return {
-        "same_samples_at_1": torch.equal(sample(), sample(repetition_penalty(1.0))),
-        "recorded_loss": sum(losses) / len(losses),
+        "same_samples_at_1": torch.equal(ids, sample(repetition_penalty(1.0))),
+        "recorded_loss": recorder.losses(ids).mean().item(),
         "second_loss": theirs.loss.item(),
         "repeated_bigrams": repetition(new, 2),
         "counted_bigrams": sum(count - 1 for count in counts.values()) / counts.total(),

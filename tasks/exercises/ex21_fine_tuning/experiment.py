@@ -1,7 +1,7 @@
 """Measures 21.21: scores and texts of the pretrained model, before and after its training on poetry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from minigpt.decoding.sampling import Sampling
 from minigpt.pretrained.causal_lm import ScoredText, continue_text, score_text
 from minigpt.pretrained.limits import context_of
+from minigpt.pretrained.quick import quick
 from tasks.exercise import Context, Exercise, FineTuned, Pretrained, Source
 from tasks.exercises.ex21_fine_tuning.findings import Findings, Score, Scores, Split, Training, Written
 from tasks.recipes.catalogue import VERSE
@@ -27,7 +28,7 @@ class Models:
 def measure(ctx: Context) -> Findings:
     """Everything the answer rests on."""
     base, tuned = ctx.pretrained(), ctx.finetuned(VERSE)
-    models = Models(base, tuned.pretrained)
+    models = Models(*(replace(p, model=quick(p.model, ctx.precision)) for p in (base, tuned.pretrained)))
     scores = {}
     for i, (name, corpus) in enumerate(TEXTS.items()):
         ctx.progress(i / (len(TEXTS) + 1), f"scoring the {name}, before and after")
@@ -38,7 +39,8 @@ def measure(ctx: Context) -> Findings:
     words = frozenset(word.strip(".,:;!?'\"()").lower() for word in train.split())
     known, lines = set(train.splitlines()), [line for line in held_out.splitlines() if len(line) > 20]
     ids = base.tokenizer(train[:120], add_special_tokens=False)["input_ids"][:12]
-    again = score_text(base.model, base.tokenizer, held_out, tokens=tuned.tokens["validation"] - 1, window=tuned.block)
+    reader = quick(base.model, tuned.recipe.precision)
+    again = score_text(reader, base.tokenizer, held_out, tokens=tuned.tokens["validation"] - 1, window=tuned.block)
     return Findings(
         model=base.name,
         note=base.note,

@@ -10,6 +10,7 @@ from minigpt.analysis.sinks import SinkProfile, planted_shares, sink_profile, un
 from minigpt.evaluation.excerpts import windows
 from minigpt.pretrained.causal_lm import ordinary_tokens
 from minigpt.pretrained.limits import context_of
+from minigpt.pretrained.quick import quick
 from tasks.exercise import Context
 from tasks.exercises.ex29_attention_sinks.findings import FIRST, KINDS, Attention, Maps, Planted, Planting, Share
 
@@ -33,13 +34,14 @@ def materials(ctx: Context) -> dict[str, Tensor]:
 def attention(ctx: Context, rows_of: dict[str, Tensor]) -> dict[str, Attention]:
     """Attention received in every kind of text."""
     p, found = ctx.pretrained(), {}
+    model = quick(p.model, ctx.precision, maps=True)
     for k, (kind, rows) in enumerate(rows_of.items()):
 
         def compute(k: int = k, kind: str = kind, rows: Tensor = rows) -> Attention:
             def tell(done: float) -> None:
                 ctx.progress(0.02 + 0.04 * (k + done), f"attention in {kind}")
 
-            return summary(sink_profile(p.model, rows, max(FIRST), tell), p.tokenizer)
+            return summary(sink_profile(model, rows, max(FIRST), tell), p.tokenizer)
 
         found[kind] = TypeAdapter(Attention).validate_python(ctx.once(f"attention {kind}", compute))
     return found
@@ -94,10 +96,10 @@ def plant(ctx: Context) -> Planting:
     texts = windows(encoded(ctx), ctx.numbers["planted_rows"], length - 2)
 
     def compute() -> list[tuple[float, float]]:
-        found = []
+        model, found = quick(p.model, ctx.precision, maps=True), []
         for i, token in enumerate(tokens):
             ctx.progress(0.14 + 0.06 * i / len(tokens), "the same token in two places")
-            found.append(planted_shares(p.model, texts, token))
+            found.append(planted_shares(model, texts, token))
         return found
 
     shares = ctx.once("planted tokens", compute)

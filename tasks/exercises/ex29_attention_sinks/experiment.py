@@ -17,6 +17,7 @@ from minigpt.evaluation.excerpts import places, windows
 from minigpt.pretrained.causal_lm import row_losses
 from minigpt.pretrained.learned_positions import learned_positions
 from minigpt.pretrained.limits import context_of
+from minigpt.pretrained.quick import quick
 from tasks.exercise import Context, Exercise, Pretrained
 from tasks.exercises.ex29_attention_sinks.attention import attention, encoded, maps_of, materials, plant
 from tasks.exercises.ex29_attention_sinks.findings import (
@@ -81,13 +82,13 @@ def model_of(p: Pretrained) -> Model:
 
 def stream(ctx: Context) -> tuple[StreamStudy, bool]:
     """Long texts by every number of sinks, and with everything in view; whether the cache was used."""
-    model, n = ctx.pretrained().model, ctx.numbers
+    model, n = quick(ctx.pretrained().model, ctx.precision), ctx.numbers
     size = min(n["cache"], context_of(model) // 2)
     sinks = tuple(k for k in SINKS if k < size // 2)
     texts = windows(encoded(ctx), n["texts"], n["stream"]).to(ctx.device)
     if texts.shape[1] < 2 * size:
         raise ValueError(f"the held-out text has {texts.shape[1]} tokens: too few to stream through {size} positions")
-    cached = rotation_error(model) < 1e-3
+    cached = rotation_error(ctx.pretrained().model) < 1e-3
 
     def options(salt: str, start: float, width: float) -> dict[str, Any]:
         def tell(done: float, what: str) -> None:
@@ -119,8 +120,8 @@ def reread(ctx: Context, s: StreamStudy) -> tuple[Tensor, list[int]]:
         def tell(done: float) -> None:
             ctx.progress(0.9 + 0.09 * done, "reading the window again")
 
-        texts = s.texts.to(ctx.device)
-        return reencoded_losses(ctx.pretrained().model, texts, [0] * len(texts), s.size, chosen, tell).tolist()
+        model, texts = quick(ctx.pretrained().model, ctx.precision), s.texts.to(ctx.device)
+        return reencoded_losses(model, texts, [0] * len(texts), s.size, chosen, tell).tolist()
 
     return torch.tensor(ctx.once("window", compute)), chosen
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -23,12 +24,14 @@ from minigpt.pretrained.causal_lm import (
     first_choices,
     losses_under,
     ordinary_tokens,
+    ragged_losses,
     row_losses,
     score_continuation,
+    score_continuations,
     score_text,
     target_windows,
 )
-from minigpt.pretrained.limits import UNBOUNDED, context_of
+from minigpt.pretrained.limits import UNBOUNDED, context_of, keeping
 from tests.exercise_context import tiny_pretrained
 
 
@@ -123,6 +126,40 @@ def test_a_written_continuation(architecture: str, prompt: str, continuation: st
     assert (scored.text != continuation) == (straddles and architecture != "stand-in")
     expected = row_losses(pretrained.model, torch.tensor([ids]))[0, -scored.tokens :]
     torch.testing.assert_close(scored.losses, expected)
+
+
+@pytest.mark.parametrize("tokens_at_once", [1, 30, 512])
+def test_rows_of_different_lengths_are_scored_as_alone(
+    model: torch.nn.Module, generator: torch.Generator, tokens_at_once: int
+) -> None:
+    rows = [torch.randint(31, (length,), generator=generator).tolist() for length in (12, 2, 49, 12, 30, 3)]
+    found = ragged_losses(model, rows, tokens_at_once=tokens_at_once)
+    assert [len(losses) for losses in found] == [11, 1, 48, 11, 29, 2]
+    for row, losses in zip(rows, found, strict=True):
+        alone = F.cross_entropy(model(torch.tensor([row[:-1]])).logits[0], torch.tensor(row[1:]), reduction="none")
+        torch.testing.assert_close(losses, alone, atol=1e-5, rtol=0)
+    assert ragged_losses(model, []) == []
+
+
+def test_continuations_together_are_those_apart() -> None:
+    """Of different lengths, one of them beyond the context."""
+    pretrained = tiny_pretrained("stand-in")
+    model, tokenizer = pretrained.model, pretrained.tokenizer
+    long = "and the LORD said unto Moses, " * 6
+    assert len(long) > context_of(model)
+    texts = [("In the beginning", " God created"), ("And", long), ("the evening and the", " morning were"), ("x", "y")]
+    for (prompt, continuation), found in zip(texts, score_continuations(model, tokenizer, texts), strict=True):
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, continuation)]
+        assert found.text == continuation
+        torch.testing.assert_close(found.losses, continuation_losses(model, *ids), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="0 tokens after 4"):
+        score_continuations(model, tokenizer, [("fine", " text"), ("text", "")])
+
+
+def test_logits_that_nobody_asks_for(model: torch.nn.Module) -> None:
+    ids = torch.zeros(1, 9, dtype=torch.long)
+    assert model(ids, **keeping(model, 2)).logits.shape == (1, 2, 31)
+    assert keeping(torch.nn.Identity(), 2) == {}, "a model without such an option"
 
 
 def test_greedy_continuation_is_transformers(model: torch.nn.Module, generator: torch.Generator) -> None:

@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from minigpt.data import Windows
 from minigpt.files import model_state
 from minigpt.pretrained.finetune import Wrapped, steps_for
+from minigpt.pretrained.quick import quick
 from minigpt.train import Shape, TrainConfig, TrainResult, train
 
 V, BLOCK = 31, 12
@@ -103,6 +104,21 @@ def test_a_checkpoint_of_another_model_is_ignored(model: Any, tokens: Tensor, tm
     with pytest.warns(UserWarning, match="another training"):
         again = tune(other, tokens, checkpoint_dir=tmp_path)
     assert again.evaluations["step"][0] == 0
+
+
+def test_in_bf16_it_is_evaluated_as_it_is_read(model: Any, tokens: Tensor) -> None:
+    """By ``quick``, with the weights of now; a step of training goes past it."""
+    wrapped, rows = Wrapped(copy.deepcopy(model), BLOCK, "bf16"), tokens[: 2 * BLOCK].view(2, BLOCK)
+    assert not dict(wrapped.named_buffers()).keys() - dict(Wrapped(model, BLOCK).named_buffers()).keys()
+    for _ in range(2):
+        with torch.inference_mode():
+            found = wrapped.eval()(rows)
+            assert torch.equal(found, quick(wrapped.model, "bf16")(rows).logits)
+            assert not torch.equal(found, wrapped.model(rows).logits)
+        for weight in wrapped.parameters():
+            weight.data.mul_(1.01)
+    assert wrapped.eval().train()(rows).requires_grad
+    assert wrapped.state_dict().keys() == Wrapped(model, BLOCK).state_dict().keys()
 
 
 def test_epochs_in_steps() -> None:

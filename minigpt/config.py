@@ -38,7 +38,7 @@ class GPTConfig:
     norm: Norm = "pre"
     tie_weights: bool = True
     position: Position = "learned"
-    qk_norm: bool = False  # queries and keys divided by their root mean square (Henry et al., 2020; no gains)
+    qk_norm: bool = False  # LayerNorm, without gains, of each head's queries and keys (Dehghani et al., 2023)
     rope_base: float = 10_000.0
     rope_scale: float = 1.0  # positions are divided by it: position interpolation (Chen et al., 2023)
     window: int | None = None  # keys each query sees, itself included (Mistral's convention)

@@ -62,7 +62,8 @@ class CausalSelfAttention(nn.Module):
         k = k.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)  # (B, G, T, D)
         v = v.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
         if self.qk_norm:  # before the cache, which keeps keys as they are compared
-            q, k = (F.rms_norm(part, (self.head_dim,), eps=1e-6) for part in (q, k))
+            # LayerNorm as in Dehghani et al. (2023), section 2: of PyTorch's norms it has a kernel for a CPU.
+            q, k = (F.layer_norm(part, (self.head_dim,), eps=1e-6) for part in (q, k))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
         if cache is not None:

@@ -185,12 +185,13 @@ def test_an_unknown_activation_is_named() -> None:
 
 
 def test_normalised_queries_and_keys_by_hand(generator: torch.Generator) -> None:
-    """Each head's queries and keys have length √D before they turn, so that a score is √D times a cosine."""
+    """Each head's queries and keys get mean 0 and length √D, so that a score is √D times their correlation."""
     attention = CausalSelfAttention(replace(CONFIG, qk_norm=True)).double()
     x = torch.randn(2, 9, 32, dtype=torch.float64, generator=generator)
     q, k, v = (part.view(2, 9, 4, 8).transpose(1, 2) for part in attention.qkv(x).split(32, dim=-1))
-    cosines = (q @ k.mT) / (q.norm(dim=-1)[..., :, None] * k.norm(dim=-1)[..., None, :])
-    weights = (cosines * math.sqrt(8)).masked_fill(~causal_mask(9), -math.inf).softmax(dim=-1)
+    q, k = (part - part.mean(dim=-1, keepdim=True) for part in (q, k))
+    correlations = (q @ k.mT) / (q.norm(dim=-1)[..., :, None] * k.norm(dim=-1)[..., None, :])
+    weights = (correlations * math.sqrt(8)).masked_fill(~causal_mask(9), -math.inf).softmax(dim=-1)
     expected = attention.proj((weights @ v).transpose(1, 2).reshape(2, 9, 32))
     assert torch.allclose(attention(x), expected, atol=1e-5)
     before = attention(x)

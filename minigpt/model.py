@@ -34,7 +34,7 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.n_head, config.kv_heads, config.head_dim
-        self.dropout = config.dropout
+        self.dropout, self.qk_norm = config.dropout, config.qk_norm
         width = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv = nn.Linear(config.d_model, width, bias=config.bias)
         self.proj = nn.Linear(config.d_model, config.d_model, bias=config.bias)
@@ -61,6 +61,9 @@ class CausalSelfAttention(nn.Module):
         q = q.view(B, T, self.heads, self.head_dim).transpose(1, 2)  # (B, H, T, D)
         k = k.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)  # (B, G, T, D)
         v = v.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
+        if self.qk_norm:  # before the cache, which keeps keys as they are compared
+            # LayerNorm as in Dehghani et al. (2023), section 2: of PyTorch's norms it has a kernel for a CPU.
+            q, k = (F.layer_norm(part, (self.head_dim,), eps=1e-6) for part in (q, k))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
         if cache is not None:
@@ -96,16 +99,18 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
 
 
 class MLP(nn.Module):
-    """Two layers with GPT-2's tanh-approximated GELU between them."""
+    """Two layers with GPT-2's tanh-approximated GELU between them, or a squared ReLU (So et al., 2021)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.up = nn.Linear(config.d_model, config.ff_dim, bias=config.bias)
         self.down = nn.Linear(config.ff_dim, config.d_model, bias=config.bias)
+        self.squared_relu = config.activation == "relu2"
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) → (B, T, C)."""
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        u = self.up(x)  # (B, T, F)
+        return self.down(F.relu(u).square() if self.squared_relu else F.gelu(u, approximate="tanh"))
 
 
 class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""One recipe, one model: AdamW, warm-up and cosine, gradient clipping, checkpoints.
+"""One recipe, one model: AdamW or Muon, warm-up and cosine, gradient clipping, checkpoints.
 
 The weights are a function of (configuration, training configuration, tokens, seed, device type, library version, and
 the model to go on from, if there is one) and of nothing else: batches, dropout and the draws of an objective are
@@ -29,6 +29,7 @@ from minigpt.evaluation.evaluate import evaluate
 from minigpt.files import load_state, model_state
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES
+from minigpt.optimizers import OPTIMIZERS, OptimizerName, make_optimizer
 from minigpt.precision import PRECISIONS, Precision, computed_in
 
 Curves = dict[str, list[float]]
@@ -51,6 +52,8 @@ class TrainConfig:
     learning_rate: float = 6e-3  # after the warm-up; for a width of 64, wider models want less, about as 1 / width
     min_learning_rate_ratio: float = 0.05  # at the last step, of learning_rate
     warmup_steps: int | None = None  # None: a tenth of the steps
+    optimizer: OptimizerName = "adamw"  # muon: for the matrices in the blocks, AdamW for all others
+    muon_learning_rate: float = 0.02  # of those matrices; hardly depends on the width, and follows the same schedule
     weight_decay: float = 0.1  # of matrices only
     beta1: float = 0.9
     beta2: float = 0.99
@@ -67,7 +70,7 @@ class TrainConfig:
         for field in ("steps", "batch_size", "threads"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("learning_rate", "weight_decay", "grad_clip"):
+        for field in ("learning_rate", "muon_learning_rate", "weight_decay", "grad_clip"):
             if not 0 <= getattr(self, field) < math.inf:
                 raise ValueError(f"{field} must be a finite number from 0 up, got {getattr(self, field)}")
         for field in ("beta1", "beta2"):
@@ -81,6 +84,8 @@ class TrainConfig:
             raise ValueError(f"eval_every must be at least 1, got {self.eval_every}")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"no objective is called {self.objective!r}: {', '.join(OBJECTIVES)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"no optimizer is called {self.optimizer!r}: {', '.join(OPTIMIZERS)}")
         if self.precision not in PRECISIONS or self.snapshots not in ("none", "epoch"):
             raise ValueError(f"unknown precision {self.precision!r} or snapshots {self.snapshots!r}")
 
@@ -203,7 +208,7 @@ class _Training:
         self.model: Any = (start or _new(config)).to(device).train()
         self.began = {name: _digest(weight) for name, weight in start.named_parameters()} if start else {}
         self.teacher = teacher.to(device).eval().requires_grad_(False) if teacher else None
-        self.optimizer = make_optimizer(self.model, tc, device)
+        self.optimizer = make_optimizer(self.model, tc)
         self.windows = Windows(train_tokens.to(device), config.context, seed)
         self.validation = validation_tokens.to(device)
         objective = OBJECTIVES[tc.objective]
@@ -224,7 +229,7 @@ class _Training:
         started = time.perf_counter()
         rate = self.tc.learning_rate_at(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("ratio", 1.0)
         loss = self._loss()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.tc.grad_clip or math.inf)
@@ -330,16 +335,6 @@ class _Training:
         rates = [(t1 - t0) / max(s1 - s0, 1e-9) for (t0, s0), (t1, s1) in itertools.pairwise(ends)]
         speed = statistics.median(rates)
         return TrainResult(self.model.eval(), self.history, self.evaluations, self.snapshots, self.seconds, speed)
-
-
-def make_optimizer(model: nn.Module, tc: TrainConfig, device: torch.device) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter, 2019) with decay on matrices only: pulling norms and biases to 0 has no use."""
-    weights = list(model.parameters())
-    groups = [
-        {"params": [w for w in weights if w.ndim >= 2], "weight_decay": tc.weight_decay},
-        {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=tc.learning_rate, betas=(tc.beta1, tc.beta2), fused=True)
 
 
 def _new(config: GPTConfig | Shape) -> GPT:

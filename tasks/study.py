@@ -9,8 +9,8 @@ from torch import nn
 
 from minigpt.evaluation.timing import Timing, measure
 from minigpt.objectives import OBJECTIVES
+from minigpt.optimizers import make_optimizer
 from minigpt.precision import computed_in
-from minigpt.train import make_optimizer
 from tasks.exercise import Context, TrainedModel
 from tasks.recipes.recipe import Recipe
 from tasks.variants import LearningCurve, Variant
@@ -54,7 +54,7 @@ def _training_step(
     device = context.device
     model, tc = copy.deepcopy(trained.model).train(), trained.recipe.train
     guide = context.model(teacher).model if teacher else None
-    optimizer = make_optimizer(model, tc, device)
+    optimizer = make_optimizer(model, tc)
     shape = (tc.batch_size, model.config.context + 1)
     batch = torch.randint(model.config.vocab_size, shape, generator=generator).to(device)
 

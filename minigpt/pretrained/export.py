@@ -30,6 +30,8 @@ def why_not_gpt2(config: GPTConfig) -> str | None:
     obstacles = {
         f"{config.position} positions": config.position != "learned",
         "post-norm blocks": config.norm != "pre",
+        "normalised queries and keys": config.qk_norm,
+        "squared ReLU": config.activation != "gelu",
         f"{config.kv_heads} key/value heads": config.kv_heads != config.n_head,
         f"a window of {config.window}": config.window is not None,
         f"{config.n_future} prediction heads": config.n_future != 1,

@@ -22,6 +22,7 @@ VARIANTS = {
     "distill": (CONFIG, replace(TRAIN, objective="distill")),
     "heads": (replace(CONFIG, n_future=3), replace(TRAIN, objective="multi_token")),
     "bf16": (CONFIG, replace(TRAIN, precision="bf16")),
+    "muon": (CONFIG, replace(TRAIN, optimizer="muon", precision="bf16")),
     "compiled": (CONFIG, replace(TRAIN, compile=True)),
 }
 

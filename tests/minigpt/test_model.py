@@ -179,6 +179,45 @@ def test_an_impossible_configuration_is_refused(bad: dict[str, object]) -> None:
         replace(CONFIG, **bad)
 
 
+def test_an_unknown_activation_is_named() -> None:
+    with pytest.raises(ValueError, match="no activation is called 'swish': gelu, relu2"):
+        replace(CONFIG, activation="swish")
+
+
+def test_normalised_queries_and_keys_by_hand(generator: torch.Generator) -> None:
+    """Each head's queries and keys get mean 0 and length √D, so that a score is √D times their correlation."""
+    attention = CausalSelfAttention(replace(CONFIG, qk_norm=True)).double()
+    x = torch.randn(2, 9, 32, dtype=torch.float64, generator=generator)
+    q, k, v = (part.view(2, 9, 4, 8).transpose(1, 2) for part in attention.qkv(x).split(32, dim=-1))
+    q, k = (part - part.mean(dim=-1, keepdim=True) for part in (q, k))
+    correlations = (q @ k.mT) / (q.norm(dim=-1)[..., :, None] * k.norm(dim=-1)[..., None, :])
+    weights = (correlations * math.sqrt(8)).masked_fill(~causal_mask(9), -math.inf).softmax(dim=-1)
+    expected = attention.proj((weights @ v).transpose(1, 2).reshape(2, 9, 32))
+    assert torch.allclose(attention(x), expected, atol=1e-5)
+    before = attention(x)
+    with torch.no_grad():
+        attention.qkv.weight[:64] *= 3  # queries and keys, whose size then does not count
+        assert attention.qkv.bias is not None
+        attention.qkv.bias[:64] *= 3
+    assert torch.allclose(attention(x), before, atol=1e-5)
+
+
+def test_squared_relu_by_hand() -> None:
+    """Same weights, same draws; of positive inputs the square, of negative ones nothing, in both directions."""
+    torch.manual_seed(0)
+    mlp = GPT(replace(CONFIG, activation="relu2")).blocks[0].mlp.double()
+    x = torch.randn(3, 32, dtype=torch.float64, requires_grad=True)
+    u = (x @ mlp.up.weight.T + mlp.up.bias).detach()
+    assert (u > 0).any()
+    assert (u < 0).any()
+    y = mlp(x)
+    assert torch.allclose(y, torch.where(u > 0, u**2, 0) @ mlp.down.weight.T + mlp.down.bias, atol=1e-12)
+    y.sum().backward()
+    assert x.grad is not None
+    slope = torch.where(u > 0, 2 * u, 0) * mlp.down.weight.sum(dim=0)
+    assert torch.allclose(x.grad, slope @ mlp.up.weight, atol=1e-12)
+
+
 def test_the_vocabulary_must_be_known() -> None:
     with pytest.raises(ValueError, match="vocab_size is 0"):
         GPT(replace(CONFIG, vocab_size=0))

@@ -19,8 +19,9 @@ from minigpt.evaluation.evaluate import evaluate
 from minigpt.files import model_from_state, model_state
 from minigpt.model import GPT
 from minigpt.objectives import causal
+from minigpt.optimizers import make_optimizer
 from minigpt.tokenizers import CharTokenizer
-from minigpt.train import TrainConfig, TrainResult, _Training, make_optimizer, train
+from minigpt.train import TrainConfig, TrainResult, _Training, train
 from tests.exercise_context import bible
 from tests.minigpt.killed_training import VARIANTS, run
 
@@ -102,7 +103,7 @@ def test_the_first_step_by_hand() -> None:
 
 def test_decay_is_for_matrices_only() -> None:
     model = GPT(CONFIG)
-    decayed, other = make_optimizer(model, TC, torch.device("cpu")).param_groups
+    decayed, other = make_optimizer(model, TC).param_groups
     assert {w.ndim for w in decayed["params"]} == {2}
     assert {w.ndim for w in other["params"]} == {1}
     assert (decayed["weight_decay"], other["weight_decay"]) == (0.1, 0.0)

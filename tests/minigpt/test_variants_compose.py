@@ -26,6 +26,10 @@ COMBINATIONS = [
         (("pre", True, 1), ("post", False, 1), ("pre", False, 3)),
     )
 ]
+COMBINATIONS += [
+    replace(BASE, position="rope", n_kv_head=kv_heads, window=window, qk_norm=True, activation="relu2")
+    for kv_heads, window in ((2, None), (4, 5))
+]
 
 
 def name_of(config: GPTConfig) -> str:

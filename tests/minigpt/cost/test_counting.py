@@ -32,6 +32,7 @@ CONFIGS = [
             {"position": "rope", "n_kv_head": 1},
             {"position": "none", "n_kv_head": 2, "bias": False},
             {"n_future": 4, "d_ff": 40},
+            {"activation": "relu2", "qk_norm": True},
         )
     ),
 ]

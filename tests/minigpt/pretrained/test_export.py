@@ -76,7 +76,15 @@ def test_a_saved_model_loads_in_transformers(changes: dict[str, object], tokens:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"position": "rope"}, {"norm": "post"}, {"n_kv_head": 2}, {"window": 8}, {"n_future": 2}],
+    [
+        {"position": "rope"},
+        {"norm": "post"},
+        {"n_kv_head": 2},
+        {"window": 8},
+        {"n_future": 2},
+        {"activation": "relu2"},
+        {"qk_norm": True},
+    ],
     ids=str,
 )
 def test_what_is_no_gpt2_is_refused(changes: dict[str, object]) -> None:

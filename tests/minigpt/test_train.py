@@ -1,5 +1,6 @@
 """Training learns, is a function of its arguments alone, and survives being killed at any moment."""
 
+import itertools
 import math
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -139,12 +141,15 @@ def test_snapshots_follow_the_epochs() -> None:
     assert quick().snapshots == {}
 
 
-def test_progress_is_told_seldom_and_to_the_end() -> None:
+def test_progress_is_told_seldom_and_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[float, str]] = []
+    ticks = itertools.count(1)  # a clock that moves by 10 ms whenever it is read, which is once a step
+    clock = SimpleNamespace(monotonic=lambda: next(ticks) / 100, perf_counter=time.perf_counter)
+    monkeypatch.setattr("minigpt.train.time", clock)
     quick(TrainConfig(steps=400, batch_size=1), progress=lambda *said: told.append(said))
     assert told[-1][0] == 1.0
     assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
-    assert len(told) < 100
+    assert 400 // 25 < len(told) < 400 // 15, "every 0.2 s"
     assert "tokens/s" in told[-1][1]
     assert told[-1][1].startswith("loss ")
 

@@ -6,8 +6,8 @@ What is compared takes turns in one process, or in processes started in turns, s
 does other things, too; times alone do not. Exit status: 1 if a ratio is off its goal by more than a factor of two,
 which noise alone does not do, else 0. A row that misses its goal by less says so in the table.
 
-``--short`` is for CI: a few rows and rounds, about a minute. ``--write-docs`` renews docs/performance.md: the rows and
-figures that were measured, and no others.
+``--short`` is for CI: a few rows and rounds on one thread, which other processes disturb least; under a minute.
+``--write-docs`` renews docs/performance.md: the rows and figures that were measured, and no others.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--short", action="store_true", help="a few rows and rounds, for CI")
     made.add_argument("--rows", default="", metavar="NAME,…", help="rows, sections or figures (default: all)")
     made.add_argument("--rounds", type=int, help=f"repeats (default: {ROUNDS}, with --short {SHORT_ROUNDS})")
-    made.add_argument("--threads", type=int, default=cores(), help="threads of both sides (default: one per core)")
+    made.add_argument("--threads", type=int, help="threads of both sides (default: one per core, with --short 1)")
     made.add_argument("--out", type=Path, default=ROOT / "outputs" / "benchmarks", metavar="DIR")
     made.add_argument("--write-docs", action="store_true", help="renew docs/performance.md")
     return made
@@ -85,19 +85,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = [name for name in GROWTH if name in names or (not names and not parsed.short)]
     rows = tuple(name for name in names if name not in GROWTH)
     rounds = (SHORT_ROUNDS if parsed.short else ROUNDS) if parsed.rounds is None else parsed.rounds
+    threads = (1 if parsed.short else cores()) if parsed.threads is None else parsed.threads
     if parsed.write_docs and parsed.short:
         parser().error("--write-docs with --short: the page shows whole measurements, leave out one of the two")
-    if rounds < 1 or parsed.threads < 1:
-        parser().error(f"--rounds {rounds}, --threads {parsed.threads}: both are at least 1")
+    if rounds < 1 or threads < 1:
+        parser().error(f"--rounds {rounds}, --threads {threads}: both are at least 1")
     try:
         wanted = goals(rows, short=parsed.short and not rows) if rows or not names else ()
     except ValueError as error:
         parser().error(f"{error}; figures are {', '.join(GROWTH)}")
-    machine = facts(parsed.threads)
-    torch.set_num_threads(parsed.threads)
+    machine = facts(threads)
+    torch.set_num_threads(threads)
     chosen = frozenset([goal.name for goal in wanted] + figures)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        setting = Setting(chosen, rounds, parsed.threads, machine, Path(scratch), parsed.short)
+        setting = Setting(chosen, rounds, threads, machine, Path(scratch), parsed.short)
         measured = measure(wanted, setting, SECTIONS)
         drawn = growth(setting)
     table, about = markdown(measured), sentence(machine)

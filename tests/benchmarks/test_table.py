@@ -168,6 +168,19 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(
     assert wrong[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("arguments", "threads"), [(["--short"], 1), (["--short", "--threads", "3"], 3), ([], 5)])
+def test_a_short_run_takes_one_thread_unless_told(
+    arguments: list[str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def facts(told: int) -> None:
+        raise InterruptedError(told)
+
+    monkeypatch.setattr(umbrella, "cores", lambda: 5)
+    monkeypatch.setattr(umbrella, "facts", facts)
+    with pytest.raises(InterruptedError, match=str(threads)):
+        umbrella.main(arguments)
+
+
 def test_slow_bf16_is_a_reason() -> None:
     machine = {"fast_bf16": False, "gflops": {"fp32": 100.0, "bf16": 30.0}}
     assert why_no_bf16(machine) == "bf16 is slow here: 30 GFLOP/s against 100 in fp32"

@@ -6,11 +6,13 @@ What is compared takes turns in one process, or in processes started in turns, s
 does other things, too; times alone do not. Exit status: 1 if a ratio is off its goal by more than a factor of two,
 which noise alone does not do, else 0. A row that misses its goal by less says so in the table.
 
-``--short`` is for CI: a few rows and rounds, under a minute. ``--write-docs`` renews docs/performance.md.
+``--short`` is for CI: a few rows and rounds on one thread, which other processes disturb least; under a minute.
+``--write-docs`` renews docs/performance.md: the rows and figures that were measured, and no others.
 """
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,14 +24,14 @@ import torch
 from flows.machine import cores
 from reports.figures import standalone
 from reports.types import Figure
+from tests.benchmarks.document import Page
 from tests.benchmarks.goals import Goal, goals
 from tests.benchmarks.machine import facts, sentence, why_no_bf16
 from tests.benchmarks.sections import SECTIONS, Section, Setting
-from tests.benchmarks.table import Failed, Row, markdown, replaced, status, write_json
+from tests.benchmarks.table import Failed, Row, markdown, status, write_json
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENT = ROOT / "docs" / "performance.md"
-FIGURES = ROOT / "docs" / "performance"
+PAGE = Page()
 ROUNDS, SHORT_ROUNDS, GROWTH_ROUNDS = 7, 3, 3
 GROWTH = ("training-step", "token", "orchestration", "workers")
 
@@ -64,22 +66,13 @@ def growth(setting: Setting) -> dict[str, Figure]:
     return {name: makers[name]() for name in GROWTH if name in setting.rows}
 
 
-def write_documents(table: str, machine: str, figures: Mapping[str, str]) -> None:
-    """Renew what docs/performance.md quotes, and the figures beside it."""
-    text = replaced(replaced(DOCUMENT.read_text(encoding="utf-8"), "machine", machine), "table", table)
-    DOCUMENT.write_text(text, encoding="utf-8")
-    FIGURES.mkdir(exist_ok=True)
-    for name, svg in figures.items():
-        (FIGURES / f"{name}.svg").write_text(svg, encoding="utf-8")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").splitlines()[0])
     made.add_argument("--short", action="store_true", help="a few rows and rounds, for CI")
     made.add_argument("--rows", default="", metavar="NAME,…", help="rows, sections or figures (default: all)")
     made.add_argument("--rounds", type=int, help=f"repeats (default: {ROUNDS}, with --short {SHORT_ROUNDS})")
-    made.add_argument("--threads", type=int, default=cores(), help="threads of both sides (default: one per core)")
+    made.add_argument("--threads", type=int, help="threads of both sides (default: one per core, with --short 1)")
     made.add_argument("--out", type=Path, default=ROOT / "outputs" / "benchmarks", metavar="DIR")
     made.add_argument("--write-docs", action="store_true", help="renew docs/performance.md")
     return made
@@ -92,29 +85,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = [name for name in GROWTH if name in names or (not names and not parsed.short)]
     rows = tuple(name for name in names if name not in GROWTH)
     rounds = (SHORT_ROUNDS if parsed.short else ROUNDS) if parsed.rounds is None else parsed.rounds
-    if rounds < 1 or parsed.threads < 1:
-        parser().error(f"--rounds {rounds}, --threads {parsed.threads}: both are at least 1")
+    threads = (1 if parsed.short else cores()) if parsed.threads is None else parsed.threads
+    if parsed.write_docs and parsed.short:
+        parser().error("--write-docs with --short: the page shows whole measurements, leave out one of the two")
+    if rounds < 1 or threads < 1:
+        parser().error(f"--rounds {rounds}, --threads {threads}: both are at least 1")
     try:
         wanted = goals(rows, short=parsed.short and not rows) if rows or not names else ()
     except ValueError as error:
         parser().error(f"{error}; figures are {', '.join(GROWTH)}")
-    machine = facts(parsed.threads)
-    setting = Setting(
-        frozenset([goal.name for goal in wanted] + figures), rounds, parsed.threads, machine, parsed.short
-    )
-    torch.set_num_threads(parsed.threads)
-    measured = measure(wanted, setting, SECTIONS)
-    drawn = growth(setting)
+    machine = facts(threads)
+    torch.set_num_threads(threads)
+    chosen = frozenset([goal.name for goal in wanted] + figures)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        setting = Setting(chosen, rounds, threads, machine, Path(scratch), parsed.short)
+        measured = measure(wanted, setting, SECTIONS)
+        drawn = growth(setting)
     table, about = markdown(measured), sentence(machine)
     print(f"{about}\n\n{table}")
     parsed.out.mkdir(parents=True, exist_ok=True)
     write_json(parsed.out / "benchmarks.json", machine, measured, {name: asdict(f) for name, f in drawn.items()})
     (parsed.out / "benchmarks.md").write_text(f"{about}\n\n{table}\n", encoding="utf-8")
-    svgs = {name: standalone(figure) for name, figure in drawn.items()}
-    for name, svg in svgs.items():
-        (parsed.out / f"{name}.svg").write_text(svg, encoding="utf-8")
+    for name, figure in drawn.items():
+        (parsed.out / f"{name}.svg").write_text(standalone(figure), encoding="utf-8")
     if parsed.write_docs:
-        write_documents(table, about, svgs)
+        PAGE.renew(machine, measured, drawn)
     return status(measured)
 
 

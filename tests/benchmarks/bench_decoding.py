@@ -19,7 +19,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,6 +34,7 @@ SHAPES = {
     "10 M (6 × 384, V = 65)": GPTConfig(n_layer=6, n_head=6, d_model=384, context=1024, vocab_size=65),
     "124 M (12 × 768, V = 50,257)": GPTConfig(n_layer=12, n_head=12, d_model=768, context=1024, vocab_size=50_257),
 }
+CACHED = SHAPES["10 M (6 × 384, V = 65)"]
 TINY = GPTConfig(n_layer=2, n_head=2, d_model=64, context=1024, vocab_size=65)  # for a test of this file
 PROMPT, NEW, LONG = 16, 200, 500
 REFERENCE = "Transformers generate(), fp32"
@@ -145,14 +145,26 @@ def compare_cache(config: GPTConfig, new: int, rounds: int, threads: int) -> dic
     return {"new tokens": new, "rounds": rounds, "seconds": medians, "times": spread(ratios)}
 
 
-def compare(threads: int = 2, short: bool = False, shapes: dict[str, GPTConfig] = SHAPES) -> dict[str, Any]:
-    """Everything, as plain data. ``short`` writes fewer tokens in fewer rounds."""
+def compare(
+    threads: int = 2,
+    short: bool = False,
+    shapes: dict[str, GPTConfig] = SHAPES,
+    *,
+    cached: GPTConfig | None = CACHED,
+    rounds: int | None = None,
+) -> dict[str, Any]:
+    """Everything, as plain data. ``short`` writes fewer tokens; ``rounds`` are 5, or 3 then, unless given.
+
+    ``cached`` is the shape whose cache is compared with none, in 3 rounds at most; None leaves that out.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        new, rounds, long = (40, 3, 100) if short else (NEW, 5, LONG)
+        new, usual, long = (40, 3, 100) if short else (NEW, 5, LONG)
+        rounds = usual if rounds is None else rounds
         found = [compare_shape(name, config, new, rounds, threads) for name, config in shapes.items()]
-        cache = compare_cache(replace(next(iter(shapes.values()))), long, 1 if short else 3, threads)
+        few = min(1 if short else 3, rounds)
+        cache = None if cached is None else compare_cache(cached, long, few, threads)
     finally:
         torch.set_num_threads(before)
     return {"threads": threads, "torch": torch.__version__, "shapes": found, "cache": cache}
@@ -178,10 +190,10 @@ def table(result: dict[str, Any]) -> str:
             cells = (row["version"], three(row["ms per token"]), three(row["times generate()"]), *limit)
             lines.append("{:32}{:>22}{:>20}{:>10}{:>20}{:>20}{:>13.0%}".format(*cells, row["same tokens"]))
         lines.append("")
-    cache = result["cache"]
-    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in cache["seconds"].items())
-    faster = f"{three(cache['times'], 1)} times as fast with it"
-    lines.append(f"{cache['new tokens']} tokens, the smaller shape, a cache: {took}, {faster}")
+    if cache := result["cache"]:
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in cache["seconds"].items())
+        faster = f"{three(cache['times'], 1)} times as fast with it"
+        lines.append(f"{cache['new tokens']} tokens, the smaller shape, a cache: {took}, {faster}")
     return "\n".join(lines)
 
 

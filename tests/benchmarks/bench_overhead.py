@@ -17,14 +17,13 @@ filled by a cold run. ``--short`` takes one round in place of five.
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,24 +31,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.processes import as_a_user
+
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5
-GOALS = {"--help": 0.5, "show": 1.5, "doctor": 3.0, "plan": 3.0, "warm run": 10.0}  # seconds on an idle machine
+GOALS = {"help": 0.5, "show": 1.5, "doctor": 3.0, "plan": 3.0, "warm-run": 10.0}  # seconds on an idle machine
+SMOKE = ("--profile", "smoke", "--sources", "embedded")  # without a look at what could be downloaded
 COMMANDS: Mapping[str, Sequence[str]] = {
-    "--help": ("--help",),
+    "help": ("--help",),
     "show": ("show", "21.3"),
     "doctor": ("doctor",),
-    "plan": ("plan", "--profile", "smoke"),
-    "warm run": ("run", "--profile", "smoke"),
+    "plan": ("plan", *SMOKE),
+    "warm-run": ("run", *SMOKE),
 }
+NEED_RESULTS = frozenset({"show", "plan", "warm-run"})  # what is timed is a store in which all is there
 SHARE_GOAL = 0.05  # of a cold run at laptop size
-
-
-def environment(outputs: Path) -> dict[str, str]:
-    """As a user's: bytecode is kept, and nothing of a server or a store elsewhere."""
-    foreign = ("PYTHONDONTWRITEBYTECODE", "CHAPTER_STORE", "PREFECT_API_URL", "MLFLOW_TRACKING_URI")
-    kept = {name: value for name, value in os.environ.items() if name not in foreign}
-    return {**kept, "CHAPTER_OUTPUTS": str(outputs)}
 
 
 def timed(arguments: Sequence[str], outputs: Path) -> dict[str, float]:
@@ -60,7 +56,7 @@ def timed(arguments: Sequence[str], outputs: Path) -> dict[str, float]:
     """
     before, started = _children(), time.perf_counter()
     command = [sys.executable, "-m", "flows", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment(outputs), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=as_a_user(outputs), capture_output=True, text=True)
     wall, cpu = time.perf_counter() - started, _children() - before
     if done.returncode:
         raise RuntimeError(f"chapter {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
@@ -75,7 +71,7 @@ def _children() -> float:
 def is_warm(outputs: Path) -> bool:
     """Whether a smoke run would find every step in the store."""
     command = [sys.executable, "-m", "flows", *COMMANDS["plan"]]
-    plan = subprocess.run(command, cwd=ROOT, env=environment(outputs), capture_output=True, text=True, check=True)
+    plan = subprocess.run(command, cwd=ROOT, env=as_a_user(outputs), capture_output=True, text=True, check=True)
     return " 0 to run, 0 unknown yet" in plan.stdout
 
 
@@ -120,31 +116,33 @@ def covered(spans: Sequence[tuple[float, float]]) -> float:
     return total
 
 
-def measure(outputs: Path | None = None, *, short: bool = False) -> dict[str, Any]:
-    """All of it, as JSON: {"commands": {name: {wall, cpu, goal}}, "cold": {share, …} or None}.
+def measure(
+    outputs: Path | None = None, *, rounds: int = ROUNDS, commands: Collection[str] = tuple(COMMANDS)
+) -> dict[str, Any]:
+    """These commands, as JSON: {"commands": {name: {wall, cpu, goal, rounds}}, "cold": {share, …} or None}.
 
-    ``cold`` is None where ``outputs`` was warm already.
+    ``wall`` and ``cpu`` are medians, ``rounds`` has the seconds of each round: [{wall, cpu}]. ``cold`` is None where
+    ``outputs`` was warm already, or no command needs it to be.
     """
     if outputs is None:
         with tempfile.TemporaryDirectory() as folder:
-            return measure(Path(folder), short=short)
+            return measure(Path(folder), rounds=rounds, commands=commands)
     outputs = outputs.resolve()
     cold = None
-    if not is_warm(outputs):
-        cold = orchestration(outputs, timed(COMMANDS["warm run"], outputs)["wall"])
-    rounds = 1 if short else ROUNDS
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in COMMANDS}
+    if NEED_RESULTS & set(commands) and not is_warm(outputs):
+        cold = orchestration(outputs, timed(COMMANDS["warm-run"], outputs)["wall"])
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in COMMANDS if name in commands}
     for round in range(rounds + 1):
-        for name, arguments in COMMANDS.items():  # in turns: what else the machine does hits all alike
-            seconds = timed(arguments, outputs)
+        for name in found:  # in turns: what else the machine does hits all alike
+            seconds = timed(COMMANDS[name], outputs)
             if round:
                 found[name].append(seconds)
-    commands = {
+    told = {
         name: {clock: statistics.median(one[clock] for one in times) for clock in ("wall", "cpu")}
-        | {"goal": GOALS[name]}
+        | {"goal": GOALS[name], "rounds": times}
         for name, times in found.items()
     }
-    return {"rounds": rounds, "commands": commands, "cold": cold}
+    return {"rounds": rounds, "commands": told, "cold": cold}
 
 
 def show(found: Mapping[str, Any]) -> None:
@@ -167,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--short", action="store_true", help="one round in place of five")
     parsed = parser.parse_args(arguments)
-    found = measure(parsed.outputs, short=parsed.short)
+    found = measure(parsed.outputs, rounds=1 if parsed.short else ROUNDS)
     show(found)
     if parsed.json:
         parsed.json.write_text(json.dumps(found, indent=1))

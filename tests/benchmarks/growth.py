@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from flows.execution.engine import Finished, Record, execute
-from flows.execution.graph import Node, cores
+from flows.execution.graph import Node
 from flows.execution.plan import plan
+from flows.machine import cores
 from minigpt.config import GPTConfig
 from minigpt.cost.counting import count_parameters
 from minigpt.decoding.readers import cache_for
@@ -116,7 +117,12 @@ def workers(rounds: int) -> Figure:
     """Seconds of a fixed set of trainings and what compares them, as ``chapter run`` has them, against processes."""
     counts = tuple(range(1, min(2, cores()) + 1))
     options = ("--profile", "smoke", "--only", WORK, "--budget", BUDGET, "--jobs")
-    runs = {count: lambda n=count: chapter(*options, str(n)).seconds for count in counts}
+
+    def run(jobs: int) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            return chapter(Path(folder) / "outputs", *options, str(jobs)).seconds
+
+    runs = {count: lambda n=count: run(n) for count in counts}
     seconds = _medians(rounds, runs, warmup=0)
     x = tuple(map(float, counts))
     series = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from flows.execution.graph import hardware
+from flows.machine import hardware
 
 ROOT = Path(__file__).parent.parent.parent
 FAST_BF16 = 1.2  # times fp32's FLOP/s, from which bf16 is worth its rounding

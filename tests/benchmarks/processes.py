@@ -4,7 +4,6 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent.parent
+FOREIGN = ("CHAPTER_STORE", "PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")
 MIB = 2**20
 
 
@@ -55,29 +55,34 @@ class Footprint:
     disk: int  # bytes
 
 
-def chapter(*options: str) -> Footprint:
-    """``chapter run`` with options, into an empty folder, watched twice a second.
+def chapter(outputs: Path, *options: str) -> Footprint:
+    """``chapter run`` with options into a folder that stays, watched twice a second. What it prints is put beside it.
 
     Raises:
+        FileExistsError: there is something in the folder, so that the run would not be a cold one.
         RuntimeError: it ended with an error.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "flows", "run", "--sources", "embedded", *options]
-        log = Path(folder) / "log"
-        outputs = Path(folder) / "outputs"
-        started = time.perf_counter()
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=_environment() | {"CHAPTER_OUTPUTS": str(outputs)}, stdout=file, stderr=file
-            )
-            peak = 0
-            while process.poll() is None:
-                peak = max(peak, family_memory(process.pid))
-                time.sleep(0.5)
-        seconds = time.perf_counter() - started
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {log.read_text()[-500:]}")
-        return Footprint(seconds, peak, disk_of(outputs))
+    if outputs.exists() and any(outputs.iterdir()):
+        raise FileExistsError(f"{outputs} is not empty: a cold run needs a folder of its own")
+    command = [sys.executable, "-m", "flows", "run", "--sources", "embedded", *options]
+    log = outputs.with_name(f"{outputs.name}.log")
+    peak, started = 0, time.perf_counter()
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, env=as_a_user(outputs), stdout=file, stderr=file)
+        while process.poll() is None:
+            peak = max(peak, family_memory(process.pid))
+            time.sleep(0.5)
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {log.read_text()[-500:]}")
+    return Footprint(seconds, peak, disk_of(outputs))
+
+
+def as_a_user(outputs: Path) -> dict[str, str]:
+    """An environment as a user's: bytecode is kept, and nothing of a server or a store elsewhere."""
+    return {name: value for name, value in os.environ.items() if name not in FOREIGN} | {
+        "CHAPTER_OUTPUTS": str(outputs)
+    }
 
 
 def family_memory(pid: int) -> int:

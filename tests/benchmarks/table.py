@@ -1,4 +1,4 @@
-"""The table of the benchmark: rows as data, as Markdown, as JSON, and in docs/performance.md."""
+"""The table of the benchmark: rows as data, as Markdown, and as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,6 @@ from typing import Any
 
 from tests.benchmarks.goals import Goal
 from tests.benchmarks.interleaving import Spread
-
-BEGIN, END = "<!-- {}: written by python -m tests.benchmarks --write-docs -->", "<!-- end of {} -->"
 
 
 @dataclass(frozen=True)
@@ -104,16 +102,3 @@ def write_json(path: Path, machine: Mapping[str, Any], rows: Sequence[Row], grow
     """
     result = {"machine": machine, "rows": [row.to_json() for row in rows], "growth": growth}
     path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def replaced(document: str, part: str, content: str) -> str:
-    """A document with what stands between the marks of a part exchanged for ``content``.
-
-    Raises:
-        ValueError: a mark is missing, or stands there twice.
-    """
-    begin, end = BEGIN.format(part), END.format(part)
-    if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
-        raise ValueError(f"the document needs the lines {begin!r} and {end!r} once each, in this order")
-    before, after = document[: document.index(begin) + len(begin)], document[document.index(end) :]
-    return f"{before}\n\n{content.strip()}\n\n{after}"

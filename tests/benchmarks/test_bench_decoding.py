@@ -35,7 +35,7 @@ def test_plain_reads_touch_a_buffer_of_that_size():
 
 def test_it_runs_and_its_result_is_plain():
     before = torch.get_num_threads()
-    result = compare(threads=1, short=True, shapes={"tiny": TINY})
+    result = compare(threads=1, short=True, shapes={"tiny": TINY}, cached=TINY)
     assert torch.get_num_threads() == before
     assert json.loads(json.dumps(result)) == result
     (shape,) = result["shapes"]
@@ -46,3 +46,13 @@ def test_it_runs_and_its_result_is_plain():
     assert rows["this project, packed float32"]["same tokens"] == 1.0
     assert all(row["ms per token"][0] > 0 for row in rows.values())
     assert "tiny, 1 thread, 40 tokens, 3 rounds" in table(result)
+
+
+def test_parts_that_are_not_asked_for_are_not_measured():
+    result = compare(threads=1, short=True, shapes={"tiny": TINY}, cached=None, rounds=1)
+    assert result["cache"] is None
+    assert [shape["rounds"] for shape in result["shapes"]] == [1]
+    assert "a cache" not in table(result)
+    only_cache = compare(threads=1, short=True, shapes={}, cached=TINY)
+    assert only_cache["shapes"] == []
+    assert only_cache["cache"]["times"][0] > 1.0

@@ -15,13 +15,13 @@ from tests.benchmarks.goals import GOALS, WIDE, Goal, goals
 from tests.benchmarks.interleaving import Spread, interleaved, ratios
 from tests.benchmarks.machine import why_no_bf16
 from tests.benchmarks.processes import MIB, disk_of, python
-from tests.benchmarks.sections import SECTIONS, Found, Setting, decoding_rows
-from tests.benchmarks.table import BEGIN, END, Failed, Measured, Row, markdown, number, replaced, status, write_json
+from tests.benchmarks.sections import SECTIONS, Found, Setting
+from tests.benchmarks.table import Failed, Measured, Row, markdown, number, status, write_json
 
 FAST = Goal("fast", "made-up", "a thing | that is done", "things/s", "others", at_least=2.0)
 SMALL = Goal("small", "made-up", "a thing that is kept", "MiB", "a limit", at_most=1.0)
 MACHINE = {"fast_bf16": True}
-SETTING = Setting(frozenset(), 3, 1, MACHINE)
+SETTING = Setting(frozenset(), 3, 1, MACHINE, Path("nowhere"))
 
 
 def measured(ratio: float, rounds: int = 3) -> Measured:
@@ -37,7 +37,7 @@ def test_rows_have_names_of_their_own_and_a_section_that_measures_them() -> None
 
 def test_names_choose_rows_and_sections() -> None:
     assert [goal.name for goal in goals(("training",))] == [g.name for g in GOALS if g.section == "training"]
-    assert [goal.name for goal in goals(("speculative", "race"))] == ["race-loss", "speculative"]
+    assert [goal.name for goal in goals(("speculative", "race"))] == ["race-loss", "race-time", "speculative"]
     assert all(goal.short for goal in goals(short=True))
     with pytest.raises(ValueError, match=r"trainning.*choose from.*training"):
         goals(("trainning",))
@@ -139,24 +139,6 @@ def test_json_is_finite_and_complete(tmp_path: Path) -> None:
         write_json(path, {"load": float("nan")}, [], {})
 
 
-def test_a_part_of_a_document_is_exchanged_and_the_rest_is_not() -> None:
-    begin, end = BEGIN.format("table"), END.format("table")
-    once = replaced(f"before\n{begin}\nold\n{end}\nafter\n", "table", "new")
-    assert once == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
-    assert replaced(once, "table", "new") == once
-    for broken in ("nothing", f"{end}{begin}", f"{begin}{begin}{end}"):
-        with pytest.raises(ValueError, match="once each"):
-            replaced(broken, "table", "new")
-
-
-def test_the_document_has_a_place_for_what_is_measured_and_shows_each_figure() -> None:
-    text = umbrella.DOCUMENT.read_text(encoding="utf-8")
-    for part in ("table", "machine"):
-        assert replaced(text, part, "x")
-    shown = re.findall(r"!\[[^\]]+\]\(performance/([\w-]+)\.svg\)", text)
-    assert sorted(shown) == sorted(umbrella.GROWTH)
-
-
 def test_the_command_line_writes_all_three_forms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,7 +155,9 @@ def test_the_command_line_writes_all_three_forms(
     assert (tmp_path / "token.svg").read_text().startswith("<svg")
 
 
-@pytest.mark.parametrize("wrong", [["--rows", "nothing"], ["--rounds", "0"], ["--threads", "0"]])
+@pytest.mark.parametrize(
+    "wrong", [["--rows", "nothing"], ["--rounds", "0"], ["--threads", "0"], ["--write-docs", "--short"]]
+)
 def test_what_cannot_be_is_refused_before_anything_is_measured(
     wrong: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,35 +168,23 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(
     assert wrong[0] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("arguments", "threads"), [(["--short"], 1), (["--short", "--threads", "3"], 3), ([], 5)])
+def test_a_short_run_takes_one_thread_unless_told(
+    arguments: list[str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def facts(told: int) -> None:
+        raise InterruptedError(told)
+
+    monkeypatch.setattr(umbrella, "cores", lambda: 5)
+    monkeypatch.setattr(umbrella, "facts", facts)
+    with pytest.raises(InterruptedError, match=str(threads)):
+        umbrella.main(arguments)
+
+
 def test_slow_bf16_is_a_reason() -> None:
     machine = {"fast_bf16": False, "gflops": {"fp32": 100.0, "bf16": 30.0}}
     assert why_no_bf16(machine) == "bf16 is slow here: 30 GFLOP/s against 100 in fp32"
     assert why_no_bf16(MACHINE) is None
-
-
-def test_decoding_takes_the_exact_form_the_fastest_and_the_limit() -> None:
-    def version(name: str, ms: float, times: float, **more: object) -> dict[str, object]:
-        return {"version": name, "ms per token": [ms] * 3, "times generate()": [times] * 3, "same tokens": 1.0, **more}
-
-    limits = {"limit (ms)": 2.0, "of the limit": [0.5, 0.4, 0.6]}
-    rows = [
-        version("Transformers generate(), fp32", 8.0, 1.0),
-        version("this project, unpacked fp32", 5.0, 1.6, **limits),
-        version("this project, packed float32", 4.0, 2.0, **limits),
-        version("this project, packed int8", 2.0, 4.0, **limits),
-    ]
-    cache = {"new tokens": 500, "rounds": 3, "seconds": {"with": 1.0, "without": 10.0}, "times": [10.0, 9.0, 11.0]}
-    found = decoding_rows({"shapes": [{"shape": "10 M (6 × 384)", "rounds": 5, "rows": rows}], "cache": cache})
-    assert set(found) == {"decode-10M", "decode-10M-fastest", "decode-10M-limit", "decode-cache"}
-    exact, fastest, limit, with_cache = (found[name] for name in sorted(found))
-    assert isinstance(exact, Measured)
-    assert (exact.ours, exact.theirs, exact.ratio.median) == (250.0, 125.0, 2.0)
-    assert isinstance(fastest, Measured)
-    assert (fastest.ours, fastest.ratio.rounds) == (500.0, 5)
-    assert isinstance(limit, Measured)
-    assert (limit.ours, limit.theirs, limit.ratio.low) == (250.0, 500.0, 0.4)
-    assert isinstance(with_cache, Measured)
-    assert (with_cache.ours, with_cache.theirs) == (500.0, 50.0)
 
 
 def test_what_a_process_takes_is_its_own() -> None:
@@ -266,3 +238,16 @@ def test_the_draft_is_the_target_without_its_later_blocks() -> None:
     torch.testing.assert_close(target(tokens), draft(tokens))
     target, draft = pair(config, later=1.0)
     assert not torch.allclose(target(tokens), draft(tokens), atol=1e-3)
+
+
+def test_speculation_and_plain_decoding_write_one_text_or_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    from minigpt.config import GPTConfig
+    from tests.benchmarks import bench_speculative
+
+    config = GPTConfig(n_layer=3, n_head=2, d_model=32, context=64, vocab_size=11, position="rope", tie_weights=False)
+    result = bench_speculative.compare(2, 1, 20, config)
+    assert len(result["ours"]) == len(result["plain"]) == 2
+    assert 0 <= result["acceptance"] <= 1
+    monkeypatch.setattr(bench_speculative, "generate", lambda model, prompt, n_new, sampling: prompt)
+    with pytest.raises(ArithmeticError, match="another text"):
+        bench_speculative.compare(1, 1, 20, config)

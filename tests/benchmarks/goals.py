@@ -133,7 +133,6 @@ GOALS = (
         "tokens/s",
         "Transformers' generate(), fp32",
         at_least=3.0,
-        short=True,
     ),
     Goal(
         "decode-124M-bf16",

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from flows.machine import hardware
+from flows.machine import GAIN_THAT_PAYS, hardware
 
 ROOT = Path(__file__).parent.parent.parent
-FAST_BF16 = 1.2  # times fp32's FLOP/s, from which bf16 is worth its rounding
 
 
 def facts(threads: int) -> dict[str, Any]:
@@ -38,7 +37,7 @@ def facts(threads: int) -> dict[str, Any]:
         "instructions": _instructions(),
         "gflops": gflops,
         "read_gbytes": reading,
-        "fast_bf16": gflops["bf16"] >= FAST_BF16 * gflops["fp32"],
+        "fast_bf16": gflops["bf16"] >= GAIN_THAT_PAYS * gflops["fp32"],
     }
 
 

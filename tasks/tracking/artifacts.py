@@ -35,11 +35,12 @@ def attach(client: Any, run_id: str, uri: str, files: Mapping[str, str], texts: 
 
 def _local_folder(uri: str) -> Path | None:
     """The folder of this machine that MLflow's client would write to; None where artifacts travel."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+    from mlflow.utils.uri import is_local_uri
 
-    repository = get_artifact_repository(uri)
-    return Path(repository.artifact_dir) if isinstance(repository, LocalArtifactRepository) else None
+    # Only a local address is opened: that of a server's artifacts means nothing without the server's own address.
+    local = is_local_uri(uri, is_tracking_or_registry_uri=False)  # type: ignore[no-untyped-call]
+    return Path(LocalArtifactRepository(uri).artifact_dir) if local else None
 
 
 def _linked(source: Path, target: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cache.store import Artifact, MissingArtifact, Store
+from tasks.tracking.artifacts import _local_folder
 from tasks.tracking.tracker import Tracker
 
 WEIGHTS = os.urandom(300_000)
@@ -131,3 +132,15 @@ def test_a_file_that_has_gone_is_left_out(outputs: Path, tmp_path: Path) -> None
     assert run_id is not None
     kept = tracker.folder / "artifacts" / run_id / "artifacts"
     assert {path.name for path in kept.rglob("*") if path.is_file()} == {"curves.json", "recipe.json"}
+
+
+@pytest.mark.parametrize("uri", ["mlflow-artifacts:/1/abc/artifacts", "s3://bucket/1/abc", "http://127.0.0.1:5000/a"])
+@pytest.mark.parametrize("tracking", ["sqlite:///mlflow.db", None])
+def test_what_travels_is_no_folder(uri: str, tracking: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever server MLflow's global state names: a proxied address used to be looked up there, and refused."""
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", tracking)
+    assert _local_folder(uri) is None
+
+
+def test_a_folder_is_one_however_it_is_spelt(tmp_path: Path) -> None:
+    assert _local_folder(str(tmp_path)) == _local_folder(tmp_path.as_uri()) == tmp_path

@@ -55,4 +55,5 @@ def test_parts_that_are_not_asked_for_are_not_measured():
     assert "a cache" not in table(result)
     only_cache = compare(threads=1, short=True, shapes={}, cached=TINY)
     assert only_cache["shapes"] == []
-    assert only_cache["cache"]["times"][0] > 1.0
+    assert only_cache["cache"]["new tokens"] == 100
+    assert min(only_cache["cache"]["seconds"].values()) > 0  # which is the shorter is for the benchmark to say

@@ -2,7 +2,7 @@
 
 Weights, gradients and the optimiser's state stay in fp32; PyTorch's autocast rounds the operands of matrix products to
 bf16 (8 bits of precision, the range of fp32; Kalamkar et al., 2019, https://arxiv.org/abs/1905.12322).
-On a processor with instructions for them (AMX, ``avx512_bf16``) such products run 3 to 8 times as fast as in fp32; on
+On a processor with instructions for them (AMX, ``avx512_bf16``) such products run several times as fast as in fp32; on
 one without, several times slower. ``flows.machine`` finds out which.
 """
 

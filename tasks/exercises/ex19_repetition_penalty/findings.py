@@ -87,7 +87,7 @@ class Accuracy:
     three_and_minus_three: tuple[float, ...]  # what α = 2 makes of these logits
     penalised_once: bool  # a token that occurred three times
     same_samples_at_1: bool  # as without a processor
-    recorded_loss: float  # of two short texts, while they were written in fp32, nats per token
+    recorded_loss: float  # of one text, while it was written in fp32, nats per token
     second_loss: float  # of the same, on a second pass
     repeated_bigrams: float
     counted_bigrams: float  # the same share, by counting

@@ -68,7 +68,7 @@ def test_mean_and_deviation():
         (
             [1.0],
             [1.25],
-            "The loss of B is 0.250 nats higher than that of A, with one seed: whether that is noise is ope",
+            "The loss of B is 0.250 nats higher than that of A (one seed each, so no interval).",
         ),
     ],
 )
@@ -97,6 +97,12 @@ def test_code_shows_any_text_as_it_is(text):
     assert shown.startswith("<code>")
     assert "<b>" not in shown
     assert shown.count("<code>") == 1
+
+
+def test_tokens_show_their_blanks():
+    assert [words.shown_token(text) for text in (" cat", "\n", "", " ")] == ["␣cat", "↵", "∅", "␣"]
+    assert words.token(" cat") == "`␣cat`"
+    assert words.shown_text("…thou shalt\nnot ") == "…thou shalt↵not␣"
 
 
 def test_every_filter_is_there_under_its_name():

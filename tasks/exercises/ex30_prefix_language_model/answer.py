@@ -3,6 +3,7 @@
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
+from reports.words import shown_text
 from tasks.comparison import curves, table
 from tasks.exercises.ex30_prefix_language_model.findings import WRONG, Completion, Findings, trained_targets
 
@@ -97,7 +98,7 @@ def choices(f: Findings) -> Table:
 
 def sample(f: Findings, one: Completion) -> Sample:
     """A paragraph as one model continues it."""
-    note = f"temperature {f.temperature:g}, seed {one.seed}; the original goes on: {one.original!r}"
+    note = f"temperature {f.temperature:g}, seed {one.seed}; the original goes on: “{shown_text(one.original)}”"
     return Sample(f"Paragraph {one.paragraph}, {one.model} model", one.prompt, one.text, note)
 
 

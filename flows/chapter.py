@@ -18,6 +18,7 @@ from typing import Any, Literal
 from prefect import Flow, flow, task
 from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
+from prefect.utilities.annotations import quote
 from rich.console import Console
 
 from flows.deployments import deployment_name
@@ -91,7 +92,8 @@ def run_request(
         finally:
             tracking.close()
         trained = sum(graph[name].makes_model for name in outcome.ran)
-        published = publish_task(request, place, outcome, started, command, trained) if publishing else None
+        # Quoted, so that Prefect does not look for other tasks' futures in every number of every learning curve.
+        published = publish_task(quote(request), place, quote(outcome), started, command, trained) if publishing else None
     return _summary(request, graph, outcome, published, time.time() - started)
 
 

@@ -93,8 +93,37 @@ def run_request(
             tracking.close()
         trained = sum(graph[name].makes_model for name in outcome.ran)
         # Quoted, so that Prefect does not look for other tasks' futures in every number of every learning curve.
-        published = publish_task(quote(request), place, quote(outcome), started, command, trained) if publishing else None
+        published = (
+            publish_task(quote(request), place, quote(outcome), started, command, trained) if publishing else None
+        )
+        if published:
+            _conclude(tracker, request, published, command, time.time() - started)
     return _summary(request, graph, outcome, published, time.time() - started)
+
+
+def _conclude(tracker: Tracker, request: Request, published: Published, command: str, seconds: float) -> None:
+    """What the chapter's run on MLflow says of it."""
+    score, folder = published.score, published.page.resolve().parent
+    about = {
+        "profile": request.profile.name,
+        "device": request.device,
+        "precision": request.profile.precision or "as recipes say",
+        "budget": request.profile.budget,
+        "exercises": len(request.exercises),
+        "command": command,
+        **{f"source.{what}": text for what, text in request.sources.summary().items()},
+    }
+    counts = {
+        "answered": score.answered,
+        "failed": score.failed,
+        "exact_checks": score.exact,
+        "exact_checks_held": score.exact_held,
+        "empirical_checks": score.empirical,
+        "empirical_checks_confirmed": score.empirical_confirmed,
+        "seconds": seconds,
+    }
+    files = {name: folder / name for name in ("report.html", "summary.json")}
+    tracker.conclude(score.sentence, params=about, metrics=counts, files=files)
 
 
 def chapter_of(run: str) -> str:

@@ -118,7 +118,7 @@ def bf16_gain(outputs: Path) -> float:
 
 
 def chosen_precision(asked: str, device: str, outputs: Path) -> Literal["fp32", "bf16"]:
-    """What ``--precision`` comes to: "auto" is bf16 on a GPU that has it, and on a processor that gains enough by it."""
+    """What ``--precision`` comes to: "auto" is bf16 on a GPU that has it, and on a processor that gains enough."""
     if asked != "auto":
         return "fp32" if asked == "fp32" else "bf16"
     pays = gpu_has_bf16() if device == "cuda" else bf16_gain(outputs) >= GAIN_THAT_PAYS

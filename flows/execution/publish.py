@@ -20,7 +20,7 @@ from flows.machine import cores, gpu
 from flows.options import UsageError, exercise_id
 from reports.cache import DirectoryCache
 from reports.chapter import QUESTIONS
-from reports.run import Machine, ModelRow, RunInfo
+from reports.run import Machine, ModelRow, RunInfo, Score
 from reports.types import Provenance, Result, from_json
 from reports.write import write_outputs
 from tasks.answers import result_of, stored_findings, tracking_key
@@ -39,6 +39,7 @@ class Published:
 
     page: Path
     faults: Mapping[str, str]
+    score: Score
 
 
 def publish(
@@ -93,7 +94,7 @@ def publish(
     write_outputs(folder, results, info, findings=found, sections_cache=cache)
     point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
-    return Published(outputs / "latest" / "report.html", faults)
+    return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)))
 
 
 def newest_run(request: Request, outputs: Path) -> dict[str, Any]:

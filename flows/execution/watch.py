@@ -24,6 +24,8 @@ from tasks.cache.keys import Step, digest
 from tasks.cache.progress import running
 from tasks.cache.store import Artifact, Store
 from tasks.place import Place
+from tasks.recipes.catalogue import tunings
+from tasks.sources.references import LABELS
 from tasks.tracking.tracker import Tracker
 
 logger = logging.getLogger("chapter")
@@ -220,10 +222,28 @@ class TrackingListener:
             tags |= {"recipe": node.subject, "seed": str(node.seed)}
             artifacts = {name: record["artifacts"].get(name) for name in ("model", "tokenizer")}
             files = {name: self._store.fetch(Artifact(**found)) for name, found in artifacts.items() if found}
-            self._tracker.log_training(self._parent, step.key, recipe, record["data"], files, tags)
+            self._tracker.log_training(
+                self._parent, step.key, recipe, record["data"], files, tags, self._text_of(node, step)
+            )
         else:
             tags |= {"exercise": node.subject}
-            self._tracker.log_exercise(self._parent, key, to_json(result), tags, _files(result))
+            models = [
+                str(made["key"]) for role, made in step.upstream.items() if role.startswith(("train/", "finetune/"))
+            ]
+            self._tracker.log_exercise(self._parent, key, to_json(result), tags, _files(result), models)
+
+    def _text_of(self, node: Node, step: Step) -> dict[str, str]:
+        """What a model was trained on: the corpus, and the digest of its tokens or, of a fine-tuning, of its text."""
+        recipe = step.inputs["recipe"]
+        corpus = recipe["corpus"] if node.kind == "train" else tunings()[node.subject].corpus
+        made = step.upstream["tokens" if node.kind == "train" else "text"]["artifacts"]
+        source = self._request.sources.summary()[LABELS[corpus]]
+        tokens = f", {recipe['tokenizer']} tokens" if node.kind == "train" else ""
+        return {
+            "name": f"{source.partition(':')[0]}{tokens}",
+            "digest": str(next(iter(made.values()))["sha256"]),
+            "source": source,
+        }
 
 
 def _files(result: Result) -> dict[str, str]:

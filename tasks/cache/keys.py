@@ -142,10 +142,10 @@ def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
 def syntax_kept_in(file: Path) -> Iterator[None]:
     """Meanwhile a module is read once, and parsed only if ``file`` does not know its source; at the end it does.
 
-    Parsing the project takes as long as everything else that a plan does, and each step asks for the digests of a hundred
-    modules. An edit while a run goes on changes none of its keys, as it does not change the code that the run has
-    imported. What the file says holds for one version of Python and of this module; without that, or damaged, it counts
-    for nothing.
+    Parsing the project takes as long as everything else that a plan does, and each step asks for the digests of a
+    hundred modules. An edit while a run goes on changes none of its keys, as it does not change the code that the run
+    has imported. What the file says holds for one version of Python and of this module; without that, or damaged, it
+    counts for nothing.
     """
     global _found
     outer = _found

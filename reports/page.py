@@ -19,7 +19,7 @@ from reports.types import Part, Result, to_json
 
 STYLES = ("base.css", "layout.css", "blocks.css", "figures.css", "live.css", "print.css")
 SCRIPTS = (
-    *("page.js", "tables.js", "explore.js", "kit.js", "charts.js", "takeaway.js"),
+    *("page.js", "tables.js", "explore.js", "kit.js", "charts.js", "maps.js", "takeaway.js"),
     *("distribution.js", "mask.js", "speculation.js"),
 )
 STATUS = {"ok": "answered", "failed": "failed", "not-run": "not run"}

@@ -19,7 +19,8 @@
       if (mass / whole >= p - 1e-12) break; // from there on it is rounding
     }
     const after = hot.map((q, i) => (kept.has(i) ? q / mass : 0));
-    return { after, mass, kept: kept.size, entropy: -after.reduce((sum, q) => sum + (q > 0 ? q * Math.log(q) : 0), 0) };
+    const entropy = -after.reduce((sum, q) => sum + (q > 0 ? q * Math.log(q) : 0), 0);
+    return { after, mass, kept: kept.size, entropy, effective: Math.exp(entropy) };
   };
 
   for (const figure of document.querySelectorAll("[data-distribution]")) {

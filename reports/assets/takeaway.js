@@ -53,7 +53,7 @@
     // Colours are those of the light theme, whatever the reader's: light-dark() follows the colour scheme of the copy.
     const stage = kit.element("div", { class: figure.querySelector(".heatmap") ? "stage heatmap" : "stage chart", style: "color-scheme:light" });
     const copy = shown.cloneNode(true);
-    copy.querySelectorAll(".probe-mark").forEach((mark) => mark.replaceChildren());
+    copy.querySelectorAll(".probe-mark, .probe-cell").forEach((mark) => mark.remove());
     stage.append(copy);
     const entries = [...figure.querySelectorAll(".legend li")].map((item) => [item.querySelector("svg").cloneNode(true), item.textContent.trim()]);
     const [x0, line, font] = [left + 4, 22, 13];

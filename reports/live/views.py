@@ -35,6 +35,11 @@ class Turned:
     entropy: float  # of what is left, nats
 
     @property
+    def effective(self) -> float:
+        """Equally likely tokens that would be as uncertain."""
+        return math.exp(self.entropy)
+
+    @property
     def kept(self) -> int:
         """Tokens that can still be drawn."""
         return sum(token.kept for token in self.tokens)

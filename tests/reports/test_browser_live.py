@@ -128,6 +128,7 @@ def test_settings_of_the_tables_give_the_tables_numbers(opened):
         expected = [w / math.fsum(weights) for w in weights]
         assert after == pytest.approx(expected, abs=1e-14)
         assert outs["entropy"] == pytest.approx(-math.fsum(p * math.log(p) for p in expected), abs=1e-14)
+        assert outs["effective"] == pytest.approx(math.exp(outs["entropy"]))
         assert figure.locator("[data-now]").all_inner_texts() == [formats.number(p) for p in after]
     figure = block(opened, "21.7")
     for name, size in ((f"k = {K}", K), ("p = 0.9", SIZE)):
@@ -297,6 +298,25 @@ def test_a_line_chart_says_its_values_by_keyboard(opened):
     bars.locator(".chart-wide .probe").blur()
 
 
+def test_a_map_says_its_values_by_mouse_and_by_keyboard(opened):
+    figure = block(opened, "21.29")
+    figure.scroll_into_view_if_needed()
+    box = figure.locator(".heat-frame").bounding_box()
+    opened.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.75)
+    tip, probe = figure.locator(".probe-tip"), figure.locator(".probe")
+    assert tip.inner_text() == "query 1, key 1: 2"
+    opened.mouse.move(5, 5)
+    assert not tip.is_visible()
+    probe.focus()
+    probe.press("ArrowLeft")
+    assert probe.get_attribute("aria-valuetext") == "query 1, key 0: masked"
+    probe.press("ArrowUp")
+    assert tip.inner_text() == "query 0, key 0: 0"
+    probe.press("End")
+    assert probe.get_attribute("aria-valuetext") == "query 0, key 1: 0.5"
+    probe.blur()
+
+
 def test_measured_and_predicted_share_a_colour_in_both_themes(browser, document):
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     tab = context.new_page()
@@ -401,7 +421,7 @@ def test_a_chart_is_taken_away_in_the_colours_of_paper(opened):
 
 def test_a_map_is_taken_away_with_its_colours(opened):
     root = ElementTree.fromstring(taken(opened, block(opened, "21.29"), "SVG").decode())
-    fills = [e.get("style") for e in root.iter("{http://www.w3.org/2000/svg}rect") if e.find("{*}title") is not None]
+    fills = [e.get("style") for e in root.iter("{http://www.w3.org/2000/svg}rect") if e.get("fill-opacity")]
     assert len(fills) == 3
     assert all("fill:rgb(11, 79, 160)" in style.replace(": ", ":") for style in fills)
 

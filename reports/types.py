@@ -152,9 +152,10 @@ class TokenScores:
     running_label: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.tokens) != len(self.scores) or (self.running and len(self.running) != len(self.scores)):
-            counts = f"{len(self.tokens)} tokens, {len(self.scores)} scores, {len(self.running)} running"
-            raise ValueError(f"token scores {self.caption!r}: {counts}")
+        if self.running and len(self.running) != len(self.scores):
+            raise ValueError(
+                f"token scores {self.caption!r}: {len(self.running)} running numbers of {len(self.scores)} scores"
+            )
 
 
 @dataclass(frozen=True)

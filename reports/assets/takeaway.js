@@ -23,15 +23,15 @@
     figure.append(row);
   };
 
-  // A cell as tables/*.csv has it: a number with all its digits, a text as it is, nothing where nothing is.
+  // A cell as tables/*.csv has it: a number with all its digits, a text as it is read, nothing where nothing is.
   const cellText = (cell, numeric) => {
     if (cell.dataset.v === "") return "";
-    return numeric ? cell.title || cell.textContent.replaceAll("−", "-") : cell.dataset.v ?? cell.textContent;
+    return numeric ? cell.title || cell.textContent.replaceAll("−", "-") : cell.textContent;
   };
   const rowsOf = (table) => {
     const heads = [...table.tHead.rows[0].cells];
     const numeric = heads.map((head) => head.dataset.kind === "number");
-    return [heads.map((head) => head.textContent), ...[...table.tBodies[0].rows].map((row) => [...row.cells].map((cell, i) => cellText(cell, numeric[i])))];
+    return [heads.map((head) => head.textContent), ...[...table.querySelectorAll("tbody tr:not(.group)")].map((row) => [...row.cells].map((cell, i) => cellText(cell, numeric[i])))];
   };
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const csv = (rows) => rows.map((row) => row.map((cell) => quoted(String(cell ?? ""))).join(",")).join("\n") + "\n";

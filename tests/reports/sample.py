@@ -310,7 +310,7 @@ def results() -> tuple[Result, ...]:
             "21.2",
             Part("a", (first, other_maps[0])),
             Part("b", (other_maps[1],)),
-            Part("c", (Prose("Rows sum to 1."), table)),
+            Part("c", (Prose("Rows sum to 1."), table, *live())),
             summary="Position 5 has 5 non-zero weights (1-indexed); every row sums to 1.",
         ),
         result(
@@ -336,7 +336,7 @@ def results() -> tuple[Result, ...]:
         ),
         result(
             "21.24",
-            Part("a", (tokens(), *live())),
+            Part("a", (tokens(),)),
             checks=(),
             metrics={},
             summary="Sentence starts cost 1.3 nats more.",

@@ -24,7 +24,7 @@ from rich.console import Console
 from flows.deployments import deployment_name
 from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build
-from flows.execution.publish import Published
+from flows.execution.publish import Published, sections_of
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
@@ -84,7 +84,8 @@ def run_request(
     )
     with opened as chapter_run, syntax_kept_in(place.syntax):
         here = not isinstance(runner, Deployed)
-        tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here)
+        sections = sections_of(Path(place.outputs))
+        tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here, sections=sections)
         listeners = Listeners([tracking, listener or LogListener()])
         try:
             with runner as chosen:

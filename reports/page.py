@@ -17,8 +17,11 @@ from reports.formats import duration, number
 from reports.run import ModelRow, RunInfo, Score, by_id
 from reports.types import Part, Result, to_json
 
-STYLES = ("base.css", "layout.css", "blocks.css", "print.css")
-SCRIPTS = ("page.js", "tables.js", "explore.js")
+STYLES = ("base.css", "layout.css", "blocks.css", "figures.css", "live.css", "print.css")
+SCRIPTS = (
+    *("page.js", "tables.js", "explore.js", "kit.js", "charts.js", "maps.js", "takeaway.js"),
+    *("distribution.js", "mask.js", "speculation.js"),
+)
 STATUS = {"ok": "answered", "failed": "failed", "not-run": "not run"}
 VERDICTS = {
     ("exact", True): "holds",

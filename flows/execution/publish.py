@@ -90,11 +90,15 @@ def publish(
     )
     folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
     found = {id: stored_findings(records[f"exercise/{id}"], store) for id in modules() if f"exercise/{id}" in records}
-    cache = DirectoryCache(outputs / "sections")
-    write_outputs(folder, results, info, findings=found, sections_cache=cache)
+    write_outputs(folder, results, info, findings=found, sections_cache=sections_of(outputs))
     point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
     return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)))
+
+
+def sections_of(outputs: Path) -> DirectoryCache:
+    """Where the parts of the page are kept that have been drawn."""
+    return DirectoryCache(outputs / "sections")
 
 
 def newest_run(request: Request, outputs: Path) -> dict[str, Any]:

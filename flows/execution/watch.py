@@ -16,6 +16,9 @@ from rich.text import Text
 from flows.execution.engine import Listener, Record
 from flows.execution.graph import Node, Request
 from flows.machine import hardware
+from reports import page
+from reports.cache import SectionsCache
+from reports.chapter import QUESTIONS
 from reports.text import encodable
 from reports.types import Result, to_json
 from reports.write import drawings, tables
@@ -149,6 +152,8 @@ class TrackingListener:
         request: what is run.
         flow_run: the id of the Prefect flow run that runs it.
         here: whether models run on this machine; if not, a worker says which machine it is.
+        sections: the report's cache; what is drawn for MLflow is drawn for the page at the same time, while others
+            still train, and not when all wait for it.
     """
 
     def __init__(
@@ -160,9 +165,10 @@ class TrackingListener:
         flow_run: str | None = None,
         *,
         here: bool = True,
+        sections: SectionsCache | None = None,
     ) -> None:
         self._tracker, self._parent, self._store, self._request = tracker, chapter_run, store, request
-        self._flow_run, self._here = flow_run, here
+        self._flow_run, self._here, self._sections = flow_run, here, sections
         self._queue: queue.Queue[Callable[[], Any] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -231,6 +237,8 @@ class TrackingListener:
                 str(made["key"]) for role, made in step.upstream.items() if role.startswith(("train/", "finetune/"))
             ]
             self._tracker.log_exercise(self._parent, key, to_json(result), tags, _files(result), models)
+            if self._sections:
+                page.section(QUESTIONS[result.id], result, sections_cache=self._sections)
 
     def _text_of(self, node: Node, step: Step) -> dict[str, str]:
         """What a model was trained on: the corpus, and the digest of its tokens or, of a fine-tuning, of its text."""

@@ -4,6 +4,7 @@ import math
 
 from minigpt.evaluation.statistics import compare, mean_std
 from reports.answers import Draft
+from reports.live.listings import listing
 from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
 from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex25_rotary_positions.findings import TOLERATED, Extrapolation, Findings, rates
@@ -14,7 +15,7 @@ def answer(f: Findings) -> Draft:
     found, context = f.extrapolation, f.extrapolation.context
     return Draft(
         blocks={
-            "rotation code": Code(f.rotation.code, "minigpt/positions.py"),
+            "rotation code": listing(f.rotation.code, "minigpt/positions.py"),
             "turning": turning(f),
             "frequencies": frequencies(context),
             "cosines": Heatmap(
@@ -24,7 +25,7 @@ def answer(f: Findings) -> Draft:
                 f"cos(m θ_i) for the {context} positions of training.",
                 diverging=True,
             ),
-            "attention code": Code(f.attention.code, "minigpt/model.py, CausalSelfAttention.forward"),
+            "attention code": listing(f.attention.code, "minigpt/model.py", "CausalSelfAttention.forward"),
             "scores": scores(f),
             "trained": table(f.variants, name="trained", caption=f"Trained on windows of {context} tokens."),
             "curves": curves(f.variants, caption="Validation loss in training."),

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Heatmap, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Heatmap, Mask, Series, Table
 from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex26_sliding_window.findings import (
     BLOCKS,
@@ -22,13 +23,19 @@ def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     return Draft(
         blocks={
-            "mask": Code(f.masks.source, "minigpt/masks.py"),
+            "mask": listing(f.masks.source, "minigpt/masks.py"),
             "causal mask": picture(f.masks.causal, "The causal mask of 12 tokens."),
             "window mask": picture(f.masks.window, "The same with a window of 4: a band."),
+            "set": Mask(
+                len(f.masks.window),
+                ("length", "window"),
+                window=max(map(sum, f.masks.window)),
+                caption="The window to set: who sees whom.",
+            ),
             "time": time_figure(f),
             "counted": counted(f),
             "timed": timed(f),
-            "blocks": Code(f.source, "minigpt/window.py"),
+            "blocks": listing(f.source, "minigpt/window.py"),
             "memory": memory(f),
             "loss by window": by_window(f),
             "trained": table(f.rows, name="trained", caption="The rotary study model with one window in all layers."),

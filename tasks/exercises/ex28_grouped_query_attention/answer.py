@@ -2,7 +2,8 @@
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Series, Table
 from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex28_grouped_query_attention.findings import (
     LLAMA_CONTEXT,
@@ -16,7 +17,7 @@ def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     return Draft(
         blocks={
-            "attention": Code(f.source, "minigpt/model.py"),
+            "attention": listing(f.source, "minigpt/model.py"),
             "grouping": grouping(f.configs["GQA"].n_head, f.configs["GQA"].kv_heads),
             "sizes": sizes(f),
             "llama 2": llama_2(f),

@@ -2,7 +2,8 @@
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Heatmap, Mask, Sample, Series, Table
 from tasks.comparison import curves, table
 from tasks.exercises.ex30_prefix_language_model.findings import WRONG, Completion, Findings, trained_targets
 
@@ -11,9 +12,10 @@ def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     return Draft(
         blocks={
-            "mask": Code(f.mask_source, "minigpt/masks.py"),
+            "mask": listing(f.mask_source, "minigpt/masks.py"),
             "masks": tuple(picture(f, prefix) for prefix in f.masks),
-            "objective": Code(f.objective_source, "minigpt/objectives.py"),
+            "set": to_set(f),
+            "objective": listing(f.objective_source, "minigpt/objectives.py"),
             "losses": losses(f),
             "suffix": suffix(f),
             "trained": table(
@@ -38,6 +40,12 @@ def picture(f: Findings, prefix: int) -> Heatmap:
     length, names = len(mask), tuple(map(str, range(len(mask))))
     caption = {0: "P = 0, the causal mask.", length: f"P = {length}, full attention."}.get(prefix, f"P = {prefix}.")
     return Heatmap(values, "key", "query", caption, names, names)
+
+
+def to_set(f: Findings) -> Mask:
+    """The prefix to set, from one that is neither nothing nor everything."""
+    prefix = sorted(f.masks)[len(f.masks) // 2]
+    return Mask(len(f.masks[prefix]), ("length", "prefix"), prefix=prefix, caption="The prefix to set: who sees whom.")
 
 
 def losses(f: Findings) -> Figure:

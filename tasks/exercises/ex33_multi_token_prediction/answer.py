@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Sample, Series, Table
 from reports.words import plural
 from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex33_multi_token_prediction.findings import Drafting, Findings
@@ -15,9 +16,9 @@ def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     return Draft(
         blocks={
-            "future logits": Code(f.head_source, "minigpt/model.py"),
+            "future logits": listing(f.head_source, "minigpt/model.py"),
             "heads": heads(f),
-            "objective": Code(f.objective_source, "minigpt/objectives.py"),
+            "objective": listing(f.objective_source, "minigpt/objectives.py"),
             "losses": losses(f),
             "losses by head": Figure(
                 "line",

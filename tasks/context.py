@@ -68,7 +68,7 @@ class StoreContext:
     ) -> None:
         self.exercise = exercise
         self.profile = profile.name
-        self.numbers = exercise.numbers[profile.name]
+        self.numbers = profile.numbers(exercise.numbers)
         self.device = device
         self.precision = precision
         self._profile, self._store, self._upstream = profile, store, upstream

@@ -232,7 +232,7 @@ class _Builder:
             inputs: dict[str, Any] = {
                 "module": modules()[exercise.id],
                 "profile": profile.name,
-                "numbers": exercise.numbers[profile.name],
+                "numbers": profile.numbers(exercise.numbers),
                 "seeds": {recipe.name: profile.seeds(recipe) for recipe in exercise.recipes},
                 # Findings hold curves and budgets, which the weights alone do not tell apart.
                 "recipes": {recipe.name: canonical(profile.resolve(recipe)) for recipe in exercise.recipes},
@@ -269,7 +269,7 @@ class _Builder:
                 needs,
                 inputs,
                 code,
-                exercise.seconds[profile.name],
+                profile.seconds(exercise.seconds),
                 local,
                 exercise.version,
                 alone=exercise.timed,

@@ -1,4 +1,4 @@
-"""The three profiles: the same chapter with other numbers. Nothing else in the project asks which one it is."""
+"""The four profiles: the same chapter with other numbers. Nothing else in the project asks which one it is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,15 @@ class Scale:
     bf16: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
 
+    def times(self, factor: float) -> "Scale":
+        """``factor`` times the steps, at least one; warm-ups and the steps between evaluations go with them."""
+
+        def longer(train: Mapping[str, Any]) -> dict[str, Any]:
+            counts = {name: train[name] for name in ("steps", "warmup_steps", "eval_every") if train.get(name)}
+            return {**train, **{name: max(1, round(count * factor)) for name, count in counts.items()}}
+
+        return replace(self, train=longer(self.train), bf16=longer(self.bf16))
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -39,6 +48,7 @@ class Profile:
     cuda: bool = False  # its workers have a GPU
     precision: Precision | None = None  # see ``computed_in``; None: as recipes and scales say
     stand_in: bool = False  # a model of this run's own takes the pretrained one's place, unless one is asked for
+    base: str = ""  # the profile that it was made from by ``longer``
 
     def resolve(self, recipe: Recipe) -> Recipe:
         """The recipe as this profile trains it; its teacher too.
@@ -86,22 +96,59 @@ class Profile:
         if budget == 1.0:
             return self
 
-        def times(train: Mapping[str, Any]) -> dict[str, Any]:
-            counts = {name: train[name] for name in ("steps", "warmup_steps", "eval_every") if train.get(name)}
-            return {**train, **{name: max(1, round(count * budget)) for name, count in counts.items()}}
-
-        scales = {
-            group: replace(scale, train=times(scale.train), bf16=times(scale.bf16))
-            for group, scale in self.scales.items()
-        }
+        scales = {group: scale.times(budget) for group, scale in self.scales.items()}
         tuning = self.resolve_tuning(FineTune(name="any"))
         tokens = max(2 * tuning.block, round(tuning.train_tokens * budget))
         tuning_fields = {**self.finetune, "train_tokens": tokens}
         return replace(self, scales=scales, finetune=tuning_fields, budget=self.budget * budget)
 
+    def longer(
+        self,
+        name: str,
+        *,
+        times: float,
+        but: Mapping[str, float],
+        seeds: tuple[int, ...],
+        once: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> "Profile":
+        """A profile of another name that follows this one: its groups, with ``times`` the steps and more ``seeds``.
+
+        ``but`` has other factors for some groups. Groups keep the seeds that they have if those are more, or if they
+        are among ``once``. ``changes`` are fields of the profile. What an exercise does not state for the new profile
+        is as here: ``numbers`` and ``seconds``.
+
+        Raises:
+            ValueError: a group that this profile does not have.
+        """
+        if unknown := {*but, *once} - set(self.scales):
+            raise ValueError(f"profile {name}: {self.name} has no groups {', '.join(sorted(unknown))}")
+        scales = {
+            group: replace(
+                scale.times(but.get(group, times)),
+                seeds=scale.seeds if group in once or len(scale.seeds) > len(seeds) else seeds,
+            )
+            for group, scale in self.scales.items()
+        }
+        return replace(self, name=name, base=self.name, scales=scales, **changes)
+
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """The seeds with which this profile trains a recipe."""
         return self.scales[recipe.group].seeds
+
+    def numbers(self, stated: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """An exercise's own numbers here, of what it has ``stated`` by profile.
+
+        Under a profile that follows another one they are that one's, but for those that are stated for this one.
+
+        Raises:
+            KeyError: nothing is stated for this profile or the one that it follows.
+        """
+        return {**stated[self.base], **stated.get(self.name, {})} if self.base else stated[self.name]
+
+    def seconds(self, stated: Mapping[str, float]) -> float:
+        """An exercise's expected duration here, of what it has ``stated`` by profile; see ``numbers``."""
+        return stated[self.base] if self.base and self.name not in stated else stated[self.name]
 
 
 SMOKE = Profile(
@@ -178,6 +225,19 @@ LAPTOP = Profile(
     },
 )
 
+# About two hours on two cores with bf16 instructions, of which the trainings take most: eight times laptop's steps on
+# three times its text, and three seeds of everything but the teacher and what is only timed.
+OVERNIGHT = LAPTOP.longer(
+    "overnight",
+    times=8,
+    but={"timing": 1},
+    seeds=(0, 1, 2),
+    once=("timing", "teacher"),
+    train_characters=1_000_000,
+    validation_characters=64_000,
+    finetune={**LAPTOP.finetune, "train_tokens": 30_000, "validation_tokens": 4_096},
+)
+
 GPU = Profile(
     name="gpu",
     cuda=True,
@@ -225,4 +285,4 @@ GPU = Profile(
     },
 )
 
-PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}
+PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (SMOKE, LAPTOP, OVERNIGHT, GPU)}

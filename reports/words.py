@@ -33,6 +33,21 @@ class Difference(Protocol):
     @property
     def confidence(self) -> float: ...  # noqa: D102
 
+    @property
+    def baseline(self) -> tuple[float, float]: ...  # noqa: D102
+
+    @property
+    def other(self) -> tuple[float, float]: ...  # noqa: D102
+
+    @property
+    def p_value(self) -> float: ...  # noqa: D102
+
+    @property
+    def paired(self) -> bool: ...  # noqa: D102
+
+    @property
+    def among(self) -> int: ...  # noqa: D102
+
 
 def formatted(value: float, spec: str) -> str:
     """Python's own format specification, with a minus sign: for what has no filter of its own.
@@ -129,8 +144,15 @@ def direction(difference: float, higher: str = "higher", lower: str = "lower", e
 
 
 def verdict(comparison: Difference, higher: str = "higher", lower: str = "lower") -> str:
-    """In a word: "higher", "lower", "inside the noise", or that one seed cannot say."""
-    words = {"higher": higher, "lower": lower, "noise": "inside the noise"}
+    """In a word: "higher", "lower", "inside the noise", or why nothing can be said."""
+    words = {
+        "higher": higher,
+        "lower": lower,
+        "noise": "inside the noise",
+        "one of many": f"not as one of {comparison.among}",
+        "untrained": "not trained far enough to say",
+        "no time": "no finished training of that time",
+    }
     return words.get(comparison.verdict, "open: there is one seed")
 
 
@@ -150,7 +172,7 @@ def describe(
     digits: int = 3,
     of: str = "seeds",
 ) -> str:
-    """The sentence that the data allow: a difference inside the noise is called noise. ``of`` is what was repeated.
+    """The sentence that the data allow: noise only where the interval says so. ``of`` is what was repeated.
 
     ``{{ rope | describe("RoPE", "learned positions") }}`` may give "The validation loss of RoPE is 0.130 nats lower
     than that of learned positions (95% interval −0.145 to −0.115, 3 seeds each)."
@@ -158,15 +180,32 @@ def describe(
     c, unit = comparison, f" {unit}" if unit else ""
     size = f"{fixed(abs(c.difference), digits)}{unit}"
     subject = f"The {quantity} of {other}"
+    if c.verdict == "untrained":
+        return (
+            f"Whether {other} or {baseline} has the lower {quantity} cannot be said: not both are trained far enough "
+            "to beat the bigram."
+        )
+    if c.verdict == "no time":
+        return f"{upper_first(other)} and {baseline} have no finished trainings of equal time to compare."
     if c.verdict == "one seed":
-        one = f"one {of.removesuffix('s')}"
         towards = direction(c.difference, equal="higher")
-        return f"{subject} is {size} {towards} than that of {baseline}, with {one}: whether that is noise is open."
+        sides = ((baseline, c.baseline, c.seeds[0]), (other, c.other, c.seeds[1]))
+        vary = [f"; those of {name} vary by {fixed(spread, digits)}{unit}" for name, (_, spread), n in sides if n > 1]
+        return (
+            f"{subject} is {size} {towards} than that of {baseline}, with one {of.removesuffix('s')}, which carries no "
+            f"claim{''.join(vary)}."
+        )
     seeds = f"{c.seeds[0]} {of} each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} {of}"
-    evidence = f"({interval(c, digits)}, {seeds})"
+    evidence = f"({interval(c, digits)}, {f'{c.seeds[0]} {of}, in pairs' if c.paired else seeds})"
     if c.verdict == "noise":
         return f"{subject} and that of {baseline} differ by {size} at the mean, which is inside the noise {evidence}."
-    return f"{subject} is {size} {direction(c.difference)} than that of {baseline} {evidence}."
+    sentence = f"{subject} is {size} {direction(c.difference)} than that of {baseline} {evidence}"
+    if c.verdict == "one of many":
+        return (
+            f"{sentence}: enough alone, but not as one of {c.among} comparisons (p = {fixed(c.p_value, 2)} after "
+            "Holm's correction)."
+        )
+    return f"{sentence}."
 
 
 def code(text: str) -> str:

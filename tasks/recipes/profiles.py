@@ -167,15 +167,9 @@ SMOKE = Profile(
         "timing": Scale(model={"n_layer": 2, "d_model": 64}, train={"steps": 8, "batch_size": 2}),
         "study": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
         "study-once": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
+        "study-long": Scale(model={"d_model": 32, "context": 64}, train={"steps": 40, "batch_size": 8}),
         "study-mqa-wide": Scale(
             model={"d_model": 32, "context": 32, "d_ff": 152}, train={"steps": 40, "batch_size": 16}
-        ),
-        # Twins with and without warm-up, for where the norm stands.
-        "deep-warm": Scale(
-            model={"d_model": 32, "context": 32}, train={"steps": 20, "batch_size": 8, "warmup_steps": 4}
-        ),
-        "deep-cold": Scale(
-            model={"d_model": 32, "context": 32}, train={"steps": 20, "batch_size": 8, "warmup_steps": 0}
         ),
         # Other tokenizers, for about the time of a study on characters: a large vocabulary makes dear steps.
         "study-word": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 8}),
@@ -207,20 +201,15 @@ LAPTOP = Profile(
             bf16={"steps": 690, "eval_every": 138},
         ),
         "timing": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 60}),
-        "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
-        "study-once": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}),  # side questions, one seed
-        "study-mqa-wide": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
-        "deep-warm": Scale(
-            train={"steps": 100, "batch_size": 16, "warmup_steps": 20, "eval_every": 25}, seeds=(0, 1, 2)
-        ),
-        "deep-cold": Scale(
-            train={"steps": 100, "batch_size": 16, "warmup_steps": 0, "eval_every": 25}, seeds=(0, 1, 2)
-        ),
+        "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
+        "study-once": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}),  # side questions, one seed
+        "study-long": Scale(train={"steps": 500, "batch_size": 2, "eval_every": 125}, seeds=(0, 1, 2)),
+        "study-mqa-wide": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
         # Steps for about the time of a study on characters, by step times measured alone on one thread.
         "study-word": Scale(train={"steps": 250, "batch_size": 8, "eval_every": 50}, seeds=(0, 1, 2)),
         "study-bpe": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 30}, seeds=(0, 1, 2)),
         "teacher": Scale(train={"steps": 500, "batch_size": 16, "eval_every": 100}),
-        "student": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
+        "student": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
         "student-long": Scale(train={"steps": 960, "batch_size": 8, "eval_every": 120}, seeds=(0, 1, 2)),
     },
 )
@@ -255,7 +244,7 @@ GPU = Profile(
             train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True},
             seeds=(0, 1, 2),
         )
-        for name in ("small", "medium", "large", "study", "study-once", "study-mqa-wide", "student")
+        for name in ("small", "medium", "large", "study", "study-once", "study-long", "study-mqa-wide", "student")
     }
     | {
         f"{name}-long": Scale(
@@ -275,13 +264,6 @@ GPU = Profile(
             model={"n_layer": 12, "n_head": 12, "d_model": 768, "context": 1024},
             train={"steps": 200, "batch_size": 16, "learning_rate": 6e-4, "precision": "bf16"},
         ),
-    }
-    | {
-        f"deep-{name}": Scale(
-            train={"steps": 1_000, "batch_size": 64, "warmup_steps": warmup, "precision": "bf16", "compile": True},
-            seeds=(0, 1, 2),
-        )
-        for name, warmup in (("warm", 200), ("cold", 0))
     },
 )
 

@@ -7,7 +7,7 @@ exercise       one exercise with all it needs; the unit a person reruns
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -94,9 +94,8 @@ def run_request(
             tracking.close()
         trained = sum(graph[name].makes_model for name in outcome.ran)
         # Quoted, so that Prefect does not look for other tasks' futures in every number of every learning curve.
-        published = (
-            publish_task(quote(request), place, quote(outcome), started, command, trained) if publishing else None
-        )
+        told: Sequence[Any] = (quote(request), place, quote(outcome), started, command, trained)
+        published = publish_task(*told) if publishing else None
         if published:
             _conclude(tracker, request, published, command, time.time() - started)
     return _summary(request, graph, outcome, published, time.time() - started)

@@ -1,4 +1,4 @@
-# make report [PROFILE=smoke|laptop|gpu]   set up, then run the chapter and write outputs/latest/report.html
+# make report [PROFILE=smoke|laptop|overnight|gpu] set up, then run the chapter and write outputs/latest/report.html
 # make test                                set up, then run the tests, but for the slow ones
 # make test-all                            the slow ones, too: real servers and workers, killed processes
 # make bench [BENCH="--rows training"]     measure how fast everything is, into outputs/benchmarks

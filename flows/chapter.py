@@ -7,7 +7,7 @@ exercise       one exercise with all it needs; the unit a person reruns
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -18,12 +18,13 @@ from typing import Any, Literal
 from prefect import Flow, flow, task
 from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
+from prefect.utilities.annotations import quote
 from rich.console import Console
 
 from flows.deployments import deployment_name
 from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build
-from flows.execution.publish import Published
+from flows.execution.publish import Published, sections_of
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
@@ -83,7 +84,8 @@ def run_request(
     )
     with opened as chapter_run, syntax_kept_in(place.syntax):
         here = not isinstance(runner, Deployed)
-        tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here)
+        sections = sections_of(Path(place.outputs))
+        tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here, sections=sections)
         listeners = Listeners([tracking, listener or LogListener()])
         try:
             with runner as chosen:
@@ -91,8 +93,37 @@ def run_request(
         finally:
             tracking.close()
         trained = sum(graph[name].makes_model for name in outcome.ran)
-        published = publish_task(request, place, outcome, started, command, trained) if publishing else None
+        # Quoted, so that Prefect does not look for other tasks' futures in every number of every learning curve.
+        told: Sequence[Any] = (quote(request), place, quote(outcome), started, command, trained)
+        published = publish_task(*told) if publishing else None
+        if published:
+            _conclude(tracker, request, published, command, time.time() - started)
     return _summary(request, graph, outcome, published, time.time() - started)
+
+
+def _conclude(tracker: Tracker, request: Request, published: Published, command: str, seconds: float) -> None:
+    """What the chapter's run on MLflow says of it."""
+    score, folder = published.score, published.page.resolve().parent
+    about = {
+        "profile": request.profile.name,
+        "device": request.device,
+        "precision": request.profile.precision or "as recipes say",
+        "budget": request.profile.budget,
+        "exercises": len(request.exercises),
+        "command": command,
+        **{f"source.{what}": text for what, text in request.sources.summary().items()},
+    }
+    counts = {
+        "answered": score.answered,
+        "failed": score.failed,
+        "exact_checks": score.exact,
+        "exact_checks_held": score.exact_held,
+        "empirical_checks": score.empirical,
+        "empirical_checks_confirmed": score.empirical_confirmed,
+        "seconds": seconds,
+    }
+    files = {name: folder / name for name in ("report.html", "summary.json")}
+    tracker.conclude(score.sentence, params=about, metrics=counts, files=files)
 
 
 def chapter_of(run: str) -> str:

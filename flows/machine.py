@@ -118,7 +118,20 @@ def bf16_gain(outputs: Path) -> float:
 
 
 def chosen_precision(asked: str, device: str, outputs: Path) -> Literal["fp32", "bf16"]:
-    """What ``--precision`` comes to: "auto" is bf16 on a GPU, and on a processor whose products gain enough by it."""
-    if asked == "fp32" or (asked == "auto" and device == "cpu" and bf16_gain(outputs) < GAIN_THAT_PAYS):
-        return "fp32"
-    return "bf16"
+    """What ``--precision`` comes to: "auto" is bf16 on a GPU that has it, and on a processor that gains enough."""
+    if asked != "auto":
+        return "fp32" if asked == "fp32" else "bf16"
+    pays = gpu_has_bf16() if device == "cuda" else bf16_gain(outputs) >= GAIN_THAT_PAYS
+    return "bf16" if pays else "fp32"
+
+
+def gpu_has_bf16() -> bool:
+    """Whether this machine's GPU computes in bf16 itself; where there is none to ask, that of a worker is taken to.
+
+    Before compute capability 8.0 (a V100, a T4) PyTorch emulates it, several times slower than fp32.
+    """
+    if gpu() is None:
+        return True
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

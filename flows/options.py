@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
 
-PROFILE_NAMES = ("smoke", "laptop", "gpu")
+PROFILE_NAMES = ("smoke", "laptop", "overnight", "gpu")
 SOURCE_NAMES = ("auto", "embedded", "hub")
 DEVICE_NAMES = ("auto", "cpu", "cuda")
 PRECISION_NAMES = ("auto", "fp32", "bf16")

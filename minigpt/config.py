@@ -13,6 +13,7 @@ from typing import Literal, get_args
 Norm = Literal["pre", "post"]
 Position = Literal["learned", "rope", "sinusoidal", "none"]
 Activation = Literal["gelu", "relu2"]
+Init = Literal["gpt2", "xavier"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class GPTConfig:
     d_ff: int | None = None  # None is 4C
     activation: Activation = "gelu"  # relu2: squared ReLU (So et al., 2021, Primer), a fifth of a step cheaper on a CPU
     norm: Norm = "pre"
+    init: Init = "gpt2"  # xavier: matrices in the blocks as in Vaswani et al. (2017), whatever they write into
     tie_weights: bool = True
     position: Position = "learned"
     qk_norm: bool = False  # LayerNorm, without gains, of each head's queries and keys (Dehghani et al., 2023)
@@ -64,6 +66,8 @@ class GPTConfig:
             raise ValueError(f"window must be at least 1 (the token itself), got {self.window}")
         if self.activation not in get_args(Activation):
             raise ValueError(f"no activation is called {self.activation!r}: {', '.join(get_args(Activation))}")
+        if self.init not in get_args(Init):
+            raise ValueError(f"no initialisation is called {self.init!r}: {', '.join(get_args(Init))}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 

@@ -192,6 +192,8 @@ class GPT(nn.Module):
                 nn.init.normal_(weight, std=std / math.sqrt(2 * self.config.n_layer))
             else:
                 nn.init.normal_(weight, std=std)
+        if self.config.init == "xavier":
+            xavier(self)
 
     def hidden(
         self,
@@ -273,3 +275,16 @@ class GPT(nn.Module):
         if start:
             raise ValueError("the prefix must be read in one pass, into an empty cache")
         return prefix_mask(T, prefix, device=device)
+
+
+def xavier(model: GPT) -> GPT:
+    """Give every block the weights of Vaswani et al. (2017), as in the analysis of Xiong et al. (2020), in place.
+
+    Glorot & Bengio (2010), equation 16 in its normal form: variance 2 / (inputs + outputs), the same for layers that
+    write into the residual stream; queries, keys and values count as three matrices.
+    """
+    for name, layer in model.blocks.named_modules():
+        if isinstance(layer, nn.Linear):
+            for part in layer.weight.split(layer.in_features) if name.endswith("qkv") else [layer.weight]:
+                nn.init.xavier_normal_(part.data)
+    return model

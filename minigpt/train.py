@@ -1,8 +1,13 @@
-"""One recipe, one model: AdamW or Muon, warm-up and cosine, gradient clipping, checkpoints.
+"""One recipe, one model: AdamW or Muon, a learning rate that ends low, gradient clipping, checkpoints.
 
 The weights are a function of (configuration, training configuration, tokens, seed, device type, library version, and
 the model to go on from, if there is one) and of nothing else: batches, dropout and the draws of an objective are
 derived from (seed, step), so a training that was killed goes on from its last checkpoint and ends with the same bits.
+
+A loss read in the middle of a schedule is that of a training which nobody would have ended there. A trapezoid gives
+finished ones on its way: where a shorter training's rate would begin to fall, a copy does so, is evaluated and
+forgotten, and the training goes on from where it was. The copy's weights are, bit for bit, those that a training of
+so many steps (and the same warm-up) would have.
 (On a GPU a given model may have operations that are not reproducible; PyTorch then says so in a warning.)
 """
 
@@ -17,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,77 +34,12 @@ from minigpt.evaluation.evaluate import evaluate
 from minigpt.files import load_state, model_state
 from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES
-from minigpt.optimizers import OPTIMIZERS, OptimizerName, make_optimizer
-from minigpt.precision import PRECISIONS, Precision, computed_in
+from minigpt.optimizers import make_optimizer
+from minigpt.precision import computed_in
+from minigpt.train_config import TrainConfig as TrainConfig
 
 Curves = dict[str, list[float]]
 Progress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a model is trained. The defaults suit character models of up to a few million parameters.
-
-    ``objective`` names a function of ``minigpt.objectives``; ``objective_args`` are its numbers, as pairs so that the
-    whole stays hashable. ``threads`` is part of the recipe because sums in another order give other weights.
-
-    Raises:
-        ValueError: a field is out of range.
-    """
-
-    steps: int
-    batch_size: int = 32  # sequences
-    learning_rate: float = 6e-3  # after the warm-up; for a width of 64, wider models want less, about as 1 / width
-    min_learning_rate_ratio: float = 0.05  # at the last step, of learning_rate
-    warmup_steps: int | None = None  # None: a tenth of the steps
-    optimizer: OptimizerName = "adamw"  # muon: for the matrices in the blocks, AdamW for all others
-    muon_learning_rate: float = 0.02  # of those matrices; hardly depends on the width, and follows the same schedule
-    weight_decay: float = 0.1  # of matrices only
-    beta1: float = 0.9
-    beta2: float = 0.99
-    grad_clip: float = 1.0  # norm of all gradients together; 0 does not clip
-    objective: str = "causal"
-    objective_args: tuple[tuple[str, Any], ...] = ()
-    precision: Precision = "fp32"  # bf16: of the products, see minigpt.precision; weights stay fp32
-    compile: bool = False
-    threads: int = 1
-    eval_every: int | None = None  # steps; None: an eighth of them
-    snapshots: Literal["none", "epoch"] = "none"
-
-    def __post_init__(self) -> None:
-        for field in ("steps", "batch_size", "threads"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("learning_rate", "muon_learning_rate", "weight_decay", "grad_clip"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise ValueError(f"{field} must be a finite number from 0 up, got {getattr(self, field)}")
-        for field in ("beta1", "beta2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
-        if not 0 <= self.min_learning_rate_ratio <= 1:
-            raise ValueError(f"min_learning_rate_ratio must be in [0, 1], got {self.min_learning_rate_ratio}")
-        if self.warmup_steps is not None and self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
-        if self.eval_every is not None and self.eval_every < 1:
-            raise ValueError(f"eval_every must be at least 1, got {self.eval_every}")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"no objective is called {self.objective!r}: {', '.join(OBJECTIVES)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"no optimizer is called {self.optimizer!r}: {', '.join(OPTIMIZERS)}")
-        if self.precision not in PRECISIONS or self.snapshots not in ("none", "epoch"):
-            raise ValueError(f"unknown precision {self.precision!r} or snapshots {self.snapshots!r}")
-
-    def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to the minimum (Loshchilov & Hutter, 2017, equation 5).
-
-        ``step`` counts from 0, the first update.
-        """
-        warmup = self.steps // 10 if self.warmup_steps is None else self.warmup_steps
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        progress = (step - warmup) / max(1, self.steps - 1 - warmup)
-        low = self.min_learning_rate_ratio
-        return self.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
 @dataclass(frozen=True)
@@ -116,14 +56,17 @@ class TrainResult:
     """A trained model, in evaluation mode, and how it came about.
 
     ``history`` has the columns step, tokens, train_loss (mean since the row before), learning_rate, gradient_norm
-    (before clipping), seconds; ``evaluations`` has step, tokens, validation_loss, seconds. Losses are in nats per
-    token, the validation loss is next-token loss under the causal mask whatever the objective. Seconds are of
-    training alone: neither evaluation nor checkpoints count, compilation does.
+    (before clipping), seconds; ``evaluations`` has step, tokens, validation_loss, seconds. ``finished`` has the same
+    columns with a row for each training that came to its end: those branched off, and this one. Losses are in nats
+    per token, the validation loss is next-token loss under the causal mask whatever the objective. Seconds are of
+    training alone: neither evaluation nor checkpoints count, compilation does. Branches count in ``finished`` alone,
+    each as if it had been the only one.
     """
 
     model: Any  # a GPT, unless another model was given to go on from
     history: Curves
     evaluations: Curves
+    finished: Curves
     snapshots: dict[int, dict[str, Tensor]]
     seconds: float
     tokens_per_second: float  # median over the rows of the history
@@ -167,7 +110,22 @@ def train(
             run.evaluate()
         saved, told = time.monotonic(), 0.0
         wait = 1.0 if checkpoint_seconds is None else checkpoint_seconds
+
+        def tell(step: int) -> None:
+            nonlocal told
+            if progress and (time.monotonic() - told >= 0.2 or step == tc.steps):
+                try:
+                    progress(step / tc.steps, run.note())
+                except BaseException:
+                    run.back_to_trunk()
+                    if checkpoints:
+                        run.save(checkpoints)
+                    raise
+                told = time.monotonic()
+
         while run.step < tc.steps:
+            for budget in run.branches_due():
+                run.finish(budget, tell)
             run.advance()
             if run.snapshot_due():
                 run.snapshots[run.step] = model_state(run.model)
@@ -177,14 +135,7 @@ def train(
                 run.save(checkpoints)
                 saved = time.monotonic()
                 wait = max(1.0, 30 * (saved - begun)) if checkpoint_seconds is None else checkpoint_seconds
-            if progress and (time.monotonic() - told >= 0.2 or run.step == tc.steps):
-                try:
-                    progress(run.step / tc.steps, run.note())
-                except BaseException:
-                    if checkpoints:
-                        run.save(checkpoints)
-                    raise
-                told = time.monotonic()
+            tell(run.step)
         return run.result()
 
 
@@ -222,22 +173,17 @@ class _Training:
             name: [] for name in ("step", "tokens", "train_loss", "learning_rate", "gradient_norm", "seconds")
         }
         self.evaluations: Curves = {name: [] for name in ("step", "tokens", "validation_loss", "seconds")}
+        self.finished: Curves = {name: [] for name in self.evaluations}
+        self.trunk: Callable[[], None] | None = None  # leads back to it, on a branch
         self.snapshots: dict[int, dict[str, Tensor]] = {}
 
     def advance(self) -> None:
         """One update of the weights, and what is due after it."""
         started = time.perf_counter()
         rate = self.tc.learning_rate_at(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("ratio", 1.0)
-        loss = self._loss()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.tc.grad_clip or math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.loss_sum += loss.detach()
+        loss, norm = self._update(rate)
+        self.loss_sum += loss
         self.loss_count += 1
-        self.step += 1
         logged = self.step % self.log_every == 0 or self.step == self.tc.steps
         if logged:  # the only wait for the device
             self.last_loss, gradient_norm = (self.loss_sum / self.loss_count).item(), norm.item()
@@ -252,6 +198,62 @@ class _Training:
                 column.append(value)
         if self.step % self.eval_every == 0 or self.step == self.tc.steps:
             self.evaluate()
+        if self.step == self.tc.steps:
+            for name, column in self.finished.items():
+                column.append(self.evaluations[name][-1])
+
+    def branches_due(self) -> list[int]:
+        """Budgets whose warm-down begins with the next step, and which have not been finished yet."""
+        budgets = [steps for steps in self.tc.early_budgets if steps not in self.finished["step"]]
+        return [steps for steps in budgets if steps - self.tc.warmdown_steps(steps) == self.step]
+
+    def finish(self, budget: int, tell: Callable[[int], None]) -> None:
+        """Warm down to a training of ``budget`` steps, evaluate it, and return to where this one was."""
+        self._leave_trunk()
+        start, seconds = self.step, self.seconds
+        while self.step < budget:
+            started = time.perf_counter()
+            self._update(self.tc.learning_rate_at(self.step, budget))
+            seconds += time.perf_counter() - started
+            tell(start)
+        loss = evaluate(self.model, self.validation).nats_per_token
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the validation loss is {loss} after {budget} steps")
+        for column, value in zip(self.finished.values(), (budget, self.tokens, loss, seconds), strict=True):
+            column.append(value)
+        self.back_to_trunk()
+
+    def _leave_trunk(self) -> None:
+        weights = {weight: weight.detach().clone() for weight in self.model.parameters()}
+        state = {
+            weight: {key: value.clone() for key, value in self.optimizer.state[weight].items()} for weight in weights
+        }
+        step = self.step
+
+        def back() -> None:
+            for weight, before in weights.items():
+                weight.detach().copy_(before)
+                self.optimizer.state[weight] = state[weight]
+            self.step, self.trunk = step, None
+
+        self.trunk = back
+
+    def back_to_trunk(self) -> None:
+        """Leave the branch, if this is one."""
+        if self.trunk:
+            self.trunk()
+
+    def _update(self, rate: float) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; the loss and the norm of its gradient."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("ratio", 1.0)
+        loss = self._loss()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.tc.grad_clip or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return loss.detach(), norm
 
     def _loss(self) -> Tensor:
         tc = self.tc
@@ -309,7 +311,7 @@ class _Training:
         for name, weight in self.model.named_parameters():
             state = self.optimizer.state[weight]
             tensors |= {f"optimizer.{name}.{key}": value.detach().cpu() for key, value in state.items()}
-        facts = {name: getattr(self, name) for name in ("seconds", "loss_count", "history", "evaluations")}
+        facts = {name: getattr(self, name) for name in ("seconds", "loss_count", "history", "evaluations", "finished")}
         checkpoints.save(self.step, tensors, facts | {"loss_sum": self.loss_sum.item()}, sorted(self.snapshots))
 
     def restore(self, checkpoints: Checkpoints) -> bool:
@@ -324,7 +326,7 @@ class _Training:
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             self.optimizer.state[weight] = {key: value.to(self.device) for key, value in state.items()}
         self.step, self.seconds, self.loss_count = facts["step"], facts["seconds"], facts["loss_count"]
-        self.history, self.evaluations = facts["history"], facts["evaluations"]
+        self.history, self.evaluations, self.finished = facts["history"], facts["evaluations"], facts["finished"]
         self.loss_sum.fill_(facts["loss_sum"])
         self.last_loss = self.history["train_loss"][-1] if self.history["train_loss"] else math.nan
         return True
@@ -334,7 +336,9 @@ class _Training:
         ends = [(0.0, 0.0), *zip(self.history["tokens"], self.history["seconds"], strict=True)]
         rates = [(t1 - t0) / max(s1 - s0, 1e-9) for (t0, s0), (t1, s1) in itertools.pairwise(ends)]
         speed = statistics.median(rates)
-        return TrainResult(self.model.eval(), self.history, self.evaluations, self.snapshots, self.seconds, speed)
+        return TrainResult(
+            self.model.eval(), self.history, self.evaluations, self.finished, self.snapshots, self.seconds, speed
+        )
 
 
 def _new(config: GPTConfig | Shape) -> GPT:

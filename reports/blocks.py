@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import figures, formats, heatmaps, prose
+from reports.live import listings, views
 from reports.story.references import linked
 from reports.text import CUT, REPLACEMENT, sample_html, token_label, visible, visible_html
 from reports.types import (
@@ -24,10 +25,13 @@ from reports.types import (
     Check,
     Code,
     Details,
+    Distribution,
     Figure,
     Heatmap,
+    Mask,
     Prose,
     Sample,
+    Speculation,
     Table,
     TokenScores,
 )
@@ -192,24 +196,30 @@ def _column(cells: Sequence[Cell]) -> tuple[bool, list[Shown]]:
 
 
 def _figure(block: Figure, uid: str) -> dict[str, Any]:
-    return {
-        "legend": figures.legend(block),
-        "charts": [(size.name, figures.draw(block, size, f"{uid}-{size.name[0]}")) for size in figures.SIZES],
-    }
+    wide, *narrower = figures.SIZES
+    name = f"{uid}-{wide.name[0]}"
+    charts = [(wide.name, figures.draw(block, wide, name))]
+    charts += [(size.name, figures.draw(block, size, f"{uid}-{size.name[0]}", named_by=name)) for size in narrower]
+    return {"legend": figures.legend(block), "charts": charts, "readings": script_json(figures.readings(block))}
 
 
 def _heatmap(block: Heatmap, uid: str) -> dict[str, Any]:
     values = heatmaps.flat(block)
-    scale = heatmaps.ColourScale.of(values, block.diverging)
+    scale = heatmaps.ColourScale.for_map(block)
     masked = any(value is None for row in block.values for value in row)
     return {
         "svg": heatmaps.draw(block, uid),
         "scale": scale,
-        "low": formats.number(scale.low, 3),
-        "high": formats.number(scale.high, 3),
+        "low": _end(scale.low, block.baseline, "≤" if min(values, default=scale.low) < scale.low else ""),
+        "high": _end(scale.high, block.threshold, "≥" if max(values, default=scale.high) > scale.high else ""),
         "masked": masked,
         "constant": scale.low == scale.high,
     }
+
+
+def _end(value: float, meaning: tuple[float, str] | None, sign: str) -> str:
+    """One end of a scale of colours: its value, and what it means where it was chosen."""
+    return " ".join(filter(None, [meaning[1] if meaning else "", sign, formats.number(value, 3)]))
 
 
 def _sample(block: Sample, uid: str) -> dict[str, Any]:
@@ -222,7 +232,7 @@ def _cut(*texts: str) -> str:
 
 
 def _code(block: Code, uid: str) -> dict[str, Any]:
-    return {}
+    return {"html": listings.coloured(block)}
 
 
 @dataclass(frozen=True)
@@ -240,10 +250,10 @@ def _token_scores(block: TokenScores, uid: str) -> dict[str, Any]:
     known = [score for score in block.scores if score is not None]
     scale = heatmaps.ColourScale.of(known, diverging=any(score < 0 for score in known))
     tokens = []
-    for token, score in zip(block.tokens, block.scores, strict=True):
-        place = scale.place(score) if score is not None and math.isfinite(score) else 0.0
-        value = "not scored" if score is None else formats.number(score, 4)
-        colour = "" if score is None else "neg" if place < 0 else "pos"
+    for token, score, after in zip(block.tokens, block.scores, block.running or block.scores, strict=True):
+        place = scale.place(score) if score is not None and math.isfinite(score) and not block.sides else 0.0
+        colour = "" if score is None else f"side{score:.0f}" if block.sides else "neg" if place < 0 else "pos"
+        value = _scored(block, score, after if block.running else None)
         tokens.append(ScoredToken(_token_text(token), token_label(token), value, f"{abs(place):.2f}", colour))
     return {
         "tokens": tokens,
@@ -252,6 +262,14 @@ def _token_scores(block: TokenScores, uid: str) -> dict[str, Any]:
         "low": formats.number(scale.low, 3),
         "high": formats.number(scale.high, 3),
     }
+
+
+def _scored(block: TokenScores, score: float | None, running: float | None) -> str:
+    """What is said of a token: its number or its side, and what is known after it."""
+    if score is None:
+        return "not scored"
+    said = block.sides[int(score)] if block.sides else formats.number(score, 4)
+    return said if running is None else f"{said}, {block.running_label} {formats.number(running, 4)}"
 
 
 def _token_text(token: str) -> Markup:
@@ -309,6 +327,18 @@ def _thumb(matrix: Matrix, uid: str) -> Markup:
     )
 
 
+def _distribution(block: Distribution, uid: str) -> dict[str, Any]:
+    return {"turned": views.turned(block, block.settings[0]), "data": script_json(views.distribution_data(block))}
+
+
+def _mask(block: Mask, uid: str) -> dict[str, Any]:
+    return {"seen": views.seen(block.length, block.window, block.prefix), "data": script_json(views.mask_data(block))}
+
+
+def _speculation(block: Speculation, uid: str) -> dict[str, Any]:
+    return {"steps": views.steps(block)}
+
+
 def script_json(data: object) -> Markup:
     """JSON that can stand in a script element: no "<" that could end it, no line separators."""
     text = json.dumps(data, separators=(",", ":"))
@@ -324,5 +354,8 @@ _VIEWS: dict[type, Callable[[Any, str], dict[str, Any]]] = {
     Code: _code,
     TokenScores: _token_scores,
     AttentionMaps: _attention_maps,
+    Distribution: _distribution,
+    Mask: _mask,
+    Speculation: _speculation,
     Details: _details,
 }

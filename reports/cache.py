@@ -13,7 +13,7 @@ from pathlib import Path
 SectionsCache = Callable[[str, Callable[[], str]], str]
 """Called with a key and a function that makes the text; returns the text, made or remembered."""
 
-_LIBRARIES = ("matplotlib", "markdown-it-py", "latex2mathml", "jinja2", "markupsafe")
+_LIBRARIES = ("matplotlib", "markdown-it-py", "latex2mathml", "jinja2", "markupsafe", "pygments")
 
 
 @lru_cache(maxsize=1)

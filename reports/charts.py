@@ -5,11 +5,12 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from reports.formats import number, power
-from reports.style import AXIS, DASHES, GRID, MARKERS, PAPER, RULES, SERIES, TEXT, WIDE, Size
+from reports.style import AXIS, GRID, MARKERS, PAPER, RULES, SERIES, TEXT, WIDE, Size, looks
 from reports.text import visible
 from reports.types import Figure, Series
 
@@ -25,8 +26,25 @@ def marker_stride(series: Series) -> int:
     return 1 if points <= 16 else points // 8 if points <= 60 else 0
 
 
-def to_svg(figure: Figure, size: Size, with_legend: bool = False) -> str:
-    """Matplotlib's SVG of a chart in sentinel colours, the same bytes for the same figure."""
+@dataclass(frozen=True)
+class Drawn:
+    """Matplotlib's SVG of a chart in sentinel colours, and where its numbers lie in it.
+
+    ``plot`` is the rectangle of the data in pixels of the drawing, left, top, right, bottom; ``x`` and ``y`` are the
+    numbers at its left and right, at its bottom and top, and whether the axis is logarithmic. Along an axis of
+    categories the numbers are their places, 0, 1, …
+    """
+
+    svg: str
+    plot: tuple[float, float, float, float]
+    x: tuple[float, float, bool]
+    y: tuple[float, float, bool]
+    sideways: bool  # bars lie: the categories are along y
+
+
+@lru_cache(maxsize=128)
+def to_svg(figure: Figure, size: Size) -> Drawn:
+    """The same bytes for the same figure. What was drawn last is remembered: for the page, then for a file."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
@@ -49,11 +67,17 @@ def to_svg(figure: Figure, size: Size, with_legend: bool = False) -> str:
         axes.patch.set_visible(False)
         _MARKS[figure.kind](axes, figure, plan)
         _finish(canvas, axes, figure, plan)
-        if with_legend and any(series.name for series in figure.series):
-            axes.legend(loc="best", frameon=False, labelcolor=TEXT)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return buffer.getvalue()
+        left, bottom, width, height = axes.get_position().bounds
+    box = (left * size.width, (1 - bottom - height) * plan.height, (left + width) * size.width)
+    return Drawn(
+        svg=buffer.getvalue(),
+        plot=(*box, (1 - bottom) * plan.height),
+        x=(*axes.get_xlim(), axes.get_xscale() == "log"),
+        y=(*axes.get_ylim(), axes.get_yscale() == "log"),
+        sideways=plan.sideways,
+    )
 
 
 @dataclass(frozen=True)
@@ -67,8 +91,7 @@ class _Plan:
 
     @staticmethod
     def of(figure: Figure, size: Size) -> "_Plan":
-        named = figure.kind == "bar" or any(isinstance(x, str) for series in figure.series for x in series.x)
-        names = tuple(dict.fromkeys(_name(x) for series in figure.series for x in series.x)) if named else ()
+        names = tuple(dict.fromkeys(name_of(x) for series in figure.series for x in series.x)) if named(figure) else ()
         longest = max((len(name) for name in names), default=0)
         room = (size.width - 70) / max(1, len(names)) / (0.56 * size.font)
         sideways = figure.kind == "bar" and longest > max(4, room)
@@ -79,10 +102,16 @@ class _Plan:
 
     def at(self, x: float | str) -> float:
         """Where an x lies along its axis."""
-        return float(self.categories.index(_name(x)) if self.categories else x)
+        return float(self.categories.index(name_of(x)) if self.categories else x)
 
 
-def _name(x: float | str) -> str:
+def named(figure: Figure) -> bool:
+    """Whether x are names of categories, not places on a scale."""
+    return figure.kind == "bar" or any(isinstance(x, str) for series in figure.series for x in series.x)
+
+
+def name_of(x: float | str) -> str:
+    """A category as it is written."""
     return visible(x) if isinstance(x, str) else number(x)
 
 
@@ -91,20 +120,19 @@ def _finite(values: Sequence[float]) -> list[float]:
 
 
 def _draw_lines(axes: "Axes", figure: Figure, plan: _Plan) -> None:
-    for index, series in enumerate(figure.series):
-        colour = SERIES[index % len(SERIES)]
+    for index, (series, look) in enumerate(zip(figure.series, looks(figure), strict=True)):
+        colour = SERIES[look.colour]
         every = marker_stride(series)
         x, y = [plan.at(value) for value in series.x], _finite(series.y)
         style = {
             "color": colour,
             "linewidth": 1.9,
-            "dashes": DASHES[index % len(DASHES)] or (None, None),
-            "marker": MARKERS[index % len(MARKERS)] if every and figure.kind == "line" else None,
+            "dashes": look.dash or (None, None),
+            "marker": MARKERS[look.marker] if every and figure.kind == "line" and look.marker is not None else None,
             "markersize": 5.2,
             "markeredgewidth": 0,
             "markevery": (index * every // max(1, len(figure.series)), every) if every > 1 else None,
             "drawstyle": "steps-post" if figure.kind == "step" else "default",
-            "label": visible(series.name),
             "zorder": 3,
         }
         axes.plot(x, y, **style)  # type: ignore[arg-type]
@@ -147,20 +175,19 @@ def _draw_points(axes: "Axes", figure: Figure, plan: _Plan) -> None:
     total = sum(len(series.x) for series in figure.series)
     stride = max(1, math.ceil(total / MOST_POINTS))
     size = 6.0 if total <= 60 else 4.5 if total <= 400 else 3.2
-    for index, series in enumerate(figure.series):
-        colour = SERIES[index % len(SERIES)]
+    for series, look in zip(figure.series, looks(figure), strict=True):
+        colour = SERIES[look.colour]
         x, y = [plan.at(value) for value in series.x], _finite(series.y)
         axes.plot(
             x[::stride],
             y[::stride],
             linestyle="none",
-            marker=MARKERS[index % len(MARKERS)],
+            marker=MARKERS[look.marker or 0],
             markersize=size,
             markerfacecolor=colour,
             markeredgecolor=PAPER,
             markeredgewidth=0.5 if total <= 400 else 0,
             alpha=0.9 if total <= 400 else 0.65,
-            label=visible(series.name),
             zorder=3,
         )
         if series.error:
@@ -171,11 +198,11 @@ def _draw_points(axes: "Axes", figure: Figure, plan: _Plan) -> None:
 def _draw_bars(axes: "Axes", figure: Figure, plan: _Plan) -> None:
     width = 0.78 / max(1, len(figure.series))
     error_colour = TEXT
-    for index, series in enumerate(figure.series):
+    for index, (series, look) in enumerate(zip(figure.series, looks(figure), strict=True)):
         offset = (index - (len(figure.series) - 1) / 2) * width
         at = [plan.at(value) + offset for value in series.x]
         y = _finite(series.y)
-        style = {"color": SERIES[index % len(SERIES)], "linewidth": 0, "label": visible(series.name), "zorder": 3}
+        style = {"color": SERIES[look.colour], "linewidth": 0, "alpha": 0.5 if series.predicts else None, "zorder": 3}
         if plan.sideways:
             axes.barh(at, y, height=width * 0.94, **style)  # type: ignore[arg-type]
         else:
@@ -211,7 +238,7 @@ def _finish(canvas: Any, axes: "Axes", figure: Figure, plan: _Plan) -> None:
     base = axes.spines["left" if plan.sideways else "bottom"]
     base.set_visible(True)
     base.set_color(AXIS)
-    values.grid(True, color=GRID, linewidth=0.9, zorder=0)
+    values.grid(True, color=GRID, linewidth=0.9, zorder=0, clip_on=False)
     axes.tick_params(length=0, colors=TEXT, labelsize=size.font, pad=5)
     labels = _ticks(values, figure.y_log and _positive(figure), size.width / 75 if plan.sideways else plan.height / 52)
     names = _position_ticks(axes, positions, figure, plan)

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from markupsafe import Markup, escape
 
@@ -40,6 +41,14 @@ class ColourScale:
             return ColourScale(-reach, reach, True)
         return ColourScale(low, high, False)
 
+    @staticmethod
+    def for_map(heatmap: Heatmap) -> "ColourScale":
+        """From the baseline to the threshold where the matrix has them, else as its values reach."""
+        found = ColourScale.of(flat(heatmap), heatmap.diverging)
+        low = heatmap.baseline[0] if heatmap.baseline else found.low
+        high = heatmap.threshold[0] if heatmap.threshold else found.high
+        return ColourScale(low, high, found.diverging)
+
     def place(self, value: float) -> float:
         """Where a value lies, from 0 (or -1 where diverging) to 1."""
         if self.diverging:
@@ -62,7 +71,7 @@ def draw(heatmap: Heatmap, prefix: str) -> Markup:
     upright = max((len(name) for name in x_names), default=0) * _ADVANCE > max(side, 26)
     left = 32 + max((len(name) for name in y_names), default=0) * _ADVANCE
     below = (max(map(len, x_names)) * _ADVANCE + 8 if upright else 20 if x_names else 4) + 20
-    scale = ColourScale.of(flat(heatmap), heatmap.diverging)
+    scale = ColourScale.for_map(heatmap)
     total_width, total_height = max(left + width + 8, 200), height + below + 4
     body = _image(heatmap, scale, side, prefix) if rows * columns > MOST_RECTANGLES else _cells(heatmap, scale, side)
     parts = [
@@ -133,21 +142,25 @@ def _fill(place: float) -> str:
 
 
 def _cells(heatmap: Heatmap, scale: ColourScale, side: float) -> str:
-    """One rectangle per cell on paper; a masked cell leaves the hatching bare."""
-    shapes = []
+    """One rectangle per cell on paper, drawn in units of a cell; a masked cell leaves the hatching bare."""
+    shapes, paper = [], []
     for i, row in enumerate(heatmap.values):
+        for there, run in groupby(enumerate(row), key=lambda cell: cell[1] is not None):
+            cells = list(run)
+            if there:
+                paper.append(f"M{cells[0][0]} {i}h{len(cells)}v1h-{len(cells)}z")
         for j, value in enumerate(row):
             if value is None:
                 continue
-            box = f'x="{j * side:.4g}" y="{i * side:.4g}" width="{side:.4g}" height="{side:.4g}"'
             x_name = visible(heatmap.x_ticks[j]) if j < len(heatmap.x_ticks) else str(j)
             y_name = visible(heatmap.y_ticks[i]) if i < len(heatmap.y_ticks) else str(i)
             place = scale.place(value) if math.isfinite(value) else 0.0
             shapes.append(
-                f'<rect {box} class="heat-paper"/><rect {box} {_fill(place)}>'
+                f'<rect x="{j}" y="{i}" width="1" height="1" {_fill(place)}>'
                 f"<title>{escape(y_name)}, {escape(x_name)}: {number(value)}</title></rect>"
             )
-    return "".join(shapes)
+    ground = f'<path d="{"".join(paper)}" class="heat-paper"/>' if paper else ""
+    return f'<g transform="scale({side:.4g})" class="cells">{ground}{"".join(shapes)}</g>'
 
 
 def _annotate(heatmap: Heatmap, scale: ColourScale, side: float, texts: list[list[str]]) -> list[str]:

@@ -21,8 +21,11 @@ from reports.story.opening import opening
 from reports.story.references import cited
 from reports.types import Part, Result, to_json
 
-STYLES = ("base.css", "layout.css", "story.css", "blocks.css", "tables.css", "print.css")
-SCRIPTS = ("page.js", "tables.js", "explore.js")
+STYLES = ("base.css", "layout.css", "story.css", "blocks.css", "tables.css", "figures.css", "live.css", "print.css")
+SCRIPTS = (
+    *("page.js", "tables.js", "explore.js", "kit.js", "charts.js", "maps.js", "takeaway.js"),
+    *("distribution.js", "mask.js", "speculation.js"),
+)
 STATUS = {"ok": "answered", "failed": "failed", "not-run": "not run"}
 VERDICTS = {
     ("exact", True): "holds",

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reports.types import Figure
+
 # Matplotlib draws in these sentinels, which are then replaced by the page's colours, or by those of a file.
 TEXT, GRID, AXIS, PAPER = "#0d0d01", "#0d0d02", "#0d0d03", "#0d0d04"
 SERIES = tuple(f"#0c0c{n:02x}" for n in range(1, 9))
@@ -39,6 +41,30 @@ MARKER_PATHS = (  # the same eight shapes, in a box of ±4, for the legend
 
 
 @dataclass(frozen=True)
+class Look:
+    """How a series is drawn: places in the lists above; ``marker`` None where it has none of its own."""
+
+    colour: int
+    dash: tuple[float, ...]
+    marker: int | None
+
+
+def looks(figure: Figure) -> tuple[Look, ...]:
+    """One per series. Where one predicts another they share a colour, and solid is measured, dashed predicted."""
+    predicted = any(series.predicts for series in figure.series)
+    own = [series.name for series in figure.series if not series.predicts]
+    found, place = [], 0
+    for series in figure.series:
+        if series.predicts:
+            found.append(Look(own.index(series.predicts) % len(SERIES), DASHES[1], None))
+        else:
+            dash = () if predicted else DASHES[place % len(DASHES)]
+            found.append(Look(place % len(SERIES), dash, place % len(MARKERS)))
+            place += 1
+    return tuple(found)
+
+
+@dataclass(frozen=True)
 class Size:
     """Width and height of a chart in CSS pixels, and of its text."""
 
@@ -48,5 +74,5 @@ class Size:
     font: float
 
 
-WIDE = Size("wide", 700, 350, 13)
+WIDE = Size("wide", 900, 400, 14)  # fills the column; narrower, its text shrinks to 10 px at the least
 NARROW = Size("narrow", 350, 280, 12)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from reports import formats, latex
 from reports.chapter import QUESTIONS
+from reports.live import views
 from reports.page import VERDICTS
 from reports.run import Score
 from reports.text import token_label, visible
@@ -24,12 +25,15 @@ from reports.types import (
     Check,
     Code,
     Details,
+    Distribution,
     Figure,
     Heatmap,
+    Mask,
     Prose,
     Result,
     Sample,
     Series,
+    Speculation,
     Table,
     TokenScores,
 )
@@ -246,6 +250,32 @@ def _attention_maps(block: AttentionMaps) -> RenderableType:
     return _captioned(block.caption, line)
 
 
+def _distribution(block: Distribution) -> RenderableType:
+    """The first setting as bars; the page has the sliders."""
+    turned = views.turned(block, block.settings[0])
+    width = max(len(token.label) for token in turned.tokens)
+    lines = [Text(f"{visible(block.settings[0].name)}; the report has the sliders", style="dim")]
+    for token in turned.tokens:
+        bar = "█" * round(30 * token.after)
+        lines.append(Text(f"{token.label:>{width}}  ").append(bar, style="blue").append(f" {token.after:.4g}"))
+    return _captioned(block.caption, *lines)
+
+
+def _mask(block: Mask) -> RenderableType:
+    seen = views.seen(block.length, block.window, block.prefix)
+    lines = [Text("queries down, keys across; the report has the sliders", style="dim")]
+    lines += [Text(" ".join("●" if one else "·" for one in row)) for row in seen]
+    return _captioned(block.caption, *lines)
+
+
+def _speculation(block: Speculation) -> RenderableType:
+    styles = {"accepted": "green", "rejected": "red strike", "unread": "dim strike", "replaced": "bold yellow"}
+    text = Text(visible(block.prompt), style="dim")
+    for step in views.steps(block):
+        text.append(step.label, style=styles.get(step.kind, "bold blue"))
+    return _captioned(block.caption, text)
+
+
 def _checks(checks: Sequence[Check]) -> RenderableType:
     table = RichTable(
         box=None, header_style="bold", pad_edge=False, title="Checks", title_justify="left", title_style="bold"
@@ -273,4 +303,7 @@ _RENDERERS: dict[type[Block], Callable[[Any], RenderableType]] = {
     Code: _code,
     TokenScores: _token_scores,
     AttentionMaps: _attention_maps,
+    Distribution: _distribution,
+    Mask: _mask,
+    Speculation: _speculation,
 }

@@ -13,6 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from reports.live.kinds import Distribution as Distribution
+from reports.live.kinds import Mask as Mask
+from reports.live.kinds import Round as Round
+from reports.live.kinds import Setting as Setting
+from reports.live.kinds import Speculation as Speculation
+
 Cell = str | int | float | bool | None
 CheckKind = Literal["exact", "empirical"]
 
@@ -43,12 +49,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """One line, set of bars or cloud of points. ``error`` is a half-width in units of y (standard deviation)."""
+    """One line, set of bars or cloud of points. ``error`` is a half-width in units of y (standard deviation).
+
+    ``predicts`` names another series of the figure: what is measured there is predicted here. The two share a colour,
+    the measured one solid, the predicted one dashed.
+    """
 
     name: str
     x: tuple[float | str, ...]
     y: tuple[float, ...]
     error: tuple[float, ...] = ()
+    predicts: str = ""
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y) or (self.error and len(self.error) != len(self.y)):
@@ -69,10 +80,19 @@ class Figure:
     y_log: bool = False
     hlines: tuple[tuple[float, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        names = {series.name for series in self.series}
+        if unknown := [series.predicts for series in self.series if series.predicts and series.predicts not in names]:
+            raise ValueError(f"figure {self.caption!r}: predicts={unknown[0]!r}, which is none of {sorted(names)}")
+
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A matrix as colours. ``None`` cells are drawn as masked. Labels are optional."""
+    """A matrix as colours. ``None`` cells are drawn as masked. Labels are optional.
+
+    ``baseline`` and ``threshold`` are values with what they mean, (0.05, "uniform"): where the colours begin and end.
+    Without them they run from the smallest value to the largest, and the strongest colour may mean next to nothing.
+    """
 
     type: ClassVar[str] = "heatmap"
     values: tuple[tuple[float | None, ...], ...]
@@ -83,6 +103,8 @@ class Heatmap:
     y_ticks: tuple[str, ...] = ()
     diverging: bool = False  # colours centred on zero
     annotate: bool = False  # write the values into the cells
+    baseline: tuple[float, str] | None = None
+    threshold: tuple[float, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,22 +120,42 @@ class Sample:
 
 @dataclass(frozen=True)
 class Code:
-    """Preformatted text: a matrix as printed, a listing."""
+    """Preformatted text: a matrix as printed, a listing in ``language`` ("python"), which is then coloured.
+
+    ``file`` is where the listing stands, from the root of the project, ``line`` its first line there;
+    ``reports.live.listings.listing`` finds it.
+    """
 
     type: ClassVar[str] = "code"
     text: str
     caption: str = ""
+    language: str = ""
+    file: str = ""
+    line: int | None = None
 
 
 @dataclass(frozen=True)
 class TokenScores:
-    """A passage with a number per token, coloured in the text itself; hover shows token and value."""
+    """A passage with a number per token, coloured in the text itself; hover shows token and value.
+
+    With ``sides``, names of two kinds, ("red", "green"), a score is 0 or 1: the place of the token's kind among them.
+    ``running`` is a second number per token, shown with it: what is known after it.
+    """
 
     type: ClassVar[str] = "token_scores"
     tokens: tuple[str, ...]
     scores: tuple[float | None, ...]  # None: not scored (the first token)
     label: str  # what the number is, with its unit
     caption: str = ""
+    sides: tuple[str, ...] = ()
+    running: tuple[float | None, ...] = ()
+    running_label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.running and len(self.running) != len(self.scores):
+            raise ValueError(
+                f"token scores {self.caption!r}: {len(self.running)} running numbers of {len(self.scores)} scores"
+            )
 
 
 @dataclass(frozen=True)
@@ -137,7 +179,20 @@ class Details:
     blocks: "tuple[Block, ...]"
 
 
-Block = Prose | Table | Figure | Heatmap | Sample | Code | TokenScores | AttentionMaps | Details
+Block = (
+    Prose
+    | Table
+    | Figure
+    | Heatmap
+    | Sample
+    | Code
+    | TokenScores
+    | AttentionMaps
+    | Distribution
+    | Mask
+    | Speculation
+    | Details
+)
 BLOCKS: dict[str, type] = {block.type: block for block in typing.get_args(Block)}
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from reports.text import on_one_line, token_label
 
-ALONE = "so no interval"  # said of comparisons without repetition; the page's opening looks for it
+ALONE = "which carries no claim"  # said of comparisons without repetition; the page's opening looks for it
 
 
 class Difference(Protocol):
@@ -38,6 +38,21 @@ class Difference(Protocol):
 
     @property
     def confidence(self) -> float: ...  # noqa: D102
+
+    @property
+    def baseline(self) -> tuple[float, float]: ...  # noqa: D102
+
+    @property
+    def other(self) -> tuple[float, float]: ...  # noqa: D102
+
+    @property
+    def p_value(self) -> float: ...  # noqa: D102
+
+    @property
+    def paired(self) -> bool: ...  # noqa: D102
+
+    @property
+    def among(self) -> int: ...  # noqa: D102
 
 
 def formatted(value: float, spec: str) -> str:
@@ -157,8 +172,15 @@ def direction(difference: float, higher: str = "higher", lower: str = "lower", e
 
 
 def verdict(comparison: Difference, higher: str = "higher", lower: str = "lower") -> str:
-    """In a word: "higher", "lower", "inside the noise", or that one seed cannot say."""
-    words = {"higher": higher, "lower": lower, "noise": "inside the noise"}
+    """In a word: "higher", "lower", "inside the noise", or why nothing can be said."""
+    words = {
+        "higher": higher,
+        "lower": lower,
+        "noise": "inside the noise",
+        "one of many": f"not as one of {comparison.among}",
+        "untrained": "not trained far enough to say",
+        "no time": "no finished training of that time",
+    }
     return words.get(comparison.verdict, "open: there is one seed")
 
 
@@ -178,7 +200,7 @@ def describe(
     digits: int = 3,
     of: str = "seeds",
 ) -> str:
-    """The sentence that the data allow: a difference inside the noise is called noise. ``of`` is what was repeated.
+    """The sentence that the data allow: noise only where the interval says so. ``of`` is what was repeated.
 
     ``{{ rope | describe("RoPE", "learned positions") }}`` may give "The validation loss of RoPE is 0.130 nats lower
     than that of learned positions (95% interval −0.145 to −0.115, 3 seeds each)."
@@ -186,19 +208,34 @@ def describe(
     c, unit = comparison, f" {unit}" if unit else ""
     size = f"{fixed(abs(c.difference), digits)}{unit}"
     subject = f"The {quantity} of {other}"
+    if c.verdict == "untrained":
+        return (
+            f"Whether {other} or {baseline} has the lower {quantity} cannot be said: not both are trained far enough "
+            "to beat the bigram."
+        )
+    if c.verdict == "no time":
+        return f"{upper_first(other)} and {baseline} have no finished trainings of equal time to compare."
     if c.verdict == "one seed":
-        one = f"one {of.removesuffix('s')} each"
         towards = direction(c.difference)
+        sides = ((baseline, c.baseline, c.seeds[0]), (other, c.other, c.seeds[1]))
+        vary = [f"; those of {name} vary by {fixed(spread, digits)}{unit}" for name, (_, spread), n in sides if n > 1]
+        alone = f"with one {of.removesuffix('s')}, {ALONE}{''.join(vary)}"
         if float(fixed(abs(c.difference), digits)) == 0:
-            return f"{subject} and that of {baseline} are equal to {_places(digits)} ({one}, {ALONE})."
-        return f"{subject} is {size} {towards} than that of {baseline} ({one}, {ALONE})."
+            return f"{subject} and that of {baseline} are equal to {_places(digits)}, {alone}."
+        return f"{subject} is {size} {towards} than that of {baseline}, {alone}."
     seeds = f"{c.seeds[0]} {of} each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} {of}"
-    evidence = f"({interval(c, digits)}, {seeds})"
+    evidence = f"({interval(c, digits)}, {f'{c.seeds[0]} {of}, in pairs' if c.paired else seeds})"
     if c.verdict == "noise":
         if float(fixed(abs(c.difference), digits)) == 0:
             return f"{subject} and that of {baseline} are equal at the mean to {_places(digits)} {evidence}."
         return f"{subject} and that of {baseline} differ by {size} at the mean, which is inside the noise {evidence}."
-    return f"{subject} is {size} {direction(c.difference)} than that of {baseline} {evidence}."
+    sentence = f"{subject} is {size} {direction(c.difference)} than that of {baseline} {evidence}"
+    if c.verdict == "one of many":
+        return (
+            f"{sentence}: enough alone, but not as one of {c.among} comparisons (p = {fixed(c.p_value, 2)} after "
+            "Holm's correction)."
+        )
+    return f"{sentence}."
 
 
 def _places(digits: int) -> str:

@@ -5,19 +5,21 @@ Apart from ``tasks.variants``, so that no measurement depends on how its numbers
 
 from collections.abc import Sequence
 
-from minigpt.evaluation.statistics import compare, mean_std
-from reports.types import Figure, Series, Table
-from reports.words import describe
-from tasks.variants import Variant, at_equal_time, comparisons
+from minigpt.evaluation.ngrams import Baselines
+from minigpt.evaluation.statistics import Comparison, mean_std
+from reports.types import Cell, Figure, Series, Table
+from reports.words import fixed, interval, listed, nats, noun, plural, signed, span, verdict
+from tasks.variants import Variant, at_equal_time, comparisons, comparisons_at_equal_time
 
 
 def table(rows: Sequence[Variant], *, name: str, caption: str = "") -> Table:
-    """All variants beside the first, which is the baseline."""
-    cells = []
-    for row, timed in zip(rows, at_equal_time(rows), strict=True):
+    """All variants beside the first, which is the baseline, and what counting reaches under them."""
+    cells: list[tuple[Cell, ...]] = []
+    found: list[Comparison | None] = [None, *comparisons(rows)]
+    in_time: list[Comparison | None] = [None, *comparisons_at_equal_time(rows)]
+    for row, timed, against, late in zip(rows, at_equal_time(rows), found, in_time, strict=True):
         several = len(row.curves) > 1
-        (loss, spread), (late, late_spread) = mean_std(row.losses), mean_std(timed)
-        against = None if row is rows[0] else compare(rows[0].losses, row.losses)
+        loss, spread = mean_std(row.losses)
         cells.append(
             (
                 row.label,
@@ -25,10 +27,11 @@ def table(rows: Sequence[Variant], *, name: str, caption: str = "") -> Table:
                 loss,
                 spread if several else None,
                 against.difference if against else None,
-                against.verdict if against else "baseline",
+                verdict(against) if against else "baseline",
                 row.step_seconds * 1000,
-                late,
-                late_spread if several else None,
+                mean_std(timed)[0] if timed else None,
+                mean_std(timed)[1] if timed and several else None,
+                verdict(late) if late else "baseline",
             )
         )
     columns = (
@@ -41,38 +44,103 @@ def table(rows: Sequence[Variant], *, name: str, caption: str = "") -> Table:
         "step (ms)",
         "at equal time",
         "± std (time)",
+        "verdict (time)",
     )
+    for label, reached in counted(rows[0].baselines):
+        cells.append((label, None, reached, *(None,) * (len(columns) - 3)))
+    return Table(columns, tuple(cells), f"{caption} {_how(rows)}".strip(), name)
+
+
+def counted(baselines: Baselines) -> list[tuple[str, float]]:
+    """The baselines as rows: name and loss."""
+    best = [] if baselines.n <= 2 else [(f"{baselines.n}-gram", baselines.ngram)]
+    return [("unigram", baselines.unigram), ("bigram", baselines.bigram), *best]
+
+
+def _how(rows: Sequence[Variant]) -> str:
     seeds = " and ".join(map(str, sorted({len(row.curves) for row in rows}, reverse=True)))
-    note = (
-        f"Loss on the whole validation split in nats per token, {seeds} seed{'' if seeds == '1' else 's'}. The verdict "
-        "is Welch's 95% interval for the difference from the first row. Steps are timed alone, in turn; equal time is "
-        "step time × steps, read off the learning curves, so that the slower ones are caught before the end of their "
-        "schedule."
+    steps = span([row.steps for row in rows], spec=",", joint=" or ")
+    return (
+        f"Loss on the whole validation split in nats per token after {steps} steps "
+        f"({span([row.epochs for row in rows], 1, joint=' or ')} epochs), {seeds} seed{'' if seeds == '1' else 's'}; "
+        "n-grams smoothed after Witten and Bell, on the same tokens. Verdicts are by 95% intervals for the difference "
+        "from the first row: of pairs with a seed in common, corrected after Holm for their number. Steps are timed "
+        "alone, in turn. Equal time is step time × steps: trainings that end when the quickest does, each with a "
+        "learning rate that has come down; the interval holds what the quartiles of the step times leave open."
     )
-    return Table(columns, tuple(cells), f"{caption} {note}".strip(), name)
 
 
 def curves(rows: Sequence[Variant], *, caption: str = "") -> Figure:
-    """Validation loss over steps, mean ± standard deviation over seeds."""
+    """Validation loss over steps, mean ± standard deviation over seeds, above what counting reaches."""
     series = []
     for row in rows:
         steps = tuple(float(step) for step in row.curves[0].steps[1:])  # all start at ln V
         points = [mean_std(row.losses_after(step)) for step in steps]
         error = tuple(spread for _, spread in points) if len(row.curves) > 1 else ()
         series.append(Series(row.label, steps, tuple(mean for mean, _ in points), error))
+    ends = min(one.x[0] for one in series), max(one.x[-1] for one in series)
+    series += [Series(label, ends, (loss, loss)) for label, loss in counted(rows[0].baselines)[1:]]
     return Figure("line", tuple(series), "training step", "validation loss (nats/token)", caption)
 
 
 def sentences(rows: Sequence[Variant]) -> str:
     """What the data allow to say of each variant against the first, at equal steps and at equal time.
 
-    Equal time is spoken of where it turns the verdict, and only if the step times differ by more than they vary.
+    Equal time is spoken of where it turns a verdict.
     """
-    said = [describe(found, row.label, rows[0].label) for row, found in zip(rows[1:], comparisons(rows), strict=True)]
-    base, *timed = at_equal_time(rows)
-    for row, losses, before in zip(rows[1:], timed, comparisons(rows), strict=True):
-        after = compare(base, losses)
-        distinct = row.step.low > rows[0].step.high or row.step.high < rows[0].step.low
-        if after.verdict != before.verdict and distinct:
-            said.append("At equal time: " + describe(after, row.label, rows[0].label))
+    if not rows[0].beats_bigram:
+        return untrained(rows)
+    base, steps, time = rows[0], comparisons(rows), comparisons_at_equal_time(rows)
+    said = [untrained(rows), _grouped(base, rows[1:], steps)]
+    turned = [(row, late) for row, at, late in zip(rows[1:], steps, time, strict=True) if at.verdict != late.verdict]
+    if turned:
+        said.append("At equal time: " + _grouped(base, [row for row, _ in turned], [late for _, late in turned]))
+    elif any(one.verdict != "untrained" for one in time):
+        said.append("At equal time the verdicts are the same.")
+    return " ".join(filter(None, said))
+
+
+def untrained(rows: Sequence[Variant]) -> str:
+    """Who has not beaten the bigram and gets no verdict; nothing where all have."""
+    names = [row.label for row in rows if not row.beats_bigram]
+    if not names:
+        return ""
+    return (
+        f"Not trained far enough to say: {listed(names)} {noun(len(names), 'has', 'have')} not beaten the bigram "
+        f"({nats(rows[0].baselines.bigram)}), so that what is compared would be how soon a model learns to look "
+        "further back than one token, and not what it does then."
+    )
+
+
+def _grouped(base: Variant, rows: Sequence[Variant], found: Sequence[Comparison]) -> str:
+    """A sentence for each kind of verdict, and not one for each row."""
+    pairs = list(zip(rows, found, strict=True))
+    said = []
+    if decided := [(row, c) for row, c in pairs if c.verdict in ("lower", "higher")]:
+        ends = (f"{row.label} ends {nats(abs(c.difference))} {c.verdict} ({interval(c)})" for row, c in decided)
+        said.append(f"Against {base.label}, {listed(ends)}.")
+    if same := [(row, c) for row, c in pairs if c.verdict == "noise"]:
+        names, apart = listed(row.label for row, _ in same), span([abs(c.difference) for _, c in same])
+        seeds = plural(min(map(len, (row.losses for row, _ in same))), "seed")
+        said.append(
+            f"{_upper(names)} cannot be told from {base.label}: {apart} nats apart, inside the noise of {seeds}."
+        )
+    for row, c in pairs:
+        if c.verdict == "one of many":
+            said.append(
+                f"{_upper(row.label)} is {signed(c.difference)} nats away ({interval(c)}); that would count alone, but "
+                f"not as one of {plural(c.among, 'comparison')} (p = {fixed(c.p_value, 2)} after Holm)."
+            )
+        elif c.verdict == "one seed":
+            vary = f", whose seeds vary by {nats(c.baseline[1])}" if c.seeds[0] > 1 else ""
+            said.append(
+                f"{_upper(row.label)} has one seed, which carries no claim: {signed(c.difference)} nats against "
+                f"{base.label}{vary}."
+            )
+        elif c.verdict == "no time":
+            said.append(f"{_upper(row.label)} has finished no training as short as that of {base.label}.")
     return " ".join(said)
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

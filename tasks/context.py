@@ -15,6 +15,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from minigpt.atomic import write_atomic
+from minigpt.evaluation.ngrams import Baselines
 from minigpt.model import GPT
 from minigpt.precision import Precision
 from minigpt.tokenizers import Tokenizer, from_json
@@ -39,6 +40,11 @@ def tuning_role(tuning: FineTune) -> str:
 def tokens_role(corpus: str, tokenizer: str) -> str:
     """The role of an encoded corpus."""
     return f"tokens/{corpus}/{tokenizer}"
+
+
+def baselines_role(corpus: str, tokenizer: str) -> str:
+    """The role of the n-grams on an encoded corpus."""
+    return f"baselines/{corpus}/{tokenizer}"
 
 
 def text_role(corpus: str) -> str:
@@ -68,7 +74,7 @@ class StoreContext:
     ) -> None:
         self.exercise = exercise
         self.profile = profile.name
-        self.numbers = exercise.numbers[profile.name]
+        self.numbers = profile.numbers(exercise.numbers)
         self.device = device
         self.precision = precision
         self._profile, self._store, self._upstream = profile, store, upstream
@@ -116,11 +122,17 @@ class StoreContext:
             tokenizer=self._tokenizer(recipe),
             history=data["history"],
             evaluations=data["evaluations"],
+            finished=data["finished"],
             seconds=data["training_seconds"],
             tokens_per_second=data["tokens_per_second"],
+            train_tokens=len(self.tokens(recipe, "train")),
+            baselines=self._baselines(recipe),
             snapshot_steps=tuple(data["snapshots"]),
             load_snapshot=load_snapshot,
         )
+
+    def _baselines(self, recipe: Recipe) -> Baselines:
+        return Baselines(**json.loads(self.blob(baselines_role(recipe.corpus, recipe.tokenizer), "baselines")))
 
     def _tokenizer(self, recipe: Recipe) -> Tokenizer:
         return load_tokenizer(self.blob(tokens_role(recipe.corpus, recipe.tokenizer), "tokenizer"))

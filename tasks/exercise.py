@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # an exercise's cache key follows its imports: this module mu
     import torch
     from torch import Tensor
 
+    from minigpt.evaluation.ngrams import Baselines
     from minigpt.model import GPT
     from minigpt.precision import Precision
     from minigpt.tokenizers import Tokenizer
@@ -40,8 +41,11 @@ class TrainedModel:
     tokenizer: Tokenizer
     history: Mapping[str, list[float]]  # curves: "step", "tokens", "train_loss", "seconds"; see minigpt.train
     evaluations: Mapping[str, list[float]]  # "step", "tokens", "validation_loss", "seconds"
+    finished: Mapping[str, list[float]]  # the same of the trainings that came to their end; see minigpt.train
     seconds: float  # of training alone, evaluation not included
     tokens_per_second: float
+    train_tokens: int  # in the text; steps × batch × context over it are the epochs
+    baselines: Baselines  # what n-grams reach on the same tokens: who is not below the bigram has no opinion
     snapshot_steps: tuple[int, ...]
     load_snapshot: Callable[[int], GPT]  # the model as it was after that many steps
 

@@ -1,4 +1,4 @@
-"""The cached steps: text → tokens → train → exercise, and finetune beside train.
+"""The cached steps: text → tokens → train → exercise; baselines and finetune beside train.
 
 One Prefect task, ``run_step``, runs them all. It gets a ``Step`` (all that its result depends on), ``local`` (where
 things lie on this machine; not in the key) and a ``Place``, and returns a record: references to blobs and plain JSON.
@@ -6,6 +6,7 @@ Prefect keeps the record under the step's key, lets one process at a time work o
 What each kind of step does is a function of ``WORK``.
 """
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -188,6 +189,15 @@ def encode(job: Job) -> Record:
     return job.done({"tokenizer": json.dumps(tokenizer.to_json()).encode(), "tokens": save(ids)}, facts)
 
 
+def baselines(job: Job) -> Record:
+    """What n-grams reach on an encoded corpus: see ``minigpt.evaluation.ngrams``."""
+    from minigpt.evaluation.ngrams import baselines
+
+    tokens = load_tokens(job.blob("tokens", "tokens"))
+    found = baselines(tokens["train"].numpy(), tokens["validation"].numpy(), job.data("tokens")["vocab_size"])
+    return job.done({"baselines": json.dumps(dataclasses.asdict(found)).encode()}, {})
+
+
 def train(job: Job) -> Record:
     """A trained model."""
     from tasks.models.training import load_model, train_recipe
@@ -323,6 +333,7 @@ def _bpe() -> Any:
 WORK: Mapping[str, Callable[[Job], Record]] = {
     "text": prepare_text,
     "tokens": encode,
+    "baselines": baselines,
     "train": train,
     "finetune": finetune,
     "exercise": measure,

@@ -16,7 +16,7 @@ from tasks.recipes.recipe import Recipe
 from tasks.variants import LearningCurve, Variant
 
 
-def variants(context: Context, recipes: Mapping[str, Recipe], *, repeats: int = 7) -> list[Variant]:
+def variants(context: Context, recipes: Mapping[str, Recipe], *, repeats: int = 21) -> list[Variant]:
     """The trained models of each label's recipe, all seeds of the profile, and the time of their steps.
 
     For a ``timed`` exercise: the steps are timed here, in turn, and not taken from trainings that ran beside others.
@@ -41,10 +41,17 @@ def variant(label: str, models: Sequence[TrainedModel], step: Timing) -> Variant
         steps=recipe.train.steps,
         parameters=sum(weight.numel() for weight in models[0].model.parameters()),
         curves=tuple(
-            LearningCurve(tuple(one.evaluations["step"]), tuple(one.evaluations["validation_loss"])) for one in models
+            LearningCurve(*_columns(one.evaluations), *_columns(one.finished), one.recipe.seed) for one in models
         ),
         step=step,
+        tokens_per_step=recipe.train.batch_size * recipe.model.context,
+        train_tokens=models[0].train_tokens,
+        baselines=models[0].baselines,
     )
+
+
+def _columns(curve: Mapping[str, list[float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(curve["step"]), tuple(curve["validation_loss"])
 
 
 def _training_step(

@@ -3,24 +3,35 @@
 ``tasks.study`` measures them, in an exercise's experiment; ``tasks.comparison`` makes tables and sentences of them.
 
 A comparison is made twice: after equal steps (every model has read the same tokens in the same order) and at equal
-time, which is steps × step time and never the clock of a training that ran beside others.
+time, which is steps × step time and never the clock of a training that ran beside others. Both compare finished
+trainings only, whose learning rate has come down; trainings of one seed are compared as a pair, since they saw the
+same batches; and who has not beaten the bigram has learned too little for a verdict.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.ngrams import Baselines
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm, mean_std
 from minigpt.evaluation.timing import Timing
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Validation loss of one training."""
+    """Validation losses of one training, over the whole split, in nats per token.
 
-    steps: tuple[float, ...]  # at which it was evaluated; 0 is before the first
-    losses: tuple[float, ...]  # over the whole validation split, nats per token
+    ``steps`` are those at which it was evaluated on its way; 0 is before the first. ``finished_steps`` are the lengths
+    of the trainings that came to their end: shorter ones branched off, and this one.
+    """
+
+    steps: tuple[float, ...]
+    losses: tuple[float, ...]
+    finished_steps: tuple[float, ...]
+    finished_losses: tuple[float, ...]
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,9 @@ class Variant:
     parameters: int  # shared ones counted once
     curves: tuple[LearningCurve, ...]  # one per seed
     step: Timing
+    tokens_per_step: int
+    train_tokens: int  # in the text, each seen steps · tokens_per_step / train_tokens times
+    baselines: Baselines  # n-grams on the same tokens
 
     @property
     def key(self) -> str:
@@ -50,35 +64,126 @@ class Variant:
         return mean_std(self.losses)[0]
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """In the order of the losses."""
+        return tuple(curve.seed for curve in self.curves)
+
+    @property
     def step_seconds(self) -> float:
         """Seconds of one training step."""
         return self.step.median
 
+    @property
+    def epochs(self) -> float:
+        """How often the training saw its text."""
+        return self.steps * self.tokens_per_step / self.train_tokens
+
+    @property
+    def beats_bigram(self) -> bool:
+        """Whether every seed does: else it has not learned to use more than the last token."""
+        return max(self.losses) < self.baselines.bigram
+
     def losses_after(self, step: float) -> tuple[float, ...]:
-        """Validation loss after a number of steps, interpolated between evaluations, one per seed."""
+        """Validation loss on the way, after so many steps, interpolated between evaluations, one per seed."""
         return tuple(float(np.interp(step, curve.steps, curve.losses)) for curve in self.curves)
 
+    def finished_after(self, steps: float) -> tuple[float, ...] | None:
+        """Losses of trainings that ended after so many steps, one per seed; None outside of what was finished.
 
-def at_equal_time(rows: Sequence[Variant]) -> list[tuple[float, ...]]:
-    """Losses of each variant at the moment when the first of them had done all its steps, one tuple per variant."""
-    budget = min(row.steps * row.step_seconds for row in rows)
-    return [row.losses_after(budget / row.step_seconds) for row in rows]
+        Between two finished lengths the loss is taken as straight in the logarithm of the steps.
+        """
+        found = []
+        for curve in self.curves:
+            if not curve.finished_steps[0] <= steps <= curve.finished_steps[-1]:
+                return None
+            found.append(float(np.interp(math.log(steps), np.log(curve.finished_steps), curve.finished_losses)))
+        return tuple(found)
+
+
+def contrast(baseline: Variant, other: Variant) -> Comparison:
+    """Two variants after all their steps: pairs where they share their seeds, else Welch's interval."""
+    return _contrast(baseline, baseline.losses, other, other.losses)
 
 
 def comparisons(rows: Sequence[Variant]) -> list[Comparison]:
-    """Each variant after the first against the first, at equal steps."""
-    return [compare(rows[0].losses, row.losses) for row in rows[1:]]
+    """Each variant after the first against the first, at equal steps, corrected for their number."""
+    return holm([contrast(rows[0], row) for row in rows[1:]])
+
+
+def at_equal_time(rows: Sequence[Variant]) -> list[tuple[float, ...] | None]:
+    """Losses of trainings that end when the first of the variants has done all its steps, one tuple per variant.
+
+    None for one that has finished no training so short.
+    """
+    return [row.finished_after(steps) for row, steps in zip(rows, _steps_in_time(rows), strict=True)]
+
+
+def comparisons_at_equal_time(rows: Sequence[Variant]) -> list[Comparison]:
+    """Each variant after the first against the first at equal time, corrected for their number.
+
+    The step times are known to within their quartiles. The interval holds those at both ends of what the ratio of two
+    step times can then be, and the verdict is by all of it.
+    """
+    steps = _steps_in_time(rows)
+    return holm(
+        [_timed_contrast(rows[0], row, steps[0], its_steps) for row, its_steps in zip(rows[1:], steps[1:], strict=True)]
+    )
+
+
+def _steps_in_time(rows: Sequence[Variant]) -> list[float]:
+    """How many steps of each variant take as long as the first that ends."""
+    budget = min(row.steps * row.step_seconds for row in rows)
+    return [min(budget / row.step_seconds, float(row.steps)) for row in rows]
+
+
+def _timed_contrast(baseline: Variant, other: Variant, steps: float, its_steps: float) -> Comparison:
+    (t, quick, slow), (its_t, its_quick, its_slow) = (
+        (row.step.median, row.step.low, row.step.high) for row in (baseline, other)
+    )
+    low, high = (quick / its_slow) / (t / its_t), (slow / its_quick) / (t / its_t)
+    found = []
+    for ratio in (1.0, low, high):  # of the steps of the other, over those by the medians
+        over = max(1.0, its_steps * ratio / other.steps)  # neither can be read beyond its end: less time for both then
+        losses = baseline.finished_after(steps / over), other.finished_after(its_steps * ratio / over)
+        if losses[0] is None or losses[1] is None:
+            return replace(_contrast(baseline, baseline.losses, other, other.losses), verdict="no time")
+        found.append(_contrast(baseline, losses[0], other, losses[1]))
+    if found[0].verdict not in ("lower", "higher", "noise"):
+        return found[0]
+    interval = min(one.interval[0] for one in found), max(one.interval[1] for one in found)
+    agree = len({one.verdict for one in found}) == 1
+    p_value = max(one.p_value for one in found) if len({one.difference > 0 for one in found}) == 1 else 1.0
+    return replace(found[0], interval=interval, p_value=p_value, verdict=found[0].verdict if agree else "noise")
+
+
+def _contrast(baseline: Variant, losses: Sequence[float], other: Variant, its_losses: Sequence[float]) -> Comparison:
+    compared = compare_paired if baseline.seeds == other.seeds else compare
+    found = compared(losses, its_losses)
+    return found if baseline.beats_bigram and other.beats_bigram else replace(found, verdict="untrained")
 
 
 def metrics(rows: Sequence[Variant]) -> dict[str, float | int]:
     """Numbers of the table by name."""
-    found: dict[str, float | int] = {}
+    found: dict[str, float | int] = baseline_metrics(rows[0].baselines)
     for row, timed in zip(rows, at_equal_time(rows), strict=True):
         found[f"parameters_{row.key}"] = row.parameters
         found[f"step_ms_{row.key}"] = row.step_seconds * 1000
+        found[f"epochs_{row.key}"] = row.epochs
         for suffix, losses in (("", row.losses), ("_equal_time", timed)):
+            if losses is None:
+                continue
             mean, spread = mean_std(losses)
             found[f"validation_loss_nats_{row.key}{suffix}"] = mean
             if len(losses) > 1:
                 found[f"validation_loss_nats_{row.key}{suffix}_std"] = spread
     return found
+
+
+def baseline_metrics(baselines: Baselines) -> dict[str, float | int]:
+    """What counting reaches on the same tokens, by name."""
+    return {
+        "unigram_nats": baselines.unigram,
+        "bigram_nats": baselines.bigram,
+        "ngram_nats": baselines.ngram,
+        "ngram_n": baselines.n,
+    }

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from minigpt.data import derive_seed
+from minigpt.evaluation.ngrams import Baselines, baselines
 from minigpt.files import model_from_state
 from minigpt.model import GPT
 from minigpt.precision import Precision
@@ -96,17 +97,32 @@ def tokenizer_of(kind: str, corpus_name: str, train_characters: int, validation_
 
 
 @functools.cache
+def encoded(kind: str, corpus_name: str, *sizes: int) -> Mapping[Split, Tensor]:
+    """The two splits of a corpus as tokens, (N,) int64."""
+    tokenizer, texts = tokenizer_of(kind, corpus_name, *sizes), corpus(corpus_name, *sizes)
+    return {split: torch.tensor(tokenizer.encode(text)) for split, text in texts.items()}
+
+
+@functools.cache
+def counted(kind: str, corpus_name: str, *sizes: int) -> Baselines:
+    """What n-grams reach on a corpus's tokens."""
+    tokens = encoded(kind, corpus_name, *sizes)
+    vocab_size = tokenizer_of(kind, corpus_name, *sizes).vocab_size
+    return baselines(tokens["train"].numpy(), tokens["validation"].numpy(), vocab_size)
+
+
+@functools.cache
 def trained(recipe: Recipe, profile: str) -> TrainedModel:
     """A recipe, resolved and with its seed, trained on the spot; once per process."""
     sizes = (PROFILES[profile].train_characters, PROFILES[profile].validation_characters)
     tokenizer = tokenizer_of(recipe.tokenizer, recipe.corpus, *sizes)
-    texts = corpus(recipe.corpus, *sizes)
     config = replace(recipe.model, vocab_size=tokenizer.vocab_size)
+    tokens = encoded(recipe.tokenizer, recipe.corpus, *sizes)
     result = train(
         config,
         recipe.train,
-        torch.tensor(tokenizer.encode(texts["train"])),
-        torch.tensor(tokenizer.encode(texts["validation"])),
+        tokens["train"],
+        tokens["validation"],
         seed=recipe.seed,
         teacher=trained(recipe.teacher, profile).model if recipe.teacher else None,
     )
@@ -120,8 +136,11 @@ def trained(recipe: Recipe, profile: str) -> TrainedModel:
         tokenizer=tokenizer,
         history=result.history,
         evaluations=result.evaluations,
+        finished=result.finished,
         seconds=result.seconds,
         tokens_per_second=result.tokens_per_second,
+        train_tokens=len(tokens["train"]),
+        baselines=counted(recipe.tokenizer, recipe.corpus, *sizes),
         snapshot_steps=tuple(result.snapshots),
         load_snapshot=load_snapshot,
     )

@@ -29,7 +29,7 @@ def findings(outputs: Path, store: str) -> list[tuple[str, str, str]]:
             found.append(("missing", package, "not installed: run `make setup`"))
     found.append(("ok", "processor", f"{cores()} cores"))
     device = gpu()
-    found.append(("ok", "GPU", device) if device else ("note", "GPU", "none; profiles smoke and laptop need none"))
+    found.append(("ok", "GPU", device) if device else ("note", "GPU", "none; only the profile gpu needs one"))
     gain = bf16_gain(outputs)
     used = "bf16" if gain >= GAIN_THAT_PAYS else "fp32"
     found.append(

@@ -1,4 +1,4 @@
-"""What a run consists of: a node per corpus, encoded corpus, trained model and exercise, and what each needs.
+"""What a run consists of: a node per corpus, encoded corpus, its n-grams, trained model, exercise; what each needs.
 
 Building the graph runs nothing and reads no store. A node turns into a ``Step``, with a key, once the records
 of the nodes before it are known.
@@ -15,7 +15,7 @@ from flows.machine import hardware
 from flows.options import UsageError
 from reports.chapter import QUESTIONS
 from tasks.cache.keys import Step, canonical, code_digests
-from tasks.context import text_role, tokens_role, training_role, tuning_role
+from tasks.context import baselines_role, text_role, tokens_role, training_role, tuning_role
 from tasks.exercise import Exercise
 from tasks.exercises import modules
 from tasks.recipes.catalogue import STAND_IN
@@ -26,6 +26,7 @@ from tasks.sources.resolve import Sources
 Reference = Mapping[str, Any]  # a record's key and artifacts
 TEXT_CODE = ("tasks.sources.corpora",)
 TOKENS_CODE = ("minigpt.tokenizers", "tasks.sources.corpora")
+BASELINES_CODE = ("minigpt.evaluation.ngrams",)
 TRAIN_CODE = ("tasks.models.training",)
 TUNE_CODE = ("tasks.models.finetuning",)
 PRETRAINED_CODE = ("tasks.models.reading", "tasks.models.stand_in")
@@ -157,6 +158,15 @@ class _Builder:
 
         return self._add(name, make)
 
+    def baselines(self, corpus: str, tokenizer: str) -> str:
+        name = baselines_role(corpus, tokenizer)
+
+        def make() -> Node:
+            needs = {"tokens": self.tokens(corpus, tokenizer)}
+            return Node(name, "baselines", f"n-grams {corpus}, {tokenizer}", needs, {}, BASELINES_CODE, 5.0)
+
+        return self._add(name, make)
+
     def training(self, recipe: Recipe, seed: int) -> str:
         name = training_role(recipe, seed)
 
@@ -225,6 +235,8 @@ class _Builder:
                     needs[training_role(recipe, seed)] = self.training(recipe, seed)
                 corpus = tokens_role(recipe.corpus, recipe.tokenizer)
                 needs[corpus] = self.tokens(recipe.corpus, recipe.tokenizer)
+                counted = baselines_role(recipe.corpus, recipe.tokenizer)
+                needs[counted] = self.baselines(recipe.corpus, recipe.tokenizer)
                 needs[text_role(recipe.corpus)] = self.text(recipe.corpus)
             for source in exercise.sources:
                 if source in ("main", "domain", "code"):
@@ -232,7 +244,7 @@ class _Builder:
             inputs: dict[str, Any] = {
                 "module": modules()[exercise.id],
                 "profile": profile.name,
-                "numbers": exercise.numbers[profile.name],
+                "numbers": profile.numbers(exercise.numbers),
                 "seeds": {recipe.name: profile.seeds(recipe) for recipe in exercise.recipes},
                 # Findings hold curves and budgets, which the weights alone do not tell apart.
                 "recipes": {recipe.name: canonical(profile.resolve(recipe)) for recipe in exercise.recipes},
@@ -269,7 +281,7 @@ class _Builder:
                 needs,
                 inputs,
                 code,
-                exercise.seconds[profile.name],
+                profile.seconds(exercise.seconds),
                 local,
                 exercise.version,
                 alone=exercise.timed,
@@ -299,9 +311,9 @@ def training_seconds(recipe: Recipe, validation_characters: int) -> float:
     layers = model.n_layer + (recipe.teacher.model.n_layer / 3 if recipe.teacher else 0)
     rate = CORE_FLOPS * (BF16_STEPS if train.precision == "bf16" else 1.0)
     step = each * train.batch_size * model.context / rate + 0.0012 * layers + 0.002
-    evaluations = 1 + train.steps // (train.eval_every or max(1, -(-train.steps // 8)))
+    evaluations = 1 + train.steps // (train.eval_every or max(1, -(-train.steps // 8))) + len(train.early_budgets)
     read = validation_characters / CHARACTERS[recipe.tokenizer]
-    return train.steps * step + evaluations * 2.0 * weights * read / CORE_FLOPS
+    return train.updates * step + evaluations * 2.0 * weights * read / CORE_FLOPS
 
 
 def _weights(recipe: Recipe) -> float:

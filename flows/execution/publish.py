@@ -20,7 +20,7 @@ from flows.machine import cores, gpu
 from flows.options import UsageError, exercise_id
 from reports.cache import DirectoryCache
 from reports.chapter import QUESTIONS
-from reports.run import Machine, ModelRow, RunInfo
+from reports.run import Machine, ModelRow, RunInfo, Score
 from reports.story.editions import Edition
 from reports.types import Provenance, Result, from_json
 from reports.write import write_outputs
@@ -47,6 +47,7 @@ class Published:
 
     page: Path
     faults: Mapping[str, str]
+    score: Score
 
 
 def publish(
@@ -99,11 +100,16 @@ def publish(
     )
     folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
     found = {id: stored_findings(records[f"exercise/{id}"], store) for id in modules() if f"exercise/{id}" in records}
-    cache = DirectoryCache(outputs / "sections")
-    write_outputs(folder, results, info, findings=found, sections_cache=cache, editions=editions)
+    sections = sections_of(outputs)
+    write_outputs(folder, results, info, findings=found, sections_cache=sections, editions=editions)
     point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
-    return Published(outputs / "latest" / "report.html", faults)
+    return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)))
+
+
+def sections_of(outputs: Path) -> DirectoryCache:
+    """Where the parts of the page are kept that have been drawn."""
+    return DirectoryCache(outputs / "sections")
 
 
 def newest_run(request: Request, outputs: Path) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from rich.text import Text
 from flows.execution.engine import Listener, Record
 from flows.execution.graph import Node, Request
 from flows.machine import hardware
+from reports import page
+from reports.cache import SectionsCache
+from reports.chapter import QUESTIONS
 from reports.text import encodable
 from reports.types import Result, to_json
 from reports.write import drawings, tables
@@ -24,6 +27,8 @@ from tasks.cache.keys import Step, digest
 from tasks.cache.progress import running
 from tasks.cache.store import Artifact, Store
 from tasks.place import Place
+from tasks.recipes.catalogue import tunings
+from tasks.sources.references import LABELS
 from tasks.tracking.tracker import Tracker
 
 logger = logging.getLogger("chapter")
@@ -147,6 +152,8 @@ class TrackingListener:
         request: what is run.
         flow_run: the id of the Prefect flow run that runs it.
         here: whether models run on this machine; if not, a worker says which machine it is.
+        sections: the report's cache; what is drawn for MLflow is drawn for the page at the same time, while others
+            still train, and not when all wait for it.
     """
 
     def __init__(
@@ -158,9 +165,10 @@ class TrackingListener:
         flow_run: str | None = None,
         *,
         here: bool = True,
+        sections: SectionsCache | None = None,
     ) -> None:
         self._tracker, self._parent, self._store, self._request = tracker, chapter_run, store, request
-        self._flow_run, self._here = flow_run, here
+        self._flow_run, self._here, self._sections = flow_run, here, sections
         self._queue: queue.Queue[Callable[[], Any] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -220,10 +228,30 @@ class TrackingListener:
             tags |= {"recipe": node.subject, "seed": str(node.seed)}
             artifacts = {name: record["artifacts"].get(name) for name in ("model", "tokenizer")}
             files = {name: self._store.fetch(Artifact(**found)) for name, found in artifacts.items() if found}
-            self._tracker.log_training(self._parent, step.key, recipe, record["data"], files, tags)
+            self._tracker.log_training(
+                self._parent, step.key, recipe, record["data"], files, tags, self._text_of(node, step)
+            )
         else:
             tags |= {"exercise": node.subject}
-            self._tracker.log_exercise(self._parent, key, to_json(result), tags, _files(result))
+            models = [
+                str(made["key"]) for role, made in step.upstream.items() if role.startswith(("train/", "finetune/"))
+            ]
+            self._tracker.log_exercise(self._parent, key, to_json(result), tags, _files(result), models)
+            if self._sections:
+                page.section(QUESTIONS[result.id], result, sections_cache=self._sections)
+
+    def _text_of(self, node: Node, step: Step) -> dict[str, str]:
+        """What a model was trained on: the corpus, and the digest of its tokens or, of a fine-tuning, of its text."""
+        recipe = step.inputs["recipe"]
+        corpus = recipe["corpus"] if node.kind == "train" else tunings()[node.subject].corpus
+        made = step.upstream["tokens" if node.kind == "train" else "text"]["artifacts"]
+        source = self._request.sources.summary()[LABELS[corpus]]
+        tokens = f", {recipe['tokenizer']} tokens" if node.kind == "train" else ""
+        return {
+            "name": f"{source.partition(':')[0]}{tokens}",
+            "digest": str(next(iter(made.values()))["sha256"]),
+            "source": source,
+        }
 
 
 def _files(result: Result) -> dict[str, str]:

@@ -18,19 +18,6 @@ from minigpt.model import GPT, Block
 from minigpt.objectives import causal
 
 
-def xavier(model: GPT) -> GPT:
-    """Give every block the weights of Vaswani et al. (2017), as in the analysis of Xiong et al. (2020), in place.
-
-    Glorot & Bengio (2010), equation 16 in its normal form: variance 2 / (inputs + outputs), the same for layers that
-    write into the residual stream; queries, keys and values count as three matrices.
-    """
-    for name, layer in model.blocks.named_modules():
-        if isinstance(layer, nn.Linear):
-            for part in layer.weight.split(layer.in_features) if name.endswith("qkv") else [layer.weight]:
-                nn.init.xavier_normal_(part.data)
-    return model
-
-
 def gradient_norms(model: GPT, batch: Tensor) -> tuple[list[float], list[float]]:
     """Norms of the gradient of the causal loss on one batch (B, T + 1), block by block, first to last.
 

@@ -10,6 +10,7 @@ never quality. Sources: Leviathan, Kalman & Matias (2023), https://arxiv.org/abs
 Chen et al. (2023), https://arxiv.org/abs/2302.01318, algorithm 2.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,10 @@ class Speculation:
         return self.emitted / self.passes if self.passes else float("nan")
 
 
+Watch = Callable[[Tensor, Tensor, Tensor, int, Tensor], None]
+"""Called after each pass: p (B, γ + 1, V), q (B, γ, V), the drafts (B, γ), how many stand, the token added (B, 1)."""
+
+
 @torch.inference_mode()
 def speculate(
     target: GPT,
@@ -53,6 +58,7 @@ def speculate(
     gamma: int = 4,
     sampling: Sampling = PLAIN,
     generator: torch.Generator | None = None,
+    watch: Watch | None = None,
 ) -> Speculation:
     """Continue prompts by ``n_new`` tokens drawn from the target, with the draft's help.
 
@@ -78,8 +84,11 @@ def speculate(
                 tokens = torch.cat([tokens, draw(q[-1], generator)], dim=1)
             p = _distribution(target, tokens, caches[0], len(q) + 1, sampling)  # (B, γ + 1, V)
             drafted = tokens[:, length:]
-            kept, emitted = verify(p, torch.cat(q, dim=1) if q else p[:, :0], drafted, generator)
+            drafts_q = torch.cat(q, dim=1) if q else p[:, :0]
+            kept, emitted = verify(p, drafts_q, drafted, generator)
             n = int(kept.min())  # drafts that every row accepts
+            if watch:
+                watch(p, drafts_q, drafted, n, emitted[:, n : n + 1])
             result.tokens = torch.cat([tokens[:, : length + n], emitted[:, n : n + 1]], dim=1)
             result.passes += 1
             result.emitted += n + 1

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-Verdict = Literal["lower", "higher", "noise", "one seed"]
+Verdict = Literal["lower", "higher", "noise", "one of many", "one seed", "untrained", "no time"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,10 @@ class Comparison:
     """``other`` minus ``baseline``, in the unit of the values.
 
     ``verdict`` says where ``other`` lies: "lower" or "higher" when the interval excludes zero, "noise" when it
-    does not, "one seed" when a side has a single value and nothing can be said about noise.
+    does not, "one seed" when a side has a single value and nothing can be said about noise. "one of many" excludes zero
+    alone, but not after ``holm``'s correction for the comparisons beside it. The last two are for those who compare
+    trainings: "untrained" when a side has not learned enough to have an opinion, "no time" when there is no finished
+    training of the time that is asked for.
     """
 
     difference: float
@@ -26,6 +29,9 @@ class Comparison:
     other: tuple[float, float]
     seeds: tuple[int, int]  # how many values: baseline, other
     confidence: float
+    p_value: float = 1.0  # two-sided, of no difference; corrected if there are several comparisons
+    paired: bool = False  # values that share a seed, a text or a prompt are compared one by one
+    among: int = 1  # comparisons that were corrected for together
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
@@ -52,25 +58,11 @@ def compare(baseline: Sequence[float], other: Sequence[float], *, confidence: fl
     if not all(map(math.isfinite, (*baseline, *other))):
         raise ValueError(f"cannot compare values that are not finite: {list(baseline)} and {list(other)}")
     (mean_a, std_a), (mean_b, std_b) = mean_std(baseline), mean_std(other)
-    verdict: Verdict
-    difference, counts = mean_b - mean_a, (len(baseline), len(other))
-    if min(counts) < 2:
-        error, interval, verdict = math.inf, (-math.inf, math.inf), "one seed"
-    else:
+    counts = (len(baseline), len(other))
+    error, freedom = math.inf, 1.0
+    if min(counts) >= 2:
         error, freedom = _welch(std_a**2 / counts[0], std_b**2 / counts[1], counts)
-        half = student_t_quantile(0.5 + confidence / 2, freedom) * error if error else 0.0
-        interval = (difference - half, difference + half)
-        verdict = "lower" if interval[1] < 0 else "higher" if interval[0] > 0 else "noise"
-    return Comparison(
-        difference=difference,
-        std_error=error,
-        interval=interval,
-        verdict=verdict,
-        baseline=(mean_a, std_a),
-        other=(mean_b, std_b),
-        seeds=counts,
-        confidence=confidence,
-    )
+    return _compared(mean_b - mean_a, error, freedom, baseline, other, confidence, paired=False)
 
 
 def compare_paired(baseline: Sequence[float], other: Sequence[float], *, confidence: float = 0.95) -> Comparison:
@@ -85,14 +77,48 @@ def compare_paired(baseline: Sequence[float], other: Sequence[float], *, confide
         raise ValueError(f"need pairs of finite values, got {len(baseline)} and {len(other)}")
     difference, spread = mean_std([b - a for a, b in zip(baseline, other, strict=True)])
     n = len(baseline)
-    verdict: Verdict
-    if n < 2:
-        error, interval, verdict = math.inf, (-math.inf, math.inf), "one seed"
-    else:
-        error = spread / math.sqrt(n)
-        half = student_t_quantile(0.5 + confidence / 2, n - 1) * error if error else 0.0
+    error = spread / math.sqrt(n) if n > 1 else math.inf
+    return _compared(difference, error, max(1.0, n - 1), baseline, other, confidence, paired=True)
+
+
+def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons with p-values that are corrected for there being several, and verdicts by them.
+
+    The k-th smallest of m is multiplied by m - k + 1, and is no smaller than the one before it: that any of the
+    verdicts "lower" and "higher" is a false alarm is then as rare as it is for one alone. Intervals stay those of one.
+    What is of one seed counts for nothing, and not as one of the m.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6.
+    """
+    tested = sorted((c.p_value, i) for i, c in enumerate(comparisons) if c.verdict in ("lower", "higher", "noise"))
+    corrected, smallest = list(comparisons), 0.0
+    for rank, (p, i) in enumerate(tested):
+        smallest = max(smallest, min(1.0, p * (len(tested) - rank)))
+        verdict = comparisons[i].verdict
+        if verdict != "noise" and smallest > 1 - comparisons[i].confidence:
+            verdict = "one of many"
+        corrected[i] = replace(comparisons[i], p_value=smallest, among=len(tested), verdict=verdict)
+    return corrected
+
+
+def _compared(
+    difference: float,
+    error: float,
+    freedom: float,
+    baseline: Sequence[float],
+    other: Sequence[float],
+    confidence: float,
+    *,
+    paired: bool,
+) -> Comparison:
+    """The comparison of a difference of known standard error, which is infinite where a side has one value."""
+    verdict: Verdict = "one seed"
+    interval, p_value = (-math.inf, math.inf), 1.0
+    if math.isfinite(error):
+        half = student_t_quantile(0.5 + confidence / 2, freedom) * error if error else 0.0
         interval = (difference - half, difference + half)
         verdict = "lower" if interval[1] < 0 else "higher" if interval[0] > 0 else "noise"
+        p_value = two_sided_p(difference / error, freedom) if error else float(difference == 0.0)
     return Comparison(
         difference=difference,
         std_error=error,
@@ -100,8 +126,10 @@ def compare_paired(baseline: Sequence[float], other: Sequence[float], *, confide
         verdict=verdict,
         baseline=mean_std(baseline),
         other=mean_std(other),
-        seeds=(n, n),
+        seeds=(len(baseline), len(other)),
         confidence=confidence,
+        p_value=p_value,
+        paired=paired,
     )
 
 
@@ -123,3 +151,10 @@ def student_t_quantile(probability: float, freedom: float) -> float:
     if not 0.0 < probability < 1.0 or freedom < 1.0:
         raise ValueError(f"need 0 < probability < 1 and freedom >= 1, got {probability} and {freedom}")
     return float(t.ppf(probability, freedom))
+
+
+def two_sided_p(t: float, freedom: float) -> float:
+    """P(|T| >= |t|) for Student's distribution."""
+    from scipy.stats import t as student
+
+    return float(2 * student.sf(abs(t), freedom))

@@ -123,13 +123,32 @@ def _parsed(source: bytes, module: str) -> tuple[str, tuple[str, ...]]:
     return tree_digest, tuple(name for name in may_import if _module_file(name))
 
 
+# Meanwhile, what ``_read`` has found; None: it looks again each time.
+_found: dict[str, tuple[str, tuple[str, ...]] | None] | None = None
+
+
+def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
+    """``_parsed`` of a module's file, or None if it has none or is a package."""
+    if _found is not None and module in _found:
+        return _found[module]
+    file = _module_file(module)
+    parsed = None if file is None or file.name == "__init__.py" else _parsed(file.read_bytes(), module)
+    if _found is not None:
+        _found[module] = parsed
+    return parsed
+
+
 @contextmanager
 def syntax_kept_in(file: Path) -> Iterator[None]:
-    """Meanwhile modules are parsed only if ``file`` does not know their source; at the end it knows all of them.
+    """Meanwhile a module is read once, and parsed only if ``file`` does not know its source; at the end it does.
 
-    Parsing the project takes as long as everything else that a plan does. What the file says holds for one version of
-    Python and of this module; without that, or damaged, it counts for nothing.
+    Parsing the project takes as long as everything else that a plan does, and each step asks for the digests of a
+    hundred modules. An edit while a run goes on changes none of its keys, as it does not change the code that the run
+    has imported. What the file says holds for one version of Python and of this module; without that, or damaged, it
+    counts for nothing.
     """
+    global _found
+    outer = _found
     maker = [sys.version, hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
     before: dict[str, tuple[str, str, tuple[str, ...]]] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -137,9 +156,11 @@ def syntax_kept_in(file: Path) -> Iterator[None]:
         if kept["maker"] == maker:
             before = {name: (str(s), str(d), tuple(map(str, names))) for name, (s, d, names) in kept["modules"].items()}
     _syntax.update(before)
+    _found = {} if outer is None else outer
     try:
         yield
     finally:
+        _found = outer
         if _syntax != before:
             with suppress(OSError):  # a folder that cannot be written is told of by what needs it
                 write_atomic(file, json.dumps({"maker": maker, "modules": _syntax}).encode())
@@ -161,10 +182,9 @@ def code_digests(roots: Iterable[str]) -> dict[str, str]:
             raise ValueError(f"{root} is not a module of this project")
     while todo:
         module = todo.pop()
-        file = _module_file(module)
-        if module in found or module in VALUES_ONLY or file is None or file.name == "__init__.py":
+        if module in found or module in VALUES_ONLY or (read := _read(module)) is None:
             continue
-        found[module], imported = _parsed(file.read_bytes(), module)
+        found[module], imported = read
         todo.extend(imported)
     return dict(sorted(found.items()))
 

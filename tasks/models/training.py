@@ -17,7 +17,8 @@ from torch import Tensor
 from minigpt.config import GPTConfig
 from minigpt.files import config_from_json, config_to_json, model_from_state, model_state
 from minigpt.model import GPT
-from minigpt.train import TrainConfig, train
+from minigpt.train import train
+from minigpt.train_config import TrainConfig
 
 
 def train_recipe(
@@ -55,6 +56,7 @@ def train_recipe(
         "parameters": sum(weight.numel() for weight in result.model.parameters()),
         "history": result.history,
         "evaluations": result.evaluations,
+        "finished": result.finished,
         "training_seconds": result.seconds,
         "tokens_per_second": result.tokens_per_second,
         "snapshots": sorted(result.snapshots),

@@ -48,24 +48,19 @@ TIMING = Recipe(
 )
 
 # --- The small studies: one cheap baseline, of which every variant changes one thing ------------------------
+# The learning rate is constant until the last fifth, and a training of half the steps is branched off and finished: so
+# that variants whose steps take longer are compared at equal time by trainings that came to their end, too.
 
 STUDY = Recipe(
     name="study",
     group="study",
     model=GPTConfig(n_layer=2, n_head=4, d_model=64, context=64),
-    train=TrainConfig(steps=3_000, batch_size=64),
+    train=TrainConfig(steps=3_000, batch_size=64, schedule="trapezoid", budgets=(0.5,)),
 )
 
 # The mistake of 21.2 (d): full attention in training. No weight tying (21.5).
 STUDY_BIDIRECTIONAL = replace(STUDY, name="study-bidirectional", train=replace(STUDY.train, objective="bidirectional"))
 STUDY_UNTIED = replace(STUDY, name="study-untied", model=replace(STUDY.model, tie_weights=False))
-
-# --- Where the norm stands (21.4): a deeper model, with the warm-up of its group's scale and from full speed -----
-
-DEEP_PRE = replace(STUDY, name="deep-pre", group="deep-warm", model=replace(STUDY.model, n_layer=6))
-DEEP_POST = replace(DEEP_PRE, name="deep-post", model=replace(DEEP_PRE.model, norm="post"))
-DEEP_PRE_COLD = replace(DEEP_PRE, name="deep-pre-cold", group="deep-cold")
-DEEP_POST_COLD = replace(DEEP_POST, name="deep-post-cold", group="deep-cold")
 
 # --- Variants of positions and attention (21.25, 21.26, 21.28, 21.30, 21.33) -----------------------------------
 # All but the positions themselves are varied on the rotary model: Llama and Mistral are built on it, it can read past
@@ -79,9 +74,11 @@ STUDY_NO_POSITION = replace(
     STUDY, name="study-no-position", group="study-once", model=replace(STUDY.model, position="none")
 )
 
-STUDY_WINDOW_2 = replace(STUDY_ROPE, name="study-window-2", model=replace(STUDY_ROPE.model, window=2))
-STUDY_WINDOW_8 = replace(STUDY_ROPE, name="study-window-8", model=replace(STUDY_ROPE.model, window=8))
-STUDY_WINDOW_32 = replace(STUDY_ROPE, name="study-window-32", model=replace(STUDY_ROPE.model, window=32))
+# Texts long enough for a window to cut something off, and for a paragraph to be read before its continuation.
+STUDY_LONG = replace(STUDY_ROPE, name="study-long", group="study-long", model=replace(STUDY_ROPE.model, context=256))
+STUDY_WINDOW_2 = replace(STUDY_LONG, name="study-window-2", model=replace(STUDY_LONG.model, window=2))
+STUDY_WINDOW_8 = replace(STUDY_LONG, name="study-window-8", model=replace(STUDY_LONG.model, window=8))
+STUDY_WINDOW_32 = replace(STUDY_LONG, name="study-window-32", model=replace(STUDY_LONG.model, window=32))
 
 STUDY_GQA = replace(STUDY_ROPE, name="study-gqa", model=replace(STUDY_ROPE.model, n_kv_head=2))
 STUDY_MQA = replace(STUDY_ROPE, name="study-mqa", model=replace(STUDY_ROPE.model, n_kv_head=1))
@@ -93,7 +90,7 @@ STUDY_MQA_WIDE = replace(
 
 # BERT's way to use full attention (21.10).
 STUDY_MASKED = replace(STUDY_ROPE, name="study-masked", train=replace(STUDY.train, objective="masked"))
-STUDY_PREFIX = replace(STUDY_ROPE, name="study-prefix", train=replace(STUDY.train, objective="prefix"))
+STUDY_PREFIX = replace(STUDY_LONG, name="study-prefix", train=replace(STUDY.train, objective="prefix"))
 # As few targets as the prefix model has, under the causal mask.
 STUDY_PREFIX_CONTROL = replace(
     STUDY_PREFIX,
@@ -112,7 +109,6 @@ STUDY_FUTURE_8 = replace(STUDY_FUTURE_2, name="study-future-8", model=replace(ST
 STUDY_FUTURE_4_SUM = replace(
     STUDY_FUTURE_4,
     name="study-future-4-sum",
-    group="study-once",
     train=replace(STUDY_FUTURE_4.train, objective_args=(("reduction", "sum"),)),
 )
 

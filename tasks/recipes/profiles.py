@@ -1,4 +1,4 @@
-"""The three profiles: the same chapter with other numbers. Nothing else in the project asks which one it is."""
+"""The four profiles: the same chapter with other numbers. Nothing else in the project asks which one it is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,15 @@ class Scale:
     bf16: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
 
+    def times(self, factor: float) -> "Scale":
+        """``factor`` times the steps, at least one; warm-ups and the steps between evaluations go with them."""
+
+        def longer(train: Mapping[str, Any]) -> dict[str, Any]:
+            counts = {name: train[name] for name in ("steps", "warmup_steps", "eval_every") if train.get(name)}
+            return {**train, **{name: max(1, round(count * factor)) for name, count in counts.items()}}
+
+        return replace(self, train=longer(self.train), bf16=longer(self.bf16))
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -39,6 +48,7 @@ class Profile:
     cuda: bool = False  # its workers have a GPU
     precision: Precision | None = None  # see ``computed_in``; None: as recipes and scales say
     stand_in: bool = False  # a model of this run's own takes the pretrained one's place, unless one is asked for
+    base: str = ""  # the profile that it was made from by ``longer``
 
     def resolve(self, recipe: Recipe) -> Recipe:
         """The recipe as this profile trains it; its teacher too.
@@ -86,22 +96,59 @@ class Profile:
         if budget == 1.0:
             return self
 
-        def times(train: Mapping[str, Any]) -> dict[str, Any]:
-            counts = {name: train[name] for name in ("steps", "warmup_steps", "eval_every") if train.get(name)}
-            return {**train, **{name: max(1, round(count * budget)) for name, count in counts.items()}}
-
-        scales = {
-            group: replace(scale, train=times(scale.train), bf16=times(scale.bf16))
-            for group, scale in self.scales.items()
-        }
+        scales = {group: scale.times(budget) for group, scale in self.scales.items()}
         tuning = self.resolve_tuning(FineTune(name="any"))
         tokens = max(2 * tuning.block, round(tuning.train_tokens * budget))
         tuning_fields = {**self.finetune, "train_tokens": tokens}
         return replace(self, scales=scales, finetune=tuning_fields, budget=self.budget * budget)
 
+    def longer(
+        self,
+        name: str,
+        *,
+        times: float,
+        but: Mapping[str, float],
+        seeds: tuple[int, ...],
+        once: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> "Profile":
+        """A profile of another name that follows this one: its groups, with ``times`` the steps and more ``seeds``.
+
+        ``but`` has other factors for some groups. Groups keep the seeds that they have if those are more, or if they
+        are among ``once``. ``changes`` are fields of the profile. What an exercise does not state for the new profile
+        is as here: ``numbers`` and ``seconds``.
+
+        Raises:
+            ValueError: a group that this profile does not have.
+        """
+        if unknown := {*but, *once} - set(self.scales):
+            raise ValueError(f"profile {name}: {self.name} has no groups {', '.join(sorted(unknown))}")
+        scales = {
+            group: replace(
+                scale.times(but.get(group, times)),
+                seeds=scale.seeds if group in once or len(scale.seeds) > len(seeds) else seeds,
+            )
+            for group, scale in self.scales.items()
+        }
+        return replace(self, name=name, base=self.name, scales=scales, **changes)
+
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """The seeds with which this profile trains a recipe."""
         return self.scales[recipe.group].seeds
+
+    def numbers(self, stated: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """An exercise's own numbers here, of what it has ``stated`` by profile.
+
+        Under a profile that follows another one they are that one's, but for those that are stated for this one.
+
+        Raises:
+            KeyError: nothing is stated for this profile or the one that it follows.
+        """
+        return {**stated[self.base], **stated.get(self.name, {})} if self.base else stated[self.name]
+
+    def seconds(self, stated: Mapping[str, float]) -> float:
+        """An exercise's expected duration here, of what it has ``stated`` by profile; see ``numbers``."""
+        return stated[self.base] if self.base and self.name not in stated else stated[self.name]
 
 
 SMOKE = Profile(
@@ -120,15 +167,9 @@ SMOKE = Profile(
         "timing": Scale(model={"n_layer": 2, "d_model": 64}, train={"steps": 8, "batch_size": 2}),
         "study": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
         "study-once": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
+        "study-long": Scale(model={"d_model": 32, "context": 64}, train={"steps": 40, "batch_size": 8}),
         "study-mqa-wide": Scale(
             model={"d_model": 32, "context": 32, "d_ff": 152}, train={"steps": 40, "batch_size": 16}
-        ),
-        # Twins with and without warm-up, for where the norm stands.
-        "deep-warm": Scale(
-            model={"d_model": 32, "context": 32}, train={"steps": 20, "batch_size": 8, "warmup_steps": 4}
-        ),
-        "deep-cold": Scale(
-            model={"d_model": 32, "context": 32}, train={"steps": 20, "batch_size": 8, "warmup_steps": 0}
         ),
         # Other tokenizers, for about the time of a study on characters: a large vocabulary makes dear steps.
         "study-word": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 8}),
@@ -160,22 +201,30 @@ LAPTOP = Profile(
             bf16={"steps": 690, "eval_every": 138},
         ),
         "timing": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 60}),
-        "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
-        "study-once": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}),  # side questions, one seed
-        "study-mqa-wide": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
-        "deep-warm": Scale(
-            train={"steps": 100, "batch_size": 16, "warmup_steps": 20, "eval_every": 25}, seeds=(0, 1, 2)
-        ),
-        "deep-cold": Scale(
-            train={"steps": 100, "batch_size": 16, "warmup_steps": 0, "eval_every": 25}, seeds=(0, 1, 2)
-        ),
+        "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
+        "study-once": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}),  # side questions, one seed
+        "study-long": Scale(train={"steps": 500, "batch_size": 2, "eval_every": 125}, seeds=(0, 1, 2)),
+        "study-mqa-wide": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
         # Steps for about the time of a study on characters, by step times measured alone on one thread.
         "study-word": Scale(train={"steps": 250, "batch_size": 8, "eval_every": 50}, seeds=(0, 1, 2)),
         "study-bpe": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 30}, seeds=(0, 1, 2)),
         "teacher": Scale(train={"steps": 500, "batch_size": 16, "eval_every": 100}),
-        "student": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
+        "student": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
         "student-long": Scale(train={"steps": 960, "batch_size": 8, "eval_every": 120}, seeds=(0, 1, 2)),
     },
+)
+
+# About two hours on two cores with bf16 instructions, of which the trainings take most: eight times laptop's steps on
+# three times its text, and three seeds of everything but the teacher and what is only timed.
+OVERNIGHT = LAPTOP.longer(
+    "overnight",
+    times=8,
+    but={"timing": 1},
+    seeds=(0, 1, 2),
+    once=("timing", "teacher"),
+    train_characters=1_000_000,
+    validation_characters=64_000,
+    finetune={**LAPTOP.finetune, "train_tokens": 30_000, "validation_tokens": 4_096},
 )
 
 GPU = Profile(
@@ -195,7 +244,7 @@ GPU = Profile(
             train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True},
             seeds=(0, 1, 2),
         )
-        for name in ("small", "medium", "large", "study", "study-once", "study-mqa-wide", "student")
+        for name in ("small", "medium", "large", "study", "study-once", "study-long", "study-mqa-wide", "student")
     }
     | {
         f"{name}-long": Scale(
@@ -215,14 +264,7 @@ GPU = Profile(
             model={"n_layer": 12, "n_head": 12, "d_model": 768, "context": 1024},
             train={"steps": 200, "batch_size": 16, "learning_rate": 6e-4, "precision": "bf16"},
         ),
-    }
-    | {
-        f"deep-{name}": Scale(
-            train={"steps": 1_000, "batch_size": 64, "warmup_steps": warmup, "precision": "bf16", "compile": True},
-            seeds=(0, 1, 2),
-        )
-        for name, warmup in (("warm", 200), ("cold", 0))
     },
 )
 
-PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}
+PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (SMOKE, LAPTOP, OVERNIGHT, GPU)}

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,17 @@ CURVE_POINTS = 200  # per curve: enough for a screen, and a batch of metrics cos
 
 
 def training_document(
-    key: str, recipe: Mapping[str, Any], record: Mapping[str, Any], files: Mapping[str, str], tags: Mapping[str, str]
+    key: str,
+    recipe: Mapping[str, Any],
+    record: Mapping[str, Any],
+    files: Mapping[str, str],
+    tags: Mapping[str, str],
+    data: Mapping[str, str] | None = None,
 ) -> Document:
-    """A trained model. Curves are thinned to ``CURVE_POINTS``; the artifact ``curves.json`` has them whole."""
+    """A trained model. Curves are thinned to ``CURVE_POINTS``; the artifact ``curves.json`` has them whole.
+
+    ``data`` is what it was trained on: ``name``, ``digest`` and ``source``.
+    """
     name, seed = str(recipe.get("name", "model")), recipe.get("seed", 0)
     end = time.time()
     seconds = float(record.get("training_seconds", record.get("seconds", 0.0)))
@@ -30,14 +38,24 @@ def training_document(
         texts["samples.txt"] = (
             record["samples"] if isinstance(record["samples"], str) else "\n\n".join(record["samples"])
         )
+    config = record.get("config", {})
+    size = {"model.vocab_size": config["vocab_size"]} if "vocab_size" in config else {}  # a recipe does not know it
+    metrics = _final_metrics(record, seconds)
     return {
         "kind": "training",
         "key": key,
         "name": f"{name} (seed {seed})",
-        "tags": {"kind": "model", "recipe": name, "seed": str(seed), **tags},
-        "params": flatten(recipe),
+        "tags": {
+            "kind": "model",
+            "recipe": name,
+            "seed": str(seed),
+            "mlflow.note.content": _model_note(name, seed, metrics, data),
+            **tags,
+        },
+        "params": flatten(recipe) | size,
+        "data": dict(data or {}),
         "curves": [row for columns in curves.values() for row in curve_rows(columns)],
-        "metrics": _final_metrics(record, seconds),
+        "metrics": metrics,
         "files": artifacts,
         "texts": texts,
         "start": end - seconds,
@@ -68,10 +86,55 @@ def _final_metrics(record: Mapping[str, Any], seconds: float) -> dict[str, float
     return metrics
 
 
+def _model_note(name: str, seed: int, metrics: Mapping[str, float], data: Mapping[str, str] | None) -> str:
+    """What MLflow's page of a model says first."""
+    parameters = f" of {metrics['parameters']:,.0f} parameters" if "parameters" in metrics else ""
+    text = f" on {data['name']}" if data else ""
+    loss = (
+        f"; validation loss {metrics['final_validation_loss']:.4f} nats per token"
+        if "final_validation_loss" in metrics
+        else ""
+    )
+    model = f"The recipe `{name}`, seed {seed}: a model{parameters}"
+    return f"{model}, trained{text} in {metrics['training_seconds']:.0f} s{loss}."
+
+
+def figure_curves(result: Mapping[str, Any]) -> list[tuple[str, int, float, float]]:
+    """Lines over whole numbers in an exercise's figures, as rows of ``curve_rows``: steps, tokens, positions, ….
+
+    A name is of the series, or of what is measured and the series where another figure has used that already.
+    """
+    rows: list[tuple[str, int, float, float]] = []
+    used: set[str] = set()
+    for figure in _figures(result.get("parts", ())):
+        for series in figure["series"]:
+            x, y = series["x"], series["y"]
+            if not all(is_number(value) and value >= 0 and value == int(value) for value in x) or len(x) < 3:
+                continue
+            name = f"{figure['y_label']}/{series['name']}" if figure["y_label"] else str(series["name"])
+            if len({*x}) < len(x) or name in used:
+                continue
+            used.add(name)
+            rows += [(allowed_name(name), int(a), float(b), 0.0) for a, b in zip(x, y, strict=True) if is_number(b)]
+    return rows
+
+
+def _figures(blocks: Any) -> Iterator[Mapping[str, Any]]:
+    """All line charts among parts and blocks, folded ones too."""
+    for block in blocks:
+        if block.get("type") == "figure" and block.get("kind") in ("line", "step"):
+            yield block
+        yield from _figures(block.get("blocks", ()))
+
+
 def exercise_document(
-    key: str, result: Mapping[str, Any], texts: Mapping[str, str], tags: Mapping[str, str]
+    key: str,
+    result: Mapping[str, Any],
+    texts: Mapping[str, str],
+    tags: Mapping[str, str],
+    models: Sequence[str] = (),
 ) -> Document:
-    """An exercise's result."""
+    """An exercise's result; ``models`` are the keys of the steps that trained those it used."""
     end = time.time()
     provenance = result.get("provenance", {})
     checks = result.get("checks", [])
@@ -96,7 +159,8 @@ def exercise_document(
             **tags,
         },
         "params": {"exercise": result["id"], **{f"source.{k}": v for k, v in provenance.get("sources", {}).items()}},
-        "curves": [],
+        "curves": figure_curves(result),
+        "models": list(models),
         "metrics": metrics,
         "texts": {"result.json": json.dumps(result), **texts},
         "start": end - metrics["seconds"],

@@ -49,6 +49,7 @@ def create(client: Any, experiment: str, document: Document, parent: str | None)
     if document["kind"] == "chapter":
         return run_id
     _log_course(client, run_id, document)
+    _log_inputs(client, experiment, run_id, document)
     attach(client, run_id, run.info.artifact_uri, document.get("files", {}), document.get("texts", {}))
     _log_finals(client, experiment, run_id, document)
     client.set_terminated(run_id, "FINISHED", int(document["end"] * 1000))
@@ -64,6 +65,22 @@ def _log_course(client: Any, run_id: str, document: Document) -> None:
     client.log_batch(run_id, params=params[:100])
     curves = [Metric(n, v, start + int(s * 1000), step) for n, step, v, s in document.get("curves", ()) if is_number(v)]
     _log_metrics(client, run_id, curves)
+
+
+def _log_inputs(client: Any, experiment: str, run_id: str, document: Document) -> None:
+    """What it was made from: a model from a text, an exercise's answer from models."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
+
+    datasets, models = [], []
+    if data := document.get("data"):
+        dataset = Dataset(data["name"], data["digest"][:36], "local", data["source"])
+        datasets = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    for key in document.get("models", ()):
+        if found := find(client, experiment, key):
+            outputs = client.get_run(found).outputs
+            models += [LoggedModelInput(model.model_id) for model in (outputs.model_outputs if outputs else ())]
+    if datasets or models:
+        client.log_inputs(run_id, datasets or None, models or None)
 
 
 def _log_finals(client: Any, experiment: str, run_id: str, document: Document) -> None:
@@ -84,39 +101,53 @@ def _log_metrics(client: Any, run_id: str, metrics: list[Any]) -> None:
 
 def _register(client: Any, experiment: str, run_id: str, document: Document) -> str:
     """An entry in the Models tab, as ``mlflow.create_external_model`` makes it, without its global state."""
-    from mlflow.entities import LoggedModelStatus
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     model = client.create_logged_model(
         experiment,
-        name=re.sub(r"[^\w-]+", "-", document["name"]),
+        name=re.sub(r"[^\w-]+", "-", document["name"]).strip("-"),
         source_run_id=run_id,
         tags=texts_of({**document["tags"], "mlflow.model.isExternal": "true", "artifacts": f"runs:/{run_id}/model"}),
         params=texts_of(document.get("params", {})),
         model_type="minigpt",
     )
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return str(model.model_id)
 
 
 def end(client: Any, run_id: str, document: Document, url: Callable[[str], str | None]) -> None:
     """End a chapter's run with what its steps came to; ``url`` is where a run is shown."""
-    from mlflow.entities import RunTag
+    from mlflow.entities import Metric, Param, RunTag
 
-    links, failures = document["links"], document.get("failures", {})
+    links, failures, verdict = document["links"], document.get("failures", {}), document.get("verdict", {})
     tags = {f"cached/{title}": run for title, run in links.items()}
     tags |= {f"{FAILED}{title}": error for title, error in failures.items()}
     tags |= {"cached_steps": str(len(links)), "failed_steps": str(len(failures))}
-    texts = texts_of({**tags, "mlflow.note.content": _note(links, failures, url)})
+    texts = texts_of({**tags, "mlflow.note.content": _note(verdict, links, failures, url)})
     for name in client.get_run(run_id).data.tags.keys() - texts.keys():
         if name.startswith(FAILED):  # this time it did not
             client.delete_tag(run_id, name)
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in texts.items()])
+    now = int(document["end"] * 1000)
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, float(value), now, 0) for name, value in verdict.get("metrics", {}).items()],
+        params=[Param(name, value) for name, value in texts_of(verdict.get("params", {})).items()],
+        tags=[RunTag(name, value) for name, value in texts.items()],
+    )
+    if verdict:
+        attach(client, run_id, client.get_run(run_id).info.artifact_uri, verdict["files"], {})
     client.set_terminated(run_id, document["status"], int(document["end"] * 1000))
 
 
-def _note(links: Mapping[str, str], failures: Mapping[str, str], url: Callable[[str], str | None]) -> str:
+def _note(
+    verdict: Mapping[str, Any],
+    links: Mapping[str, str],
+    failures: Mapping[str, str],
+    url: Callable[[str], str | None],
+) -> str:
     """What the page of a chapter says about it, in Markdown."""
-    parts = []
+    parts = [f"**{verdict['sentence']}.** The whole report is the artifact `report.html`."] if verdict else []
     if failures:
         firsts = {title: (error.splitlines() or [""])[0].replace("`", "'") for title, error in failures.items()}
         parts += ["Failed:", "\n".join(f"- {title}: `{first}`" for title, first in sorted(firsts.items()))]

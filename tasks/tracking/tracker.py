@@ -16,7 +16,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ from tasks.tracking.outbox import Outbox, write_json
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "chapter-21"
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # its page opens on runs, and not on traces
+    "mlflow.note.content": (
+        "All exercises of a chapter on decoder-only language models. One run per chapter; under it one for each "
+        "trained model (`tags.kind = 'model'`) and each exercise (`tags.kind = 'exercise'`)."
+    ),
+}
 COOL_DOWN = 60.0  # seconds without a further try after a failure
 
 
@@ -58,6 +65,7 @@ class Tracker:
         self._chapter: str | None = None
         self._links: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self._verdict: dict[str, Any] = {}
         self._guard = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,7 +95,7 @@ class Tracker:
             "start": time.time(),
         }
         name = str(document["key"])
-        self._chapter, self._links, self._failures = name, {}, {}
+        self._chapter, self._links, self._failures, self._verdict = name, {}, {}, {}
         opening = threading.Thread(target=self._deliver, args=(document,), daemon=True, name="mlflow-open")
         opening.start()
         status = "FAILED"
@@ -96,13 +104,24 @@ class Tracker:
             status = "FAILED" if self._failures else "FINISHED"
         finally:
             opening.join()
-            ended = {"links": dict(self._links), "failures": dict(self._failures)}
+            ended = {"links": dict(self._links), "failures": dict(self._failures), "verdict": self._verdict}
             self._chapter = None
             self._deliver({"kind": "end", "run": name, "status": status, "end": time.time(), **ended})
 
     def fail(self, title: str, error: str) -> None:
         """Note on the open chapter's run that a step failed, and why: that makes the chapter a failed one."""
         self._failures[title] = error
+
+    def conclude(
+        self, sentence: str, *, params: Mapping[str, Any], metrics: Mapping[str, float], files: Mapping[str, Path]
+    ) -> None:
+        """What the open chapter came to, for its run: the verdict, numbers, and the report's files by name."""
+        self._verdict = {
+            "sentence": sentence,
+            "params": dict(params),
+            "metrics": dict(metrics),
+            "files": named(files),
+        }
 
     def log_training(
         self,
@@ -112,6 +131,7 @@ class Tracker:
         record: Mapping[str, Any],
         files: Files = (),
         tags: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
     ) -> str | None:
         """One trained model; returns its run, or None if that waits in the outbox.
 
@@ -125,8 +145,9 @@ class Tracker:
             files: kept as artifacts, see ``artifacts.attach``; a mapping gives their names there (``model``,
                 ``tokenizer``).
             tags: such as profile, device, fingerprint.
+            data: the text that it was trained on, as ``name``, ``digest`` and ``source``.
         """
-        return self._log(parent, training_document(key, recipe, record, named(files), tags or {}))
+        return self._log(parent, training_document(key, recipe, record, named(files), tags or {}, data))
 
     def log_exercise(
         self,
@@ -135,12 +156,14 @@ class Tracker:
         result: Mapping[str, Any],
         tags: Mapping[str, str] | None = None,
         texts: Mapping[str, str] | None = None,
+        models: Sequence[str] = (),
     ) -> str | None:
-        """One exercise's result (``reports.types.Result`` as JSON): metrics, checks, the JSON itself.
+        """One exercise's result (``reports.types.Result`` as JSON): metrics, checks, curves, the JSON itself.
 
-        ``texts`` are kept as artifacts, too: name to content, such as its tables as CSV.
+        ``texts`` are kept as artifacts, too: name to content, such as its tables as CSV. ``models`` are the keys of the
+        steps that trained the models it used: they are inputs of the exercise's run.
         """
-        return self._log(parent, exercise_document(key, result, texts or {}, tags or {}))
+        return self._log(parent, exercise_document(key, result, texts or {}, tags or {}, models))
 
     def link(self, parent: str | None, key: str, title: str) -> None:
         """Note on the open chapter's run that a step was taken from the store, and which run made it."""
@@ -156,9 +179,10 @@ class Tracker:
         return str(found) if found else None
 
     def url(self, run_id: str | None) -> str | None:
-        """Where the web interface shows a run."""
+        """Where the web interface shows a run; it has a second face, for agents and prompts, which knows no runs."""
         experiment = self._known()["experiment"]
-        return f"{self.ui}/#/experiments/{experiment}/runs/{run_id}" if run_id and experiment else None
+        page = f"{self.ui}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+        return page if run_id and experiment else None
 
     def flush(self) -> int:
         """Deliver what waits in the outbox; returns how many documents are left."""
@@ -266,9 +290,12 @@ class Tracker:
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is None:
             local = self.uri == f"sqlite:///{self.database}"
-            return str(client.create_experiment(EXPERIMENT, (self.folder / "artifacts").as_uri() if local else None))
+            place = (self.folder / "artifacts").as_uri() if local else None
+            return str(client.create_experiment(EXPERIMENT, place, EXPERIMENT_TAGS))
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
+        for name in EXPERIMENT_TAGS.keys() - found.tags.keys():  # made by an older version
+            client.set_experiment_tag(found.experiment_id, name, EXPERIMENT_TAGS[name])
         return str(found.experiment_id)
 
     def _refresh(self, client: Any, experiment: str) -> None:

@@ -49,7 +49,7 @@ def test_letter_counts_have_no_seed(answer):
 
 def with_accuracies(findings, task, **accuracies):
     """The findings with other accuracies of states averaged over the window, on one task."""
-    found = findings.accuracy[task] | {f"{who.replace('_', ' ')}, mean": values for who, values in accuracies.items()}
+    found = findings.accuracy[task] | {f"{who}, mean": values for who, values in accuracies.items()}
     return replace(findings, accuracy=findings.accuracy | {task: found})
 
 
@@ -59,16 +59,27 @@ def said_in(answer, part):
 
 def test_size_catches_up_only_where_there_is_something_to_catch_up(findings):
     def said(masked, larger):
-        found = {"masked": (masked,), "causal": (0.65,), "causal_small": (0.60,), "causal_medium": (larger,)}
-        text = said_in(answered(EXERCISE, with_accuracies(findings, "spelling", **found)), 3)
+        found = {"masked": (masked,), "causal": (0.65,), "causal large": (0.60,), "causal medium-long": (larger,)}
+        text = said_in(answered(EXERCISE, with_accuracies(better, "spelling", **found)), 3)
         return text.split("On spelling")[1].split("On word order")[0]
+
+    losses = {"small-long": 1.6, "medium-long": 1.4, "large": 1.5}
+    larger = {name: replace(findings.larger[name], losses=(loss,)) for name, loss in losses.items()}
+    better = replace(findings, larger=larger, causal=replace(findings.causal, losses=(1.7,)))
 
     level = said(0.64, 0.70)
     assert "nothing to catch up" in level
     assert "0.650 against 0.640" in level
-    assert "the larger ones reach 0.700" in level
-    assert "reaches the masked one (0.700 against 0.660)" in said(0.66, 0.70)
+    assert "medium-long reaches 0.700" in level
+    assert "medium-long reaches the small masked model (0.700 against 0.660" in said(0.66, 0.70)
     assert "does not reach" in said(0.71, 0.70)
+
+
+def test_larger_models_that_predict_no_better_show_nothing(findings):
+    worse = {name: replace(model, losses=(9.0,)) for name, model in findings.larger.items()}
+    text = said_in(answered(EXERCISE, replace(findings, larger=worse)), 3)
+    assert "None of them predicts the next character better" in text
+    assert "On spelling" not in text
 
 
 @pytest.mark.parametrize(
@@ -98,8 +109,13 @@ def test_several_seeds_decide_who_reads_better(findings, masked, said):
 )
 def test_the_verdict_on_writing_is_that_of_the_losses(findings, losses, said):
     causal = (1.5, 1.51)[: len(losses)]
-    found = replace(findings, next={"causal": causal, "masked": losses})
+    found = replace(findings, next={"causal": causal, "masked": losses}, causal=replace(findings.causal, losses=(0.1,)))
     assert said in said_in(answered(EXERCISE, found), 0)
+
+
+def test_models_that_have_not_beaten_the_bigram_have_no_opinion_on_writing(findings):
+    found = replace(findings, causal=replace(findings.causal, losses=(9.0,)))
+    assert "here it has not beaten the bigram" in said_in(answered(EXERCISE, found), 0)
 
 
 def test_the_masking_rate_is_that_of_the_objective(generator):

@@ -38,9 +38,27 @@ def test_the_two_comparisons_have_their_conclusion(findings, causal, control, sa
     for reading, loss in (("causal model", causal), ("control", control), ("prefix model", 2.5)):
         losses[reading][findings.half] = (loss - 0.01, loss + 0.01, loss)
     losses["prefix model, read causally"][findings.half] = (2.6, 2.6, 2.6)
+    rows = tuple(replace(row, baselines=replace(row.baselines, bigram=4.0)) for row in findings.rows)
+    findings = replace(findings, rows=rows)
     text = " ".join(str(answered(EXERCISE, replace(findings, losses=losses)).parts[1]).replace("\\n", " ").split())
     assert ("So " in text) == (said is not None)
     assert said is None or said in text
+
+
+def test_models_that_do_not_beat_the_bigram_get_no_conclusion(findings):
+    rows = tuple(replace(row, baselines=replace(row.baselines, bigram=0.1)) for row in findings.rows)
+    text = str(answered(EXERCISE, replace(findings, rows=rows)).parts[1])
+    assert "not both are trained far enough to beat the bigram" in text
+    assert "So " not in text
+
+
+def test_every_word_is_counted_and_short_views_know_less(findings):
+    words = findings.words
+    assert words.count > 100
+    for label in ("causal", "prefix"):
+        assert all(0 <= share <= 1 for share in (*words.after_all[label], *words.after_little[label]))
+    nothing = replace(words, count=0)
+    assert "has no words of 4 letters" in str(answered(EXERCISE, replace(findings, words=nothing)).parts[2])
 
 
 def one_too_many(n, prefix, *, device=None):

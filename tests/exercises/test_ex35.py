@@ -49,7 +49,10 @@ OTHERS = {"lower": (2.99, 3.0, 3.01), "higher": (1.99, 2.0, 2.01), "noise": (2.4
 
 def with_losses(row, losses):
     steps = row.curves[0].steps
-    return replace(row, curves=tuple(LearningCurve(steps, (*(4.0,) * (len(steps) - 1), loss)) for loss in losses))
+    return replace(
+        row,
+        curves=tuple(LearningCurve(steps, (*(4.0,) * (len(steps) - 1), loss), steps[-1:], (loss,)) for loss in losses),
+    )
 
 
 @pytest.mark.parametrize("steps", ["lower", "higher", "noise", "one seed"])

@@ -61,6 +61,23 @@ def test_the_choice(
     assert chosen_precision(asked, device, tmp_path) == chosen
 
 
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_without_bf16_is_not_made_to_emulate_it(
+    tmp_path: Path, gains: list[float], monkeypatch: pytest.MonkeyPatch, native: bool, chosen: str
+) -> None:
+    asked = list[bool]()
+
+    def is_bf16_supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return native or including_emulation
+
+    monkeypatch.setattr(machine, "gpu", lambda: "Tesla V100")
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", is_bf16_supported)
+    assert chosen_precision("auto", "cuda", tmp_path) == chosen
+    assert chosen_precision("bf16", "cuda", tmp_path) == "bf16", "who asks for it gets it"
+    assert asked == [False]
+
+
 def test_it_is_for_models_that_are_wide_enough() -> None:
     plain = PROFILES["laptop"]
     fast, slow = plain.computed_in("bf16"), plain.computed_in("fp32")

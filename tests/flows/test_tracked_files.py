@@ -30,8 +30,10 @@ class Told:
 
     def run_of(self, key: str) -> None: ...
 
-    def log_exercise(self, parent: Any, key: str, result: Any, tags: Any, texts: dict[str, str]) -> None:
-        self.texts: dict[str, str] = exercise_document(key, result, texts, tags)["texts"]
+    def log_exercise(
+        self, parent: Any, key: str, result: Any, tags: Any, texts: dict[str, str], models: list[str]
+    ) -> None:
+        self.texts: dict[str, str] = exercise_document(key, result, texts, tags, models)["texts"]
 
 
 def test_tables_and_charts_are_those_of_the_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

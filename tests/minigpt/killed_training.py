@@ -23,6 +23,7 @@ VARIANTS = {
     "heads": (replace(CONFIG, n_future=3), replace(TRAIN, objective="multi_token")),
     "bf16": (CONFIG, replace(TRAIN, precision="bf16")),
     "muon": (CONFIG, replace(TRAIN, optimizer="muon", precision="bf16")),
+    "branched": (CONFIG, replace(TRAIN, schedule="trapezoid", budgets=(0.3, 0.5), optimizer="muon")),
     "compiled": (CONFIG, replace(TRAIN, compile=True)),
 }
 

@@ -74,6 +74,7 @@ def test_curves_have_their_columns_and_end_at_the_last_step() -> None:
     history, evaluations = result.history, result.evaluations
     assert list(history) == ["step", "tokens", "train_loss", "learning_rate", "gradient_norm", "seconds"]
     assert list(evaluations) == ["step", "tokens", "validation_loss", "seconds"]
+    assert result.finished == {name: column[-1:] for name, column in evaluations.items()}
     assert evaluations["step"] == [0, 200, 400, 450]
     assert history["step"] == list(range(2, 451, 2))
     assert history["tokens"] == [step * 2 * 16 for step in history["step"]]
@@ -122,6 +123,78 @@ def test_learning_rate_warms_up_and_follows_a_cosine() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert TrainConfig(steps=1).learning_rate_at(0) > 0
     assert TrainConfig(steps=5, warmup_steps=0).learning_rate_at(0) == TrainConfig(steps=5).learning_rate
+
+
+def test_learning_rate_of_a_trapezoid() -> None:
+    tc = TrainConfig(steps=100, learning_rate=2.0, warmup_steps=10, schedule="trapezoid", warmdown=0.2)
+    rates = [tc.learning_rate_at(step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
+    assert set(rates[9:81]) == {2.0}
+    assert rates[80:] == pytest.approx([2.0 * (20 - i) / 20 for i in range(20)])
+    shorter = replace(tc, steps=50)
+    assert [tc.learning_rate_at(step, 50) for step in range(50)] == [shorter.learning_rate_at(s) for s in range(50)]
+
+
+BRANCHED = TrainConfig(
+    steps=60, batch_size=4, warmup_steps=5, schedule="trapezoid", warmdown=0.25, budgets=(0.5, 0.2), eval_every=60
+)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_branch_is_a_whole_training_of_fewer_steps(optimizer: str) -> None:
+    """To the last bit: what it reads, its dropout, its learning rate and the optimiser's memory."""
+    tc, config = replace(BRANCHED, optimizer=optimizer), replace(CONFIG, dropout=0.1)
+    result = quick(tc, config)
+    assert result.finished["step"] == [12, 30, 60]
+    assert result.finished["tokens"] == [steps * 4 * 16 for steps in (12, 30, 60)]
+    for steps, loss in zip(result.finished["step"], result.finished["validation_loss"], strict=True):
+        alone = quick(replace(tc, steps=int(steps), budgets=()), config)
+        assert loss == alone.evaluations["validation_loss"][-1]
+        assert alone.finished["step"] == [steps]
+    assert tc.updates == 60 + 3 + 8
+
+
+def test_branches_do_not_touch_the_trunk() -> None:
+    config = replace(CONFIG, dropout=0.1)
+    with_branches, without = quick(BRANCHED, config), quick(replace(BRANCHED, budgets=()), config)
+    assert same_weights(with_branches.model, without.model)
+    assert with_branches.history["train_loss"] == without.history["train_loss"]
+    assert with_branches.evaluations["validation_loss"] == without.evaluations["validation_loss"]
+
+
+@pytest.mark.parametrize("update", [8, 10, 11, 12, 24, 30, 70])
+def test_stopped_on_a_branch_it_ends_with_the_same_bits(update: int, tmp_path: Path) -> None:
+    """The two branches begin after 9 and 22 steps: their 3 and 8 updates are numbers 10 … 12 and 26 … 33 of all 71."""
+    expected, count = quick(BRANCHED), itertools.count(1)
+    step = _Training._update
+
+    def update_or_stop(self: _Training, rate: float) -> object:
+        if next(count) == update:
+            raise Stopped
+        return step(self, rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Training, "_update", update_or_stop)
+        with pytest.raises(Stopped):
+            quick(BRANCHED, checkpoint_dir=tmp_path, checkpoint_seconds=0.0)
+    assert same_results(quick(BRANCHED, checkpoint_dir=tmp_path), expected)
+
+
+def test_an_exception_of_progress_on_a_branch_saves_the_trunk(tmp_path: Path) -> None:
+    told = itertools.count(1)
+
+    def enough(fraction: float, _: str) -> None:
+        if fraction == 22 / 60 and next(told) == 3:  # after the 22nd step, and twice on the branch that begins there
+            raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        ticks = itertools.count(1)  # a clock by which progress is told after every update
+        clock = SimpleNamespace(monotonic=lambda: float(next(ticks)), perf_counter=time.perf_counter)
+        patch.setattr("minigpt.train.time", clock)
+        with pytest.raises(Stopped):
+            quick(BRANCHED, checkpoint_dir=tmp_path, progress=enough)
+    assert max(path.stem for path in tmp_path.glob("*.json")) == "step-000000022"
+    assert same_results(quick(BRANCHED, checkpoint_dir=tmp_path), quick(BRANCHED))
 
 
 def test_gradients_are_clipped() -> None:
@@ -223,6 +296,7 @@ def stop_before(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def same_results(a: TrainResult, b: TrainResult) -> bool:
     """Equal in all but the time they took, bit for bit."""
     curves = all(a.history[n] == b.history[n] for n in a.history if n != "seconds")
+    curves &= all(a.finished[n] == b.finished[n] for n in a.finished if n != "seconds")
     curves &= all(a.evaluations[n] == b.evaluations[n] for n in a.evaluations if n != "seconds")
     snapshots = a.snapshots.keys() == b.snapshots.keys() and all(
         torch.equal(a.snapshots[step][name], weight)
@@ -373,12 +447,20 @@ def test_checkpoints_cannot_run_code(tmp_path: Path) -> None:
         {"objective": "casual"},
         {"precision": "fp8"},
         {"snapshots": "always"},
+        {"schedule": "linear"},
+        {"schedule": "trapezoid", "warmdown": 0.0},
+        {"schedule": "trapezoid", "budgets": (1.0,)},
     ],
     ids=str,
 )
 def test_a_configuration_out_of_range_is_refused(bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"got|no objective|unknown"):
+    with pytest.raises(ValueError, match=r"got|no objective|no schedule|unknown"):
         TrainConfig(**({"steps": 1} | bad))  # type: ignore[arg-type]
+
+
+def test_a_cosine_ends_once() -> None:
+    with pytest.raises(ValueError, match="need schedule='trapezoid'"):
+        TrainConfig(steps=10, budgets=(0.5,))
 
 
 def test_a_configuration_is_hashable() -> None:

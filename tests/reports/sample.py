@@ -10,14 +10,19 @@ from reports.types import (
     Check,
     Code,
     Details,
+    Distribution,
     Figure,
     Heatmap,
+    Mask,
     Part,
     Prose,
     Provenance,
     Result,
+    Round,
     Sample,
     Series,
+    Setting,
+    Speculation,
     Table,
     TokenScores,
 )
@@ -219,6 +224,22 @@ def tokens() -> TokenScores:
     return TokenScores(tuple(pieces), scores, "loss (nats)", "Loss of every token of a passage")
 
 
+def live() -> tuple[Distribution, Mask, Speculation]:
+    """What a reader can turn."""
+    pieces = ("the", " a", "<i>", "\u202e", "\n")
+    rounds = (
+        Round((" be", "ginn", "<b>"), (0.5, 0.2, 0.9), (0.25, 0.4, 0.9), 1, "gan"),
+        Round((HOSTILE, " to"), (0.5, 0.5), (0.5, 0.25), 2, "\n"),
+    )
+    return (
+        Distribution(
+            pieces, (2.0, 1.0, 0.5, -1.0, 1.0), (Setting("τ = 0.7", 0.7), Setting("k <= 2", k=2)), caption="D"
+        ),
+        Mask(9, ("length", "window"), window=4, caption="Who sees whom"),
+        Speculation("In the", rounds, "Drafted, accepted, replaced"),
+    )
+
+
 def heatmaps() -> tuple[Heatmap, ...]:
     causal = tuple(tuple(1 / (i + 1) if j <= i else None for j in range(8)) for i in range(8))
     labels = tuple(str(i) for i in range(8))
@@ -289,7 +310,7 @@ def results() -> tuple[Result, ...]:
             "21.2",
             Part("a", (first, other_maps[0])),
             Part("b", (other_maps[1],)),
-            Part("c", (Prose("Rows sum to 1."), table)),
+            Part("c", (Prose("Rows sum to 1."), table, *live())),
             summary="Position 5 has 5 non-zero weights (1-indexed); every row sums to 1.",
         ),
         result(
@@ -313,7 +334,13 @@ def results() -> tuple[Result, ...]:
             Part("b", (table,)),
             summary="The large model wins by 0.05 nats at equal steps, and loses at equal time.",
         ),
-        result("21.24", Part("a", (tokens(),)), checks=(), metrics={}, summary="Sentence starts cost 1.3 nats more."),
+        result(
+            "21.24",
+            Part("a", (tokens(),)),
+            checks=(),
+            metrics={},
+            summary="Sentence starts cost 1.3 nats more.",
+        ),
         Result(
             "21.27",
             QUESTIONS["21.27"].title,

@@ -1,10 +1,8 @@
 """The page in a browser: headless Chromium, driven as a reader would, by mouse and by keyboard.
 
-The browser is the system's; without one these tests are skipped, or fail where ``CI`` is set.
+The browser is that of ``conftest.py``.
 """
 
-import os
-import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -12,33 +10,6 @@ import pytest
 from reports.chapter import QUESTIONS
 
 pytestmark = pytest.mark.browser
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    give_up = pytest.fail if os.environ.get("CI") else pytest.skip
-    binary = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if binary is None:
-        give_up(f"no browser found: none of {', '.join(NAMES)} is on the path (Debian: apt install chromium)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        give_up("playwright is not installed: pip install -e .[dev]")
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=binary, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -69,9 +69,9 @@ def test_equal_values_are_called_equal():
     same, single = compare([1.0, 1.1, 0.9], [1.0, 1.1, 0.9]), compare([1.0], [1.0001])
     assert "are equal at the mean to three decimals" in words.describe(same, "B", "A")
     assert words.describe(single, "B", "A") == (
-        "The validation loss of B and that of A are equal to three decimals (one seed each, so no interval)."
+        "The validation loss of B and that of A are equal to three decimals, with one seed, which carries no claim."
     )
-    assert "0.709 nats higher than that of A (one seed each, so no interval)." in words.describe(
+    assert "0.709 nats higher than that of A, with one seed, which carries no claim." in words.describe(
         compare([1.0], [1.709]), "B", "A"
     )
 

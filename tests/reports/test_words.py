@@ -1,9 +1,9 @@
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from minigpt.evaluation.statistics import compare, compare_paired
+from minigpt.evaluation.statistics import compare, compare_paired, holm
 from reports import words
 
 
@@ -68,7 +68,7 @@ def test_mean_and_deviation():
         (
             [1.0],
             [1.25],
-            "The loss of B is 0.250 nats higher than that of A (one seed each, so no interval).",
+            "The loss of B is 0.250 nats higher than that of A, with one seed, which carries no claim.",
         ),
     ],
 )
@@ -78,10 +78,31 @@ def test_a_comparison_in_words(baseline, other, sentence):
 
 def test_a_comparison_of_pairs_says_what_was_repeated():
     found = compare_paired([1.0, 2.0, 3.0], [1.5, 2.51, 3.49])
-    assert words.describe(found, "B", "A", of="prompts", unit="").endswith(", 3 prompts each).")
+    assert words.describe(found, "B", "A", of="prompts", unit="").endswith(", 3 prompts, in pairs).")
     assert words.verdict(found) == "higher"
     assert words.verdict(compare([1.0], [2.0])) == "open: there is one seed"
     assert words.interval(found, 1) == "95% interval +0.5 to +0.5"
+
+
+def test_one_seed_carries_no_claim_and_says_how_far_others_vary():
+    said = words.describe(compare([1.0, 1.01, 0.99], [1.7]), "B", "A")
+    assert said.endswith("with one seed, which carries no claim; those of A vary by 0.010 nats.")
+    assert "noise" not in said, "0.7 nats where seeds vary by 0.01"
+
+
+def test_verdicts_that_are_none():
+    found = replace(compare([1.0, 1.1], [2.0, 2.1]), verdict="untrained")
+    assert "not both are trained far enough to beat the bigram" in words.describe(found, "B", "A")
+    assert words.verdict(found) == "not trained far enough to say"
+    found = replace(found, verdict="no time")
+    assert words.describe(found, "window 2", "A") == (
+        "Window 2 and A have no finished trainings of equal time to compare."
+    )
+    one = compare([1.0, 1.1, 0.9], [1.2, 1.3, 1.16])
+    assert one.verdict == "higher"
+    (many, *_) = holm([one, *[compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6])] * 3])
+    assert words.verdict(many) == "not as one of 4"
+    assert "enough alone, but not as one of 4 comparisons (p = 0." in words.describe(many, "B", "A")
 
 
 def test_unequal_numbers_of_seeds():
@@ -116,6 +137,11 @@ class _Infinite:
     verdict: str = "noise"
     seeds: tuple[int, int] = (2, 2)
     confidence: float = 0.95
+    baseline: tuple[float, float] = (0.0, 1.0)
+    other: tuple[float, float] = (1.0, 1.0)
+    p_value: float = 1.0
+    paired: bool = False
+    among: int = 1
 
 
 def test_an_interval_without_end():

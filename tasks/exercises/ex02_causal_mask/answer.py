@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reports.answers import Draft
-from reports.types import Check, Code, Figure, Heatmap, Sample, Series, Table
+from reports.types import Check, Code, Figure, Heatmap, Mask, Sample, Series, Table
 from reports.words import mean_std
 from tasks.exercises.ex02_causal_mask.findings import LENGTH, POSITION, Findings
 
@@ -13,6 +13,7 @@ def answer(f: Findings) -> Draft:
     return Draft(
         blocks={
             "mask": Code(drawn(f.mask), f"Causal mask of length {LENGTH}: 0 attends, X is masked"),
+            "set": Mask(LENGTH, ("length",), caption="Who sees whom. Point at a pair, or set the number of tokens."),
             "counts": Table(
                 columns=(
                     "row, from 0",

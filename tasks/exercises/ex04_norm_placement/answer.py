@@ -2,22 +2,22 @@
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Check, Figure, Series, Table
+from reports.types import Cell, Check, Figure, Series, Table
 from reports.words import plural
-from tasks.comparison import table
-from tasks.exercises.ex04_norm_placement.findings import PLACEMENTS, WIDTH, Findings
+from tasks.comparison import counted
+from tasks.exercises.ex04_norm_placement.findings import PLACEMENTS, WIDTH, Findings, Setting, best_rate
 
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
-    rows = [run.variant for run in f.runs]
     return Draft(
         blocks={
             "placements": placements(),
             "gradients, Xavier": gradient_figure(f, "Xavier"),
             "gradients, GPT-2": gradient_figure(f, "GPT-2"),
             "gradients": gradients(f),
-            "training": table(rows, name="training", caption="Placement and warm-up."),
+            "training": training(f),
+            "sweep": sweep(f),
             "curves": curves(f),
             "changes": changes(f),
             "blocks": blocks(f),
@@ -25,10 +25,9 @@ def answer(f: Findings) -> Draft:
         },
         checks=checks(f),
         values={
-            "stuck": {
-                row.label: count for row in rows if (count := sum(loss > f.unigram - 0.1 for loss in row.losses))
-            },
-            "seeds": len(f.run("pre", "none").variant.curves),
+            "effects": f.warmup_effects,
+            "picture": {init: f.picture(init) for init in ("Xavier", "GPT-2")},
+            "fresh": len(f.fresh(f.settings[0])),
         },
     )
 
@@ -97,22 +96,62 @@ def gradient_figure(f: Findings, init: str) -> Figure:
     )
 
 
-def curves(f: Findings) -> Figure:
-    """Training loss of all runs, averaged over seeds."""
+def training(f: Findings) -> Table:
+    """Every setting: its sweep over rates, and fresh trainings at the best."""
+    rows: list[tuple[Cell, ...]] = []
+    for one in f.settings:
+        mean, spread = mean_std(f.losses(one))
+        warmup = "with" if one.warmup else "without"
+        several = len(f.losses(one)) > 1
+        cells = (best_rate(f.runs, one), mean, spread if several else None, f.past_bigram(one))
+        rows.append((one.init, f"{one.norm}-norm", warmup, *f.swept(one), *cells))
+    for label, loss in counted(f.baselines):
+        rows.append((label, *(None,) * (len(f.rates) + 3), loss, None, None))
+    columns = (
+        "initial weights",
+        "placement",
+        "warm-up",
+        *(f"rate {rate:g}" for rate in f.rates),
+        "best rate",
+        "loss, fresh seeds",
+        "± std",
+        "of these past the bigram",
+    )
+    fresh = plural(len(f.fresh(f.settings[0])), "fresh seed")
+    caption = (
+        f"Validation loss, nats per token, of {f.layers} layers of width {f.width} after {f.steps} steps of AdamW "
+        f"without clipping. One seed chooses the rate; {fresh} at it are compared."
+    )
+    return Table(columns, tuple(rows), caption, "training")
+
+
+def sweep(f: Findings) -> Figure:
+    """Loss by learning rate."""
     return Figure(
         kind="line",
-        series=tuple(
-            Series(
-                run.variant.label,
-                run.trained_steps,
-                tuple(mean_std(column)[0] for column in zip(*run.trained_losses, strict=True)),
-            )
-            for run in f.runs
-        ),
+        series=tuple(Series(one.label, tuple(f.rates), tuple(f.swept(one))) for one in f.settings),
+        x_label="learning rate",
+        y_label="validation loss (nats/token)",
+        x_log=True,
+        caption="The sweep that chooses the rate, one seed",
+        hlines=((f.baselines.bigram, "bigram"),),
+    )
+
+
+def curves(f: Findings) -> Figure:
+    """Training loss of the fresh seeds, averaged."""
+    series = []
+    for one in f.settings:
+        runs = f.fresh(one)
+        means = tuple(mean_std(column)[0] for column in zip(*(run.losses for run in runs), strict=True))
+        series.append(Series(one.label, runs[0].steps, means))
+    return Figure(
+        kind="line",
+        series=tuple(series),
         x_label="step",
         y_label="training loss (nats/token)",
-        caption="Training loss, mean over seeds",
-        hlines=((f.unigram, "letter frequencies"),),
+        caption="Training loss at each setting's best rate, mean over fresh seeds",
+        hlines=((f.baselines.bigram, "bigram"),),
     )
 
 
@@ -163,7 +202,7 @@ def final_norm(f: Findings) -> Table:
 def checks(f: Findings) -> tuple[Check, ...]:
     """Both blocks against torch's; the gradients and the training against what theory and textbook predict."""
     sizes = [run[-1].size for found in f.start for run in found.steps if found.norm == "post"]
-    warm, cold = (f.run("post", warmup).variant.loss for warmup in ("warm-up", "none"))
+    warm, cold = (mean_std(f.losses(Setting("post", "Xavier", warmup)))[0] for warmup in (True, False))
     return (
         *(
             Check.at_most(
@@ -184,5 +223,5 @@ def checks(f: Findings) -> tuple[Check, ...]:
             "empirical",
         ),
         Check.close("Xavier, post-norm: the same", f.slope("Xavier", "post"), 0.0, 0.25, "empirical"),
-        Check.at_most("post-norm: loss with warm-up minus loss without (nats)", warm - cold, 0.0, "empirical"),
+        Check.at_most("Xavier, post-norm: loss with warm-up minus loss without (nats)", warm - cold, 0.0, "empirical"),
     )

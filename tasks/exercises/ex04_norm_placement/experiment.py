@@ -1,78 +1,145 @@
 """Measures 21.4: gradients of untrained models, and trained ones with one block left out."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt.analysis import depth
-from minigpt.config import GPTConfig, Norm
-from minigpt.evaluation.entropy import unigram_loss
-from minigpt.model import GPT, Block
-from tasks.exercise import Context, Exercise, TrainedModel
+from minigpt.config import GPTConfig, Init, Norm
+from minigpt.evaluation.curves import smoothed
+from minigpt.model import GPT, Block, xavier
+from minigpt.train import TrainResult, train
+from minigpt.train_config import TrainConfig
+from tasks.exercise import Context, Exercise
 from tasks.exercises.ex04_norm_placement.findings import (
     INITS,
     PLACEMENTS,
+    SWEEP,
     WIDTH,
     Findings,
     Run,
+    Setting,
     Start,
     Step,
     Trained,
-    better,
+    best_rate,
 )
-from tasks.recipes.catalogue import DEEP_POST, DEEP_POST_COLD, DEEP_PRE, DEEP_PRE_COLD
-from tasks.study import variants
+from tasks.recipes.catalogue import STUDY_ROPE
 
 BATCH = 8
-TRAINED = {
-    ("pre", "warm-up"): DEEP_PRE,
-    ("pre", "none"): DEEP_PRE_COLD,
-    ("post", "warm-up"): DEEP_POST,
-    ("post", "none"): DEEP_POST_COLD,
-}
-LABELLED = {f"{norm}-norm {'with' if w == 'warm-up' else 'without'} warm-up": r for (norm, w), r in TRAINED.items()}
+CONFIGURED: dict[str, Init] = {"GPT-2": "gpt2", "Xavier": "xavier"}
+SETTINGS = tuple(Setting(norm, init, warmup) for init in INITS for norm in PLACEMENTS for warmup in (True, False))
 
 
 def measure(context: Context) -> Findings:
     """Everything the answer rests on."""
     start = measure_start(context)
-    context.progress(0.5, "timing the steps of the trained models")
-    rows = variants(context, LABELLED)
-    models = {
-        recipe.name: [context.model(recipe, seed) for seed in context.seeds(recipe)] for recipe in TRAINED.values()
-    }
-    runs = tuple(
-        Run(
-            norm=norm,
-            warmup=warmup,
-            variant=row,
-            trained_steps=tuple(models[row.recipe][0].history["step"]),
-            trained_losses=tuple(tuple(m.history["train_loss"]) for m in models[row.recipe]),
-        )
-        for (norm, warmup), row in zip(TRAINED, rows, strict=True)
-    )
-    context.progress(0.7, "leaving out blocks")
-    tokens = context.tokens(DEEP_PRE)[: context.numbers["tokens"]]
-    first = context.model(DEEP_PRE)
-    schedule = first.recipe.train
+    trainings = Trainings(context)
+    runs = trainings.all()
+    chosen = {norm: trainings.best_setting(runs, norm) for norm in PLACEMENTS}
     return Findings(
         start=start,
         slopes={init: {norm: slope(start, init, norm) for norm in PLACEMENTS} for init in INITS},
         runs=runs,
-        trained={norm: removal(models[better(runs, norm).recipe], tokens) for norm in PLACEMENTS},
-        layers=first.recipe.model.n_layer,
-        width=first.recipe.model.d_model,
-        steps=schedule.steps,
-        warmup_steps=schedule.steps // 10 if schedule.warmup_steps is None else schedule.warmup_steps,
-        unigram=unigram_loss(
-            context.tokens(DEEP_PRE, "train"), context.tokens(DEEP_PRE), first.model.config.vocab_size
-        ),
+        trained={norm: trainings.removal(runs, setting) for norm, setting in chosen.items()},
+        chosen=chosen,
+        baselines=context.model(STUDY_ROPE).baselines,
+        layers=context.numbers["layers"],
+        width=context.numbers["width"],
+        steps=context.numbers["steps"],
+        warmup_steps=context.numbers["warmup_steps"],
         block_differences={norm: block_difference(norm) for norm in PLACEMENTS},
     )
+
+
+class Trainings:
+    """The deep models: every setting at every rate with one seed, then fresh seeds at each setting's best rate.
+
+    They are trained here and not as recipes, because the sweep decides at which rate the others are. What chooses a
+    rate is no evidence for it: the losses that are compared are those of the fresh seeds.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.numbers = context, context.numbers
+        self.tokens = {"train": context.tokens(STUDY_ROPE, "train"), "validation": context.tokens(STUDY_ROPE)}
+        self.vocab_size = context.model(STUDY_ROPE).model.config.vocab_size
+        count = len(SETTINGS) * (len(self.numbers["rates"]) + len(self.numbers["fresh_seeds"]))
+        self.parts = iter(range(1, count + 1))
+        self.count = count
+
+    def all(self) -> tuple[Run, ...]:
+        """The sweep, and the fresh trainings."""
+        sweep = [self.run(setting, rate, SWEEP) for setting in SETTINGS for rate in self.numbers["rates"]]
+        fresh = [
+            self.run(setting, best_rate(sweep, setting), seed)
+            for setting in SETTINGS
+            for seed in self.numbers["fresh_seeds"]
+        ]
+        return (*sweep, *fresh)
+
+    def run(self, setting: Setting, rate: float, seed: int) -> Run:
+        """One training as plain data; found again if this exercise was killed after it."""
+        name = f"{setting.label}, rate {rate:g}, seed {seed}"
+        found = self.context.once(name, lambda: self._trained(setting, rate, seed))
+        self.context.progress(0.2 + 0.75 * next(self.parts) / self.count, name)
+        return Run(setting, rate, seed, found["loss"], tuple(found["steps"]), tuple(found["losses"]))
+
+    def removal(self, runs: Sequence[Run], setting: Setting) -> Trained:
+        """Blocks of a setting's fresh models, left out one at a time; and what each does to held-out text."""
+        fresh = [run for run in runs if run.setting == setting and run.seed != SWEEP]
+        parts = [
+            self.context.once(f"blocks of {setting.label}, seed {run.seed}", functools.partial(self._blocks, run))
+            for run in fresh
+        ]
+        return Trained(
+            costs=tuple(tuple(part["costs"]) for part in parts),
+            steps=tuple(tuple(Step(**step) for step in part["steps"]) for part in parts),
+        )
+
+    def best_setting(self, runs: Sequence[Run], norm: Norm) -> Setting:
+        """Of a placement, by the sweep."""
+        sweep = [run for run in runs if run.setting.norm == norm and run.seed == SWEEP]
+        return min(sweep, key=lambda run: run.loss).setting
+
+    def _train(self, setting: Setting, rate: float, seed: int) -> TrainResult:
+        n = self.numbers
+        config = GPTConfig(
+            n_layer=n["layers"],
+            n_head=4,
+            d_model=n["width"],
+            context=n["context"],
+            vocab_size=self.vocab_size,
+            position="rope",
+            norm=setting.norm,
+            init=CONFIGURED[setting.init],
+        )
+        tc = TrainConfig(
+            steps=n["steps"],
+            batch_size=n["batch_size"],
+            learning_rate=rate,
+            warmup_steps=n["warmup_steps"] if setting.warmup else 0,
+            schedule="trapezoid",
+            grad_clip=0.0,  # it would protect those who start too fast
+            eval_every=n["steps"],
+        )
+        return train(config, tc, self.tokens["train"], self.tokens["validation"], seed=seed, device=self.context.device)
+
+    def _trained(self, setting: Setting, rate: float, seed: int) -> dict[str, Any]:
+        result = self._train(setting, rate, seed)
+        steps, losses = smoothed(result.history["step"], result.history["train_loss"], 40)
+        return {"loss": result.evaluations["validation_loss"][-1], "steps": steps, "losses": losses}
+
+    def _blocks(self, run: Run) -> dict[str, Any]:
+        model = self._train(run.setting, run.rate, run.seed).model  # the same bits again: weights are not kept in parts
+        tokens, T = self.tokens["validation"][: self.numbers["tokens"]], self.numbers["context"]
+        windows = tokens[: len(tokens) // T * T].view(-1, T)[:BATCH]
+        return {"costs": depth.cost_of_removal(model, tokens), "steps": list(steps(model, windows))}
 
 
 @dataclass
@@ -106,12 +173,12 @@ def steps(model: GPT, tokens: Tensor) -> tuple[Step, ...]:
 
 def measure_start(context: Context) -> tuple[Start, ...]:
     """All depths, placements, initialisations and seeds, on one batch of the corpus."""
-    config = context.model(DEEP_PRE).model.config
-    tokens = context.tokens(DEEP_PRE, "train").cpu()[: BATCH * (config.context + 1)].view(BATCH, -1)
+    config = context.model(STUDY_ROPE).model.config
+    tokens = context.tokens(STUDY_ROPE, "train").cpu()[: BATCH * (config.context + 1)].view(BATCH, -1)
     depths, seeds = context.numbers["depths"], context.numbers["seeds"]
     found: list[Start] = []
     for i, layers in enumerate(depths):
-        context.progress(i / len(depths), f"gradients of {layers} layers")
+        context.progress(0.2 * i / len(depths), f"gradients of {layers} layers")
         for norm in PLACEMENTS:
             shape = GPTConfig(
                 n_layer=layers,
@@ -127,7 +194,7 @@ def measure_start(context: Context) -> tuple[Start, ...]:
                     torch.manual_seed(seed)
                     model = GPT(shape)
                     settings["GPT-2"].add(model, tokens)
-                    settings["Xavier"].add(depth.xavier(model), tokens)
+                    settings["Xavier"].add(xavier(model), tokens)
             found += [
                 Start(
                     init=init,
@@ -154,16 +221,6 @@ def slope(start: Sequence[Start], init: str, norm: str) -> float:
     ]
     x, y = torch.tensor(points, dtype=torch.float64).T
     return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
-
-
-def removal(models: list[TrainedModel], tokens: Tensor) -> Trained:
-    """All seeds, with one block left out at a time; and what each block does to held-out text."""
-    T = models[0].model.config.context
-    windows = tokens[: len(tokens) // T * T].view(-1, T)[:BATCH]
-    return Trained(
-        costs=tuple(tuple(depth.cost_of_removal(m.model, tokens)) for m in models),
-        steps=tuple(steps(m.model, windows) for m in models),
-    )
 
 
 def torch_block(config: GPTConfig, block: Block) -> nn.TransformerEncoderLayer:
@@ -208,12 +265,47 @@ def block_difference(norm: Norm) -> float:
 
 EXERCISE = Exercise(
     measure=measure,
-    recipes=tuple(TRAINED.values()),
+    recipes=(STUDY_ROPE,),
     numbers={
-        "smoke": {"depths": (2, 4, 8), "seeds": 2, "tokens": 512},
-        "laptop": {"depths": (4, 8, 16, 32), "seeds": 3, "tokens": 8_192},
-        "gpu": {"depths": (4, 8, 16, 32, 64), "seeds": 5, "tokens": 65_536},
+        "smoke": {
+            "depths": (2, 4, 8),
+            "seeds": 2,
+            "tokens": 512,
+            "layers": 4,
+            "width": 16,
+            "context": 16,
+            "rates": (3e-3, 1e-2),
+            "fresh_seeds": (1,),
+            "steps": 6,
+            "warmup_steps": 2,
+            "batch_size": 4,
+        },
+        "laptop": {
+            "depths": (4, 8, 16, 32),
+            "seeds": 3,
+            "tokens": 8_192,
+            "layers": 12,
+            "width": 32,
+            "context": 64,
+            "rates": (1e-3, 3e-3, 1e-2),
+            "fresh_seeds": (1, 2, 3),
+            "steps": 150,
+            "warmup_steps": 30,
+            "batch_size": 8,
+        },
+        "gpu": {
+            "depths": (4, 8, 16, 32, 64),
+            "seeds": 5,
+            "tokens": 65_536,
+            "layers": 24,
+            "width": 128,
+            "context": 64,
+            "rates": (3e-4, 1e-3, 3e-3),
+            "fresh_seeds": (1, 2, 3),
+            "steps": 400,
+            "warmup_steps": 80,
+            "batch_size": 64,
+        },
     },
-    timed=True,
-    seconds={"smoke": 4, "laptop": 15, "gpu": 60},
+    seconds={"smoke": 6, "laptop": 150, "gpu": 400},
 )

@@ -1,14 +1,17 @@
-"""What 21.4 measures: untrained models of several depths, and trained ones with and without warm-up."""
+"""What 21.4 measures: untrained models of several depths, and trained ones over rates, with and without warm-up."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from minigpt.config import Norm
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
-from tasks.variants import Variant, metrics
+from minigpt.evaluation.ngrams import Baselines
+from minigpt.evaluation.statistics import Comparison, compare_paired, holm, mean_std
+from tasks.variants import baseline_metrics
 
 PLACEMENTS: tuple[Norm, ...] = ("pre", "post")
 INITS = ("GPT-2", "Xavier")
 WIDTH = 64  # of the untrained models
+SWEEP = 0  # the seed that chooses the learning rate
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,34 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Trained models of one placement, with warm-up or without."""
+class Setting:
+    """What is varied in training, beside the learning rate."""
 
-    norm: str
-    warmup: str
-    variant: Variant
-    trained_steps: tuple[float, ...]
-    trained_losses: tuple[tuple[float, ...], ...]  # one tuple per seed, nats per token
+    norm: Norm
+    init: str
+    warmup: bool
+
+    @property
+    def label(self) -> str:
+        """As readers see it."""
+        return f"{self.init}, {self.norm}-norm, {'with' if self.warmup else 'without'} warm-up"
+
+    @property
+    def key(self) -> str:
+        """As part of a metric's name."""
+        return f"{self.norm}_{self.init.lower().replace('-', '')}_{'warm' if self.warmup else 'cold'}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a setting."""
+
+    setting: Setting
+    rate: float  # learning rate
+    seed: int  # 0: of the sweep over rates; others: fresh ones at the rate that was best in it
+    loss: float  # validation, nats per token
+    steps: tuple[float, ...]
+    losses: tuple[float, ...]  # in training, at these steps
 
 
 @dataclass(frozen=True)
@@ -108,9 +131,10 @@ class Trained:
         return [mean_std(run[1:-1])[0] for run in self.costs]
 
 
-def better(runs: tuple[Run, ...], norm: str) -> Variant:
-    """The models of a placement at the warm-up with the lower mean loss."""
-    return min((run.variant for run in runs if run.norm == norm), key=lambda row: row.loss)
+def best_rate(runs: Sequence[Run], setting: Setting) -> float:
+    """The rate with the lowest loss in the sweep."""
+    sweep = [run for run in runs if run.setting == setting and run.seed == SWEEP]
+    return min(sweep, key=lambda run: run.loss).rate
 
 
 @dataclass(frozen=True)
@@ -120,12 +144,13 @@ class Findings:
     start: tuple[Start, ...]
     slopes: dict[str, dict[str, float]]  # by initial weights and placement; see ``slope``
     runs: tuple[Run, ...]
-    trained: dict[Norm, Trained]  # of the better models
+    trained: dict[Norm, Trained]  # of each placement's best setting in the sweep
+    chosen: dict[Norm, Setting]  # which that is
+    baselines: Baselines
     layers: int  # of the trained models
     width: int
     steps: int  # of the training
     warmup_steps: int
-    unigram: float  # nats per token of letter frequencies
     block_differences: dict[Norm, float]  # from torch's own layer
 
     @property
@@ -154,32 +179,77 @@ class Findings:
         """Exponent with which the gradient of the last block's last matrix goes with depth."""
         return self.slopes[init][norm]
 
-    def run(self, norm: str, warmup: str) -> Run:
-        """Trained models by placement and warm-up."""
-        return next(run for run in self.runs if (run.norm, run.warmup) == (norm, warmup))
+    @property
+    def settings(self) -> list[Setting]:
+        """In the order of the trainings."""
+        return list(dict.fromkeys(run.setting for run in self.runs))
 
-    def better(self, norm: str) -> Variant:
-        """A placement's models at the warm-up with the lower mean loss."""
-        return better(self.runs, norm)
+    @property
+    def rates(self) -> list[float]:
+        """Of the sweep."""
+        return sorted({run.rate for run in self.runs if run.seed == SWEEP})
+
+    def swept(self, setting: Setting) -> list[float]:
+        """Losses of the sweep, by rate."""
+        found = {run.rate: run.loss for run in self.runs if run.setting == setting and run.seed == SWEEP}
+        return [found[rate] for rate in self.rates]
+
+    def fresh(self, setting: Setting) -> list[Run]:
+        """Trainings with seeds that chose nothing, at the best rate."""
+        return [run for run in self.runs if run.setting == setting and run.seed != SWEEP]
+
+    def losses(self, setting: Setting) -> list[float]:
+        """Of the fresh trainings, in the order of their seeds."""
+        return [run.loss for run in self.fresh(setting)]
+
+    def past_bigram(self, setting: Setting) -> int:
+        """How many of the fresh trainings have learned to look further back than one token."""
+        return sum(loss < self.baselines.bigram for loss in self.losses(setting))
+
+    @property
+    def warmup_effects(self) -> dict[tuple[str, str], Comparison]:
+        """With warm-up against without, each at its best rate: by initial weights and placement, corrected for all."""
+        pairs = [(init, norm) for init in INITS for norm in PLACEMENTS]
+        found = [self._contrast(Setting(norm, init, False), Setting(norm, init, True)) for init, norm in pairs]
+        return dict(zip(pairs, holm(found), strict=True))
 
     @property
     def placement(self) -> Comparison:
-        """Pre-norm against post-norm, each at its better warm-up."""
-        return compare(self.better("post").losses, self.better("pre").losses)
+        """Pre-norm against post-norm, each at its best setting."""
+        return self._contrast(self.chosen["post"], self.chosen["pre"])
 
-    def warmup_effect(self, norm: str) -> Comparison:
-        """With warm-up against without."""
-        return compare(self.run(norm, "none").variant.losses, self.run(norm, "warm-up").variant.losses)
+    def _contrast(self, baseline: Setting, other: Setting) -> Comparison:
+        found = compare_paired(self.losses(baseline), self.losses(other))
+        # One side below the bigram and one not is an answer: what was compared is whether they train.
+        learned = self.past_bigram(baseline) + self.past_bigram(other)
+        return found if learned else replace(found, verdict="untrained")
+
+    def picture(self, init: str) -> str:
+        """Whether the textbook's picture appears: post-norm needs the warm-up, pre-norm does not.
+
+        "yes", "no", or "open" where neither is decided: one seed, or models that have not beaten the bigram.
+        """
+        post, pre = (self.warmup_effects[init, norm].verdict for norm in ("post", "pre"))
+        if {post, pre} & {"one seed", "untrained"}:
+            return "open"
+        return "yes" if post == "lower" and pre != "lower" else "no"
 
     @property
     def inner_blocks(self) -> Comparison:
         """What an inner block is worth, pre-norm against post-norm."""
-        return compare(self.trained["post"].inner_costs, self.trained["pre"].inner_costs)
+        return compare_paired(self.trained["post"].inner_costs, self.trained["pre"].inner_costs)
 
     @property
     def metrics(self) -> dict[str, float | int]:
         """The numbers of the answer."""
-        numbers: dict[str, float | int] = metrics([run.variant for run in self.runs])
+        numbers: dict[str, float | int] = baseline_metrics(self.baselines)
+        for setting in self.settings:
+            mean, spread = mean_std(self.losses(setting))
+            numbers[f"validation_loss_nats_{setting.key}"] = mean
+            if len(self.losses(setting)) > 1:
+                numbers[f"validation_loss_nats_{setting.key}_std"] = spread
+            numbers[f"best_rate_{setting.key}"] = best_rate(self.runs, setting)
+            numbers[f"past_bigram_{setting.key}"] = self.past_bigram(setting)
         layers = self.depths[-1]
         for norm in PLACEMENTS:
             for init in INITS:
@@ -193,5 +263,4 @@ class Findings:
                 }
             numbers[f"mean_cost_of_removing_a_block_{norm}_nats"] = self.trained[norm].mean_cost
             numbers[f"mean_cost_of_removing_an_inner_block_{norm}_nats"] = self.trained[norm].mean_inner_cost
-        numbers["unigram_loss_nats"] = self.unigram
         return numbers

@@ -3,7 +3,7 @@
 import math
 
 from reports.answers import Draft
-from reports.types import Check, Figure, Series, Table
+from reports.types import Check, Distribution, Figure, Series, Setting, Table
 from tasks.exercises.ex06_temperature_analysis.findings import (
     COLD,
     LOGITS,
@@ -23,6 +23,7 @@ def answer(f: Findings) -> Draft:
     return Draft(
         blocks={
             "probabilities": probabilities(f),
+            "turn": turn(),
             "entropy": entropy(f),
             "thresholds": thresholds(f),
             "curve": curve(f),
@@ -51,6 +52,13 @@ def probabilities(f: Findings) -> Table:
         caption="Softmax probabilities at three temperatures",
         name="probabilities",
     )
+
+
+def turn() -> Distribution:
+    """The same to turn."""
+    settings = tuple(Setting(f"τ = {tau:g}", tau) for tau in TEMPERATURES)
+    tokens = tuple(str(i + 1) for i in range(N))
+    return Distribution(tokens, LOGITS, settings, ("temperature",), "The same distribution at any temperature.")
 
 
 def entropy(f: Findings) -> Table:

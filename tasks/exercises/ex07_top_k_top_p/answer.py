@@ -1,9 +1,12 @@
 """Tables, figures and checks of 21.7; the text is in answer.md."""
 
+import math
+from collections.abc import Sequence
+from fractions import Fraction
 from itertools import accumulate
 
 from reports.answers import Draft
-from reports.types import Check, Figure, Series, Table
+from reports.types import Check, Distribution, Figure, Series, Setting, Table
 from tasks.exercises.ex07_top_k_top_p.findings import (
     BOUNDARY,
     GIVEN,
@@ -34,6 +37,8 @@ def answer(f: Findings) -> Draft:
             "comparison": comparison(f),
             "distributions": distributions(),
             "peaked": peaked(f),
+            "turn": turn(GIVEN, K, "The same distribution with any k and any p."),
+            "turn peaked": turn(PEAKED, PEAKED_K, "The peaked distribution with any k and any p."),
         },
         checks=checks(f),
         values={
@@ -130,6 +135,13 @@ def distributions() -> Figure:
         y_label="probability",
         caption="The distribution before and after truncation",
     )
+
+
+def turn(probabilities: Sequence[Fraction], k: int, caption: str) -> Distribution:
+    """A distribution to truncate."""
+    settings = (Setting(f"k = {k}", k=k), Setting(f"p = {float(P):g}", p=float(P)), Setting("nothing removed"))
+    tokens = tuple(str(i + 1) for i in range(len(probabilities)))
+    return Distribution(tokens, tuple(math.log(p) for p in probabilities), settings, caption=caption)
 
 
 def peaked(f: Findings) -> Table:

@@ -1,7 +1,7 @@
 """Tables, samples and checks of 21.10; the text is in answer.md."""
 
 from minigpt.cost import published
-from minigpt.evaluation.statistics import compare
+from minigpt.evaluation.statistics import compare_paired
 from reports.answers import Draft
 from reports.types import Cell, Check, Sample, Table
 from reports.words import mean_std
@@ -36,7 +36,7 @@ def answer(f: Findings) -> Draft:
             "pairs": PAIRS,
             "probes": f.probes("causal, mean", "masked, mean"),
             "own": [f"{f.mean_accuracy(name, 'causal, own loss'):.3f} on {name}" for name in TASKS],
-            "scoring": compare(masked.nats, scored.nats),
+            "scoring": compare_paired(masked.nats, scored.nats),
             "gained": left.loss - scored.loss,
             "twice": f.probes("half, read once", "half, read twice"),
             "superglue": published.SUPERGLUE,
@@ -107,26 +107,31 @@ def twice(f: Findings) -> Table:
 def sizes(f: Findings) -> Table:
     """Larger causal models beside the masked one."""
     rows: list[tuple[Cell, ...]] = [
-        (f"masked, {f.masked.size}", *(f.mean_accuracy(name, "masked, mean") for name in TASKS)),
-        (f"causal, {f.causal.size}", *(f.mean_accuracy(name, "causal, mean") for name in TASKS)),
+        (f"masked, {f.masked.size}", None, *(f.mean_accuracy(name, "masked, mean") for name in TASKS)),
+        (f"causal, {f.causal.size}", f.causal.loss, *(f.mean_accuracy(name, "causal, mean") for name in TASKS)),
     ]
     for label, model in f.larger.items():
-        rows.append((f"causal, {model.size}", *(f.accuracy[name][f"causal {label}, mean"][0] for name in TASKS)))
+        accuracies = (f.accuracy[name][f"causal {label}, mean"][0] for name in TASKS)
+        rows.append((f"causal, {model.size}", model.loss, *accuracies))
+    rows += [("bigram", f.baselines.bigram, *[None] * len(TASKS))]
+    rows += [(f"{f.baselines.n}-gram", f.baselines.ngram, *[None] * len(TASKS))]
     return Table(
-        columns=("model, parameters", *ACCURACIES),
+        columns=("model, parameters", "next-character loss (nats)", *ACCURACIES),
         rows=tuple(rows),
-        caption="Linear probes on averaged states of causal models of several sizes, and of the masked model",
+        caption="Linear probes on averaged states of causal models of several sizes, and of the masked model; losses "
+        "on the whole validation split, under the causal mask",
         name="sizes",
     )
 
 
 def of_sizes(f: Findings, task: str) -> dict[str, str | float]:
-    """Accuracies on a task, of the larger causal models the best."""
+    """Accuracies on a task, of the larger causal models that of the best language model."""
+    best = min(f.larger, key=lambda name: f.larger[name].loss)
     return {
         "task": task,
         "masked": f.mean_accuracy(task, "masked, mean"),
         "causal": f.mean_accuracy(task, "causal, mean"),
-        "larger": max(f.accuracy[task][f"causal {label}, mean"][0] for label in f.larger),
+        "larger": f.accuracy[task][f"causal {best}, mean"][0],
     }
 
 

@@ -1,6 +1,6 @@
 """Measures 21.10: probes, gaps, the next character and texts of both models, and what each of them can see."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex10_causal_bidirectional.corruption import letters, make_task
 from tasks.exercises.ex10_causal_bidirectional.findings import TASKS, Findings, Gap, Model, Written
 from tasks.exercises.ex10_causal_bidirectional.reading import probed, read, read_twice, untrained
-from tasks.recipes.catalogue import MEDIUM, SMALL, STUDY_MASKED, STUDY_ROPE
+from tasks.recipes.catalogue import LARGE, MEDIUM_LONG, SMALL_LONG, STUDY_MASKED, STUDY_ROPE
+
+LARGER = (SMALL_LONG, MEDIUM_LONG, LARGE)  # and longer trained
 
 
 def measure(context: Context) -> Findings:
@@ -25,9 +27,10 @@ def measure(context: Context) -> Findings:
     context.progress(0.8, "predicting the next character")
     ahead = e.predict(context.numbers["next_windows"])
     return Findings(
-        causal=model(e.causal[0]),
-        masked=model(e.masked[0]),
-        larger={name: model(trained) for name, trained in e.larger.items()},
+        causal=model(e.causal),
+        masked=model(e.masked),
+        larger={name: model([trained]) for name, trained in e.larger.items()},
+        baselines=e.causal[0].baselines,
         vocab_size=e.causal[0].model.config.vocab_size,
         length=e.length,
         masking_rate=masking_rate(e),
@@ -41,10 +44,11 @@ def measure(context: Context) -> Findings:
     )
 
 
-def model(trained: TrainedModel) -> Model:
-    """A model as plain data."""
-    parameters = sum(p.numel() for p in trained.model.parameters())
-    return Model(trained.recipe.name, parameters, trained.recipe.train.steps)
+def model(seeds: Sequence[TrainedModel]) -> Model:
+    """A recipe's models as plain data."""
+    first, losses = seeds[0], tuple(one.evaluations["validation_loss"][-1] for one in seeds)
+    parameters = sum(p.numel() for p in first.model.parameters())
+    return Model(first.recipe.name, parameters, first.recipe.train.steps, losses)
 
 
 class Evidence:
@@ -53,7 +57,7 @@ class Evidence:
     def __init__(self, context: Context) -> None:
         self.causal = [context.model(STUDY_ROPE, seed) for seed in context.seeds(STUDY_ROPE)]
         self.masked = [context.model(STUDY_MASKED, seed) for seed in context.seeds(STUDY_MASKED)]
-        self.larger = {recipe.name: context.model(recipe) for recipe in (SMALL, MEDIUM)}
+        self.larger = {recipe.name: context.model(recipe) for recipe in LARGER}
         self.length = min(m.model.config.context for m in (*self.causal, *self.larger.values()))
         self.tokens = context.tokens(STUDY_ROPE)
 
@@ -194,7 +198,7 @@ def moved(context: Context, name: str, e: Evidence) -> float:
 
 EXERCISE = Exercise(
     measure=measure,
-    recipes=(STUDY_ROPE, STUDY_MASKED, SMALL, MEDIUM),
+    recipes=(STUDY_ROPE, STUDY_MASKED, *LARGER),
     numbers={
         "smoke": {"train_windows": 200, "test_windows": 60, "gap_windows": 16, "next_windows": 16, "samples": 1},
         "laptop": {"train_windows": 600, "test_windows": 299, "gap_windows": 96, "next_windows": 96, "samples": 2},

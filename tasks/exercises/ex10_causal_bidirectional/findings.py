@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from minigpt.cost import published
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.ngrams import Baselines
+from minigpt.evaluation.statistics import Comparison, compare_paired, holm, mean_std
 
 PAIRS = 3  # of neighbouring letters transposed in a corrupted window
 TASKS = ("spelling", "word order")
@@ -16,6 +17,12 @@ class Model:
     recipe: str
     parameters: int
     steps: int
+    losses: tuple[float, ...]  # of the next character on the whole validation split, nats, one per seed
+
+    @property
+    def loss(self) -> float:
+        """Mean over the seeds."""
+        return mean_std(self.losses)[0]
 
     @property
     def size(self) -> str:
@@ -52,6 +59,7 @@ class Findings:
     causal: Model
     masked: Model
     larger: dict[str, Model]  # causal too, by the name of the recipe
+    baselines: Baselines
     vocab_size: int
     length: int  # of a window
     masking_rate: float  # share of the tokens that the masked model predicted in training
@@ -66,11 +74,23 @@ class Findings:
     @property
     def writing(self) -> Comparison:
         """The masked model against the causal one."""
-        return compare(self.next["causal"], self.next["masked"])
+        return compare_paired(self.next["causal"], self.next["masked"])
+
+    @property
+    def learned(self) -> bool:
+        """Whether the causal model beats the bigram: else no comparison of the two says much."""
+        return max(self.causal.losses) < self.baselines.bigram
+
+    @property
+    def better_models(self) -> list[str]:
+        """Larger causal models that predict better, too, by the names of their recipes, the best last."""
+        found = [name for name, model in self.larger.items() if model.loss < self.causal.loss]
+        return sorted(found, key=lambda name: -self.larger[name].loss)
 
     def probes(self, baseline: str, other: str) -> dict[str, Comparison]:
-        """Accuracy with some features against that with others, by task."""
-        return {task: compare(found[baseline], found[other]) for task, found in self.accuracy.items()}
+        """Accuracy with some features against that with others, by task; pairs of seeds, corrected for the tasks."""
+        pairs = [(found[baseline], found[other]) for found in self.accuracy.values()]
+        return dict(zip(self.accuracy, holm([compare_paired(*pair) for pair in pairs]), strict=True))
 
     def mean_accuracy(self, task: str, features: str) -> float:
         """Over the seeds."""
@@ -96,6 +116,10 @@ class Findings:
             "parameters_causal": self.causal.parameters,
             "parameters_masked": self.masked.parameters,
             **{f"parameters_causal_{label}": model.parameters for label, model in self.larger.items()},
+            "validation_loss_nats_causal": self.causal.loss,
+            **{f"validation_loss_nats_causal_{label}": model.loss for label, model in self.larger.items()},
+            "bigram_nats": self.baselines.bigram,
+            "ngram_nats": self.baselines.ngram,
             **{_slug(f"superglue {name} percent"): score for name, score in published.SUPERGLUE.items()},
             "gpt_3_175b_parameters_over_bert_large": self.gpt3_over_bert,
         }

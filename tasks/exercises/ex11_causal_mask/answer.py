@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from reports.answers import Draft
+from reports.live.listings import listing
 from reports.types import Check, Code, Heatmap, Table
 from reports.words import shown_token
 from tasks.exercises.ex11_causal_mask.findings import TOKENS, Findings, Matrix
@@ -15,8 +16,9 @@ def answer(f: Findings) -> Draft:
     T = len(f.mask)
     return Draft(
         blocks={
-            "function": Code(
+            "function": listing(
                 f"{f.source}\n>>> create_causal_mask({T}).int()\n{np.array(f.mask).astype(int)}",
+                "tasks/exercises/ex11_causal_mask/experiment.py",
                 "The function and what it prints (1 = attend, 0 = masked).",
             ),
             "printed": Code(

@@ -1,6 +1,7 @@
 """Listings, tables, the heatmap and checks of 21.12; the text is in answer.md."""
 
 from reports.answers import Draft
+from reports.live.listings import listing
 from reports.types import Check, Code, Heatmap, Table
 from tasks.exercises.ex12_attention_layer.findings import Findings
 
@@ -21,7 +22,7 @@ def answer(f: Findings) -> Draft:
                 "What goes in and what comes out.",
                 "shapes",
             ),
-            "layer": Code(f.source, "The whole layer."),
+            "layer": listing(f.source, "tasks/exercises/ex12_attention_layer/experiment.py", "The whole layer."),
             "parameters": Table(
                 ("parameter", "shape", "numbers"),
                 tuple((p.name, str(p.shape), p.numbers) for p in f.parameters),

@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Series, Table
 from tasks.exercises.ex13_temperature_sampling.findings import LOGITS, TINY, TOKENS, TOP_K, Findings, Setting
 
 
@@ -15,7 +16,11 @@ def answer(f: Findings) -> Draft:
     everything = list(range(len(TOKENS)))
     return Draft(
         blocks={
-            "sampler": Code(f.source, "The sampler. A vector of logits gives one index, a batch gives one each."),
+            "sampler": listing(
+                f.source,
+                "tasks/exercises/ex13_temperature_sampling/sampler.py",
+                "The sampler. A vector of logits gives one index, a batch gives one each.",
+            ),
             "histogram": histogram(
                 f.toy, TOKENS, everything, f"{f.samples:,} samples at each temperature, eight tokens with fixed logits."
             ),

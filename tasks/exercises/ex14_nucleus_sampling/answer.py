@@ -3,8 +3,11 @@
 import math
 
 from reports.answers import Draft
-from reports.types import Check, Code, Figure, Heatmap, Series, Table
+from reports.live.listings import listing
+from reports.types import Check, Code, Distribution, Figure, Heatmap, Series, Setting, Table
 from tasks.exercises.ex14_nucleus_sampling.findings import GRID, PROBABILITIES, TOKENS, Findings, P
+
+FILE = "tasks/exercises/ex14_nucleus_sampling/nucleus.py"
 
 
 def answer(f: Findings) -> Draft:
@@ -12,9 +15,9 @@ def answer(f: Findings) -> Draft:
     code = f.sources
     return Draft(
         blocks={
-            "code a": Code(code["sort_descending"]),
+            "code a": listing(code["sort_descending"], FILE),
             "sorted": sorted_tokens(f),
-            "code b": Code(code["cumulative_probabilities"]),
+            "code b": listing(code["cumulative_probabilities"], FILE),
             "cumulative": Figure(
                 "bar",
                 (Series("cumulative probability", f.ranked, f.cumulative),),
@@ -26,12 +29,13 @@ def answer(f: Findings) -> Draft:
             "cumulative numbers": Heatmap(
                 (f.cumulative,), "token", "", "The same numbers.", f.ranked, ("cumulative",), annotate=True
             ),
-            "code c": Code(code["cutoff"]),
+            "code c": listing(code["cutoff"], FILE),
             "sizes": sizes(f),
-            "code d": Code(code["mask_below"]),
+            "code d": listing(code["mask_below"], FILE),
             "masked": masked(f),
-            "code e": Code(f"{code['renormalise_and_sample']}\n\n{code['nucleus_filter']}"),
+            "code e": listing(f"{code['renormalise_and_sample']}\n\n{code['nucleus_filter']}", FILE),
             "samples": samples(f),
+            "turn": turn(),
             "references": references(f),
         },
         checks=checks(f),
@@ -51,6 +55,13 @@ def sorted_tokens(f: Findings) -> Table:
     return Table(columns, rows, "After sorting.", "sorted")
 
 
+def turn() -> Distribution:
+    """The example to turn."""
+    settings = (Setting(f"p = {P:g}", p=P), Setting("all tokens"))
+    logits = tuple(math.log(p) for p in PROBABILITIES)
+    return Distribution(TOKENS, logits, settings, caption="The example with any p, after any temperature and any k.")
+
+
 def sizes(f: Findings) -> Table:
     """Nuclei of a model."""
     rows = tuple((s.p, s.low, s.median, s.high, f.vocab_size) for s in f.sizes)
@@ -61,11 +72,11 @@ def sizes(f: Findings) -> Table:
 
 def masked(f: Findings) -> Code:
     """Logits before and after, in vocabulary order."""
-    listing = "\n".join(
+    lines = "\n".join(
         f"{i}  {token:<6} {before:8.3f} {after:8.3f}"
         for i, (token, before, after) in enumerate(zip(TOKENS, f.logits, f.masked, strict=True))
     )
-    return Code(listing, "Token, logit, masked logit, in vocabulary order.")
+    return Code(lines, "Token, logit, masked logit, in vocabulary order.")
 
 
 def samples(f: Findings) -> Table:

@@ -1,7 +1,8 @@
 """Tables, figures, listings and checks of 21.16; the text is in answer.md."""
 
 from reports.answers import Draft
-from reports.types import Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Check, Figure, Sample, Series, Table
 from reports.words import plural
 from tasks.exercises.ex16_kv_cache.findings import KIB, Findings
 
@@ -13,8 +14,14 @@ def answer(f: Findings) -> Draft:
             "timings": timings(f),
             "speed-up": speedup(f),
             "per token": per_token(f),
-            "update": Code(f.sources["KVCache.update"], "KVCache.update: the whole of the mechanism."),
-            "loop": Code(f.sources["generate_cached"], "The loop: the prompt in one pass, then one token at a time."),
+            "update": listing(
+                f.sources["KVCache.update"], "minigpt/cache.py", "KVCache.update: the whole of the mechanism."
+            ),
+            "loop": listing(
+                f.sources["generate_cached"],
+                "tasks/exercises/ex16_kv_cache/loops.py",
+                "The loop: the prompt in one pass, then one token at a time.",
+            ),
             "sample": sample(f),
             "traps": traps(f),
         },
@@ -62,7 +69,7 @@ def speedup(f: Findings) -> Figure:
     x = tuple(float(run.n_new) for run in f.runs)
     series = (
         Series("measured", x, tuple(run.speedup for run in f.runs), tuple(run.spread for run in f.runs)),
-        Series("predicted by cost model", x, tuple(run.predicted for run in f.runs)),
+        Series("predicted by cost model", x, tuple(run.predicted for run in f.runs), predicts="measured"),
     )
     caption = "Time without cache over time with cache."
     return Figure("line", series, "new tokens", "speed-up by the cache", caption)

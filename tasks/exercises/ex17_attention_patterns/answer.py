@@ -116,6 +116,8 @@ def heatmaps(f: Findings) -> tuple[Heatmap, ...]:
             f"{KINDS[kind].capitalize()}. Share of attention; a blind head has {s.blind:.3f}.",
             numbers,
             layers,
+            baseline=(s.blind, "blind"),
+            threshold=(max(SHARE, TIMES * s.blind), "named"),
         )
         for kind, s in f.scores.items()
     )

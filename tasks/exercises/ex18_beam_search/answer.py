@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from minigpt.evaluation.statistics import compare_paired, mean_std
 from reports.answers import Draft
-from reports.types import Block, Cell, Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Block, Cell, Check, Figure, Sample, Series, Table
 from reports.words import plural
 from tasks.exercises.ex18_beam_search.findings import (
     BEAM,
@@ -39,7 +40,7 @@ MEASURES: dict[str, Callable[[Written], Sequence[float]]] = {
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     blocks: dict[str, Block | Sequence[Block]] = {
-        "code": Code(f.source, "minigpt/decoding/beam.py"),
+        "code": listing(f.source, "minigpt/decoding/beam.py"),
         "strategies": strategies(f),
         "texts": scatter(f),
         "widths": widths(f),

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Block, Cell, Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Block, Cell, Check, Figure, Sample, Series, Table
 from tasks.exercises.ex19_repetition_penalty.findings import (
     GREEDY,
     HUMAN,
@@ -20,7 +21,7 @@ from tasks.exercises.ex19_repetition_penalty.findings import (
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     blocks: dict[str, Block | Sequence[Block]] = {
-        "code": Code(f.source, "minigpt/decoding/penalties.py"),
+        "code": listing(f.source, "minigpt/decoding/penalties.py"),
         "overview": overview(f),
         "repetition": repetition(f),
         "price": price(f),

@@ -157,8 +157,8 @@ def efficiency(f: Findings) -> Table:
     seeds = len(f.kinds["characters"].bits)
     caption = (
         "The same body with three vocabularies. Time is steps × step time, the steps timed alone and in turn; equal "
-        f"time is the {f.budget:.3g} s of the shortest training, read off the learning curves, so that the others are "
-        "caught before the end of their schedule. Spelled: an unknown word also costs its letters by their frequency. "
+        f"time is the {f.budget:.3g} s of the shortest training: of the others, finished trainings as long, or their "
+        "shortest where none is. Spelled: an unknown word also costs its letters by their frequency. "
         f"{seeds} seed{'s' * (seeds > 1)}; whole validation split."
     )
     return Table(columns, tuple(rows), caption, "training")

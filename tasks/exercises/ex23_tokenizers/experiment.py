@@ -35,6 +35,7 @@ def measure(ctx: Context) -> Findings:
     kinds = {}
     for i, (row, late) in enumerate(zip(rows, at_equal_time(rows), strict=True)):
         ctx.progress((i + 1) / (len(KINDS) + 1), row.label)
+        late = late or tuple(curve.finished_losses[0] for curve in row.curves)
         kinds[row.label], sizes = study(ctx, row, late, paragraph, counts, rare)
     words = set(ctx.model(STUDY_WORD).tokenizer.to_json()["words"])
     return Findings(

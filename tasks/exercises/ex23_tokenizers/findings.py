@@ -27,7 +27,8 @@ class Kind:
 
     name: str
     variant: Variant  # the models of all seeds, and the time of a step, measured alone
-    late: tuple[float, ...]  # validation loss when the shortest of the trainings is over, nats per token, one per seed
+    late: tuple[float, ...]  # validation loss of trainings as long as the shortest (or of the shortest that was
+    # finished, where that takes longer), nats per token, one per seed
     vocabulary: int  # entries
     d_model: int
     context: int
@@ -65,7 +66,7 @@ class Kind:
 
     @property
     def spelled_at_equal_time(self) -> list[float]:
-        """Per seed, when the shortest of the trainings is over."""
+        """Per seed, of trainings as long as the shortest."""
         return [(nats * (self.tokens - 1) / math.log(2) + self.spelling) / self.n_bytes for nats in self.late]
 
     @property

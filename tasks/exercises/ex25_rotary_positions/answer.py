@@ -2,10 +2,11 @@
 
 import math
 
-from minigpt.evaluation.statistics import compare, mean_std
+from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
+from reports.live.listings import listing
 from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
-from tasks.comparison import curves, sentences, table
+from tasks.comparison import curves, sentences, table, untrained
 from tasks.exercises.ex25_rotary_positions.findings import TOLERATED, Extrapolation, Findings, rates
 
 
@@ -14,7 +15,7 @@ def answer(f: Findings) -> Draft:
     found, context = f.extrapolation, f.extrapolation.context
     return Draft(
         blocks={
-            "rotation code": Code(f.rotation.code, "minigpt/positions.py"),
+            "rotation code": listing(f.rotation.code, "minigpt/positions.py"),
             "turning": turning(f),
             "frequencies": frequencies(context),
             "cosines": Heatmap(
@@ -24,8 +25,9 @@ def answer(f: Findings) -> Draft:
                 f"cos(m θ_i) for the {context} positions of training.",
                 diverging=True,
             ),
-            "attention code": Code(f.attention.code, "minigpt/model.py, CausalSelfAttention.forward"),
+            "attention code": listing(f.attention.code, "minigpt/model.py", "CausalSelfAttention.forward"),
             "scores": scores(f),
+            "escapes": escapes(f),
             "trained": table(f.variants, name="trained", caption=f"Trained on windows of {context} tokens."),
             "curves": curves(f.variants, caption="Validation loss in training."),
             "by position": by_position(found),
@@ -41,11 +43,24 @@ def answer(f: Findings) -> Draft:
         },
         checks=checks(f),
         values={
-            "comparisons": sentences(f.variants),
+            "compared": sentences(f.variants),
+            "untrained": untrained(f.variants[:2]),
             "best": min(found.changed, key=lambda label: found.mean(label, found.last)),
             "tolerated": TOLERATED,
         },
     )
+
+
+def escapes(f: Findings) -> Table:
+    """When each leaves the plateau, and where it ends after half and all of the steps."""
+    rows: list[tuple[Cell, ...]] = []
+    for row in f.variants:
+        steps = f.escaped(row.label)
+        ends = [mean_std([curve.finished_losses[i] for curve in row.curves])[0] for i in (0, -1)]
+        rows.append((row.label, steps, *ends, ends[0] - ends[1]))
+    columns = ("positions", "steps to below the bigram", f"loss of {f.shorter} steps", f"of {f.rope.steps}", "gain")
+    caption = "When a model is past the plateau, and where finished trainings end (nats per token), means over seeds."
+    return Table(columns, tuple(rows), caption, "escapes")
 
 
 def frequencies(context: int) -> Table:
@@ -117,7 +132,7 @@ def remedies(found: Extrapolation) -> Table:
         if label == "RoPE":
             rows.append((label, loss, None, None, None, "baseline", until))
             continue
-        remedy = compare(found.at("RoPE", last), found.at(label, last))
+        remedy = found.remedy(label)
         low, high = remedy.interval if remedy.verdict != "one seed" else (None, None)
         rows.append((label, loss, remedy.difference, low, high, remedy.verdict, until))
     columns = ("reading", "loss", "difference", "95% interval from", "to", "verdict", "good until position")

@@ -8,7 +8,7 @@ from minigpt.decoding.sampling import generate
 from minigpt.evaluation.extrapolation import losses_by_bucket, readings
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex25_rotary_positions.attention import measure_attention
-from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, Findings, Written
+from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, Findings, Written, escape
 from tasks.exercises.ex25_rotary_positions.rotation import measure_rotation
 from tasks.recipes.catalogue import STUDY, STUDY_NO_POSITION, STUDY_ROPE, STUDY_SINUSOIDAL
 from tasks.study import variants
@@ -30,7 +30,12 @@ def measure(ctx: Context) -> Findings:
     attention = measure_attention(ctx, rope.model, tokens)
     models = {label: [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for label, recipe in TRAINED.items()}
     extrapolation = extrapolate(models, tokens, ctx.numbers["times_longer"])
-    return Findings(rotation, attention, tuple(rows), extrapolation, write(ctx, rope, tokens, extrapolation.length))
+    escapes = {
+        label: tuple(escape(m.history["step"], m.history["train_loss"], m.baselines.bigram) for m in seeds)
+        for label, seeds in models.items()
+    }
+    written = write(ctx, rope, tokens, extrapolation.length)
+    return Findings(rotation, attention, tuple(rows), escapes, extrapolation, written)
 
 
 def extrapolate(models: Mapping[str, Sequence[TrainedModel]], tokens: Tensor, times_longer: int) -> Extrapolation:

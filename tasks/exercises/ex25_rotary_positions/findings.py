@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
-from tasks.variants import Variant, metrics
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from tasks.variants import LearningCurve, Variant, contrast, metrics
 
 D = 16  # head width of the demonstrations, that of the trained models at their full width
 TOLERATED = 0.1  # nats
@@ -84,7 +84,11 @@ class Extrapolation:
     @property
     def beyond(self) -> Comparison:
         """Plain RoPE in the last bucket against itself in the last that training has seen."""
-        return compare(self.at("RoPE", self.last_inside), self.at("RoPE", self.last))
+        return compare_paired(self.at("RoPE", self.last_inside), self.at("RoPE", self.last))
+
+    def remedy(self, label: str) -> Comparison:
+        """Another reading against plain RoPE in the last bucket: readings of the same models are pairs."""
+        return compare_paired(self.at("RoPE", self.last), self.at(label, self.last))
 
     @property
     def changed(self) -> list[str]:
@@ -131,6 +135,7 @@ class Findings:
     rotation: Rotation
     attention: Attention
     variants: tuple[Variant, ...]  # learned positions, RoPE, sinusoidal, no positions
+    escapes: dict[str, tuple[float | None, ...]]  # by label, per seed: see ``escape``
     extrapolation: Extrapolation
     written: Written
 
@@ -147,7 +152,37 @@ class Findings:
     @property
     def rope_against_learned(self) -> Comparison:
         """At equal steps."""
-        return compare(self.learned.losses, self.rope.losses)
+        return contrast(self.learned, self.rope)
+
+    @property
+    def gaps(self) -> Comparison:
+        """RoPE minus learned positions, seed by seed: after all steps, against the shorter trainings of both."""
+        early, late = (
+            [rope.finished_losses[i] - learned.finished_losses[i] for rope, learned in self._pairs] for i in (0, -1)
+        )
+        return compare_paired(early, late)
+
+    @property
+    def _pairs(self) -> list[tuple[LearningCurve, LearningCurve]]:
+        return list(zip(self.rope.curves, self.learned.curves, strict=True))
+
+    @property
+    def shorter(self) -> int:
+        """Steps of the shorter trainings."""
+        return round(self.rope.curves[0].finished_steps[0])
+
+    def escaped(self, label: str) -> float | None:
+        """Steps to below the bigram, mean over seeds; None where a seed did not get there."""
+        steps = [step for step in self.escapes[label] if step is not None]
+        return mean_std(steps)[0] if len(steps) == len(self.escapes[label]) else None
+
+    @property
+    def earlier(self) -> Comparison | None:
+        """Steps to below the bigram, RoPE against learned positions; None where a seed did not get there."""
+        learned, rope = (self.escapes[row.label] for row in (self.learned, self.rope))
+        if any(step is None for step in (*learned, *rope)):
+            return None
+        return compare_paired([step or 0.0 for step in learned], [step or 0.0 for step in rope])
 
     @property
     def metrics(self) -> dict[str, float | int]:
@@ -159,7 +194,23 @@ class Findings:
             "cache_trap_loss_nats": self.attention.trap.wrong_nats,
             "cache_right_loss_nats": self.attention.trap.nats,
             **self.extrapolation.metrics,
+            **{
+                f"steps_to_bigram_{row.key}": steps
+                for row in self.variants
+                if (steps := self.escaped(row.label)) is not None
+            },
         }
+
+
+def escape(steps: Sequence[float], losses: Sequence[float], bigram: float) -> float | None:
+    """The step at which a training loss, averaged over five rows of its history, first falls below the bigram's.
+
+    There the model leaves the plateau on which it knows no more than which token follows which. None if it never does.
+    """
+    for i in range(4, len(losses)):
+        if sum(losses[i - 4 : i + 1]) / 5 < bigram:
+            return steps[i - 2]
+    return None
 
 
 def rates(base: float = 10_000.0) -> Sequence[float]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Heatmap, Series, Table
-from tasks.comparison import curves, sentences, table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Heatmap, Mask, Series, Table
+from tasks.comparison import curves, sentences, table, untrained
 from tasks.exercises.ex26_sliding_window.findings import (
     BLOCKS,
     DENSE,
@@ -15,6 +16,7 @@ from tasks.exercises.ex26_sliding_window.findings import (
     WIDTH,
     Findings,
     pairs,
+    position_buckets,
 )
 
 
@@ -22,17 +24,24 @@ def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     return Draft(
         blocks={
-            "mask": Code(f.masks.source, "minigpt/masks.py"),
+            "mask": listing(f.masks.source, "minigpt/masks.py"),
             "causal mask": picture(f.masks.causal, "The causal mask of 12 tokens."),
             "window mask": picture(f.masks.window, "The same with a window of 4: a band."),
+            "set": Mask(
+                len(f.masks.window),
+                ("length", "window"),
+                window=max(map(sum, f.masks.window)),
+                caption="The window to set: who sees whom.",
+            ),
             "time": time_figure(f),
             "counted": counted(f),
             "timed": timed(f),
-            "blocks": Code(f.source, "minigpt/window.py"),
+            "blocks": listing(f.source, "minigpt/window.py"),
             "memory": memory(f),
             "loss by window": by_window(f),
             "trained": table(f.rows, name="trained", caption="The rotary study model with one window in all layers."),
             "curves": curves(f.rows, caption="Validation loss in training, by window."),
+            "by position": by_position(f),
             "reach": reach(f),
             "gradients": gradients(f),
             "fading": fading(f),
@@ -40,7 +49,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "compared": sentences(f.rows),
-            "best": min(f.rows, key=lambda row: row.loss),
+            "untrained": untrained(f.rows),
             "blocks": f.last.timings[BLOCKS],
             "dense": f.last.timings[DENSE],
         },
@@ -131,6 +140,23 @@ def by_window(f: Findings) -> Figure:
         f"window W ({f.context}: full attention)",
         "validation loss (nats/token)",
         "Validation loss by window, mean ± standard deviation over seeds.",
+        x_log=True,
+    )
+
+
+def by_position(f: Findings) -> Figure:
+    """Loss by position in the window that is read."""
+    ends = tuple(float(end) for _, end in position_buckets(f.context))
+    series = []
+    for label, seeds in f.by_position.items():
+        means, spreads = zip(*map(mean_std, zip(*seeds, strict=True)), strict=True)
+        series.append(Series(label, ends, means, spreads if len(seeds) > 1 else ()))
+    return Figure(
+        "line",
+        tuple(series),
+        "position in the text that is read (end of the bucket)",
+        "loss (nats/token)",
+        "What more context is worth to whom: validation loss by position, mean ± standard deviation over seeds.",
         x_log=True,
     )
 

@@ -14,6 +14,7 @@ from minigpt.analysis.receptive_field import influence, reach
 from minigpt.cache import KVCache, RollingKVCache
 from minigpt.config import GPTConfig
 from minigpt.evaluation import timing
+from minigpt.evaluation.evaluate import token_losses
 from minigpt.masks import causal_mask, window_mask
 from minigpt.model import GPT
 from minigpt.pretrained.parity import with_our_attention
@@ -32,12 +33,13 @@ from tasks.exercises.ex26_sliding_window.findings import (
     Masks,
     Reach,
     pairs,
+    position_buckets,
 )
-from tasks.recipes.catalogue import STUDY_ROPE, STUDY_WINDOW_2, STUDY_WINDOW_8, STUDY_WINDOW_32
+from tasks.recipes.catalogue import STUDY_LONG, STUDY_WINDOW_2, STUDY_WINDOW_8, STUDY_WINDOW_32
 from tasks.study import variants
 
 TRAINED = {
-    "full attention": STUDY_ROPE,
+    "full attention": STUDY_LONG,
     "window 32": STUDY_WINDOW_32,
     "window 8": STUDY_WINDOW_8,
     "window 2": STUDY_WINDOW_2,
@@ -66,7 +68,19 @@ def measure(ctx: Context) -> Findings:
         reach_tokens=ctx.numbers["reach_tokens"],
         reaches=reaches(ctx.numbers["reach_tokens"], ctx.generator("reach")),
         influence=influences(models, tokens[: ctx.numbers["reach_tokens"]]),
+        by_position={
+            label: tuple(by_position(ctx.model(recipe, seed).model, tokens) for seed in ctx.seeds(recipe))
+            for label, recipe in TRAINED.items()
+        },
     )
+
+
+def by_position(model: GPT, tokens: Tensor) -> tuple[float, ...]:
+    """Mean validation loss by position in contiguous windows, in buckets that double."""
+    T = model.config.context
+    losses = token_losses(model, tokens)
+    at = losses[: len(losses) // T * T].view(-1, T).double().mean(dim=0)  # (T,)
+    return tuple(at[first - 1 : last].mean().item() for first, last in position_buckets(T))
 
 
 # --- (a) The mask -----------------------------------------------------------------------------------------------

@@ -3,14 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from minigpt.config import GPTConfig
+from minigpt.evaluation.statistics import Comparison, mean_std
 from minigpt.evaluation.timing import Timing
 from tasks.variants import Variant, comparisons, metrics
 
 HEADS, WIDTH = 4, 32  # of the attention that is counted and timed
 CAUSAL, DENSE, BLOCKS = "causal, no window", "dense product, window as a mask", "blocks, masked ones skipped"
 NARROW = "window 8"  # the trained variant that is looked into
+
+
+def position_buckets(context: int) -> list[tuple[int, int]]:
+    """First and last position, counted from 1, of buckets that double: 1, 2, 3–4, 5–8, … up to the context."""
+    ends = [min(2**i, context) for i in range((context - 1).bit_length() + 1)]
+    return [(1, 1), *((before + 1, end) for before, end in pairwise(ends))]
 
 
 def pairs(length: int, window: int) -> int:
@@ -95,6 +103,8 @@ class Findings:
     reach_tokens: int
     reaches: tuple[Reach, ...]
     influence: Influence
+    by_position: dict[str, tuple[tuple[float, ...], ...]]  # loss by position in a window, in the
+    # buckets of ``position_buckets``: label → seed → bucket
 
     @property
     def last(self) -> Cost:
@@ -153,10 +163,23 @@ class Findings:
         """L(W - 1) of the narrow model, as far as the text allows."""
         return min(self.narrow.n_layer * ((self.narrow.window or 1) - 1), self.influence.tokens - 1)
 
+    @property
+    def against_full(self) -> dict[str, Comparison]:
+        """Each window, by label, against full attention."""
+        return {row.label: found for row, found in zip(self.rows[1:], comparisons(self.rows), strict=True)}
+
+    def beyond(self, window: int) -> float:
+        """How much lower full attention's loss is at the last positions than at those with ``window`` keys, in nats.
+
+        Mean over seeds; of the buckets that end at the context and at the window.
+        """
+        buckets = position_buckets(self.context)
+        at = next(i for i, (_, end) in enumerate(buckets) if end >= window)
+        return mean_std([seed[at] - seed[-1] for seed in self.by_position[self.rows[0].label]])[0]
+
     def with_verdict(self, *verdicts: str) -> Sequence[str]:
         """Windows whose comparison with full attention ends in one of these."""
-        found = zip(self.rows[1:], comparisons(self.rows), strict=True)
-        return [row.label for row, comparison in found if comparison.verdict in verdicts]
+        return [label for label, found in self.against_full.items() if found.verdict in verdicts]
 
     @property
     def metrics(self) -> dict[str, float | int]:

@@ -2,25 +2,24 @@
 
 from minigpt.evaluation.statistics import compare, mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Round, Series, Speculation, Table
 from tasks.exercises.ex27_speculative_decoding.findings import ITSELF, STUDENT_GAMMA, TOP_K, Findings, Speed
 
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     others = sorted((draft for draft in f.drafts if draft.label != ITSELF), key=lambda draft: draft.alpha)
-    writing = f.writing
-    note = f"{writing.passes} passes of the target for {writing.emitted} tokens; {writing.acceptance:.0%} accepted"
     return Draft(
         blocks={
             "models": models(f),
-            "algorithm": Code(f.source, "minigpt/decoding/speculative.py"),
+            "algorithm": listing(f.source, "minigpt/decoding/speculative.py"),
             "distribution": distribution(f),
             "speed-up": speed_figure(f),
             "speed": speed_table(f),
             "quality": quality(f),
             "distilled drafts": distilled(f),
-            "sample": Sample(f"Drafted by “{writing.draft}”", writing.prompt, writing.text, note),
+            "passes": passes(f),
         },
         checks=checks(f),
         values={
@@ -33,6 +32,17 @@ def answer(f: Findings) -> Draft:
             "textbook_error": mean([deviation(speed.textbook, speed.measured) for _, speed in f.runs]),
         },
     )
+
+
+def passes(f: Findings) -> Speculation:
+    """A text to step through."""
+    w = f.writing
+    caption = (
+        f"Drafted by “{w.draft}”, pass by pass. {w.passes} passes of the target for {w.emitted} tokens; of the tested "
+        f"drafts {w.acceptance:.0%} were accepted."
+    )
+    rounds = tuple(Round(p.drafted, p.target, p.draft, p.accepted, p.added) for p in w.rounds)
+    return Speculation(w.prompt, rounds, caption)
 
 
 def mean(values: list[float]) -> float:
@@ -88,8 +98,9 @@ def speed_figure(f: Findings) -> Figure:
     for draft in f.drafts:
         gammas = tuple(float(s.gamma) for s in draft.speeds)
         spread = tuple((s.high - s.low) / 2 for s in draft.speeds)
-        series.append(Series(draft.label, gammas, tuple(s.measured for s in draft.speeds), spread))
-        series.append(Series(f"{draft.label} (predicted)", gammas, tuple(s.predicted for s in draft.speeds)))
+        measured, predicted = (tuple(getattr(s, name) for s in draft.speeds) for name in ("measured", "predicted"))
+        series.append(Series(draft.label, gammas, measured, spread))
+        series.append(Series(f"{draft.label} (predicted)", gammas, predicted, predicts=draft.label))
     caption = (
         "Speed-up over plain decoding with the target, measured, and predicted from α, c and v. The bar is half the "
         "distance of the ratios of quartiles."

@@ -22,6 +22,7 @@ from tasks.exercises.ex27_speculative_decoding.findings import (
     DraftModel,
     Findings,
     Output,
+    Pass,
     Speed,
     Student,
     Writing,
@@ -244,9 +245,17 @@ def write(ctx: Context, label: str, draft: GPT, target: GPT, n_new: int) -> Writ
     """A text written by two models."""
     tokenizer = ctx.model(LARGE).tokenizer
     prompt = prompts_from(ctx.tokens(LARGE), 8, 16)[:1]
-    result = speculate(target, draft, prompt, n_new, gamma=4, generator=ctx.generator("sample"))
+    rounds: list[Pass] = []
+
+    def watch(p: Tensor, q: Tensor, drafted: Tensor, accepted: int, added: Tensor) -> None:
+        chosen = drafted[0, :, None]
+        target_p, draft_q = (x[0, : len(chosen)].gather(-1, chosen)[:, 0].tolist() for x in (p, q))
+        pieces = tuple(tokenizer.decode([token]) for token in drafted[0].tolist())
+        rounds.append(Pass(pieces, tuple(target_p), tuple(draft_q), accepted, tokenizer.decode(added[0].tolist())))
+
+    result = speculate(target, draft, prompt, n_new, gamma=4, generator=ctx.generator("sample"), watch=watch)
     text = [tokenizer.decode(part.tolist()) for part in (prompt[0], result.tokens[0, prompt.shape[1] :])]
-    return Writing(label, text[0], text[1], result.passes, result.emitted, result.acceptance_rate)
+    return Writing(label, text[0], text[1], result.passes, result.emitted, result.acceptance_rate, tuple(rounds))
 
 
 EXERCISE = Exercise(

@@ -88,6 +88,17 @@ class Student:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One verification by the target."""
+
+    drafted: tuple[str, ...]
+    target: tuple[float, ...]  # probability of each drafted token under the target
+    draft: tuple[float, ...]  # … under the draft
+    accepted: int
+    added: str  # instead of the first rejected token, or after all of them
+
+
+@dataclass(frozen=True)
 class Writing:
     """A text that two models wrote."""
 
@@ -97,6 +108,7 @@ class Writing:
     passes: int
     emitted: int
     acceptance: float
+    rounds: tuple[Pass, ...]  # what the text is made of
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from minigpt.config import GPTConfig
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
-from tasks.variants import Variant, metrics
+from minigpt.evaluation.statistics import Comparison, mean_std
+from tasks.variants import Variant, comparisons, contrast, metrics
 
 # Touvron et al. (2023), "Llama 2", table 1 and the released configurations: layers, width, query and key/value heads.
 LLAMA_2 = {"7B": (32, 4096, 32, 32), "13B": (40, 5120, 40, 40), "70B": (80, 8192, 64, 8)}
@@ -100,9 +100,14 @@ class Findings:
         return abs(wide - whole) / whole
 
     @property
+    def against_mha(self) -> Mapping[str, Comparison]:
+        """Each variant that shares heads, by label, against multi-head attention."""
+        return {row.label: found for row, found in zip(self.rows[1:], comparisons(self.rows), strict=True)}
+
+    @property
     def widened(self) -> Comparison:
         """The two multi-query models: the wider against the narrower."""
-        return compare(self.rows[2].losses, self.rows[3].losses)
+        return contrast(self.rows[2], self.rows[3])
 
     @property
     def llamas(self) -> Mapping[str, Llama]:

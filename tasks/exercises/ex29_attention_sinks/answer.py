@@ -4,7 +4,8 @@ from statistics import fmean
 
 from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 from reports.answers import Draft
-from reports.types import AttentionMaps, Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import AttentionMaps, Cell, Check, Figure, Heatmap, Sample, Series, Table
 from reports.words import shown_text, shown_token
 from tasks.exercises.ex29_attention_sinks.findings import (
     FIRST,
@@ -33,7 +34,7 @@ def answer(f: Findings) -> Draft:
             "positions": by_position(f),
             "planted": planted(f),
             "maps": maps(f),
-            "listing": Code(f.listing, "minigpt/decoding/streaming.py"),
+            "listing": listing(f.listing, "minigpt/decoding/streaming.py"),
             "memory": memory(f),
             "loss over position": loss_figure(s),
             "losses": loss_table(s),
@@ -111,7 +112,9 @@ def heads(f: Findings) -> Heatmap:
     uniform = f.real.first().uniform
     caption = f"Share of attention on the first token by layer and head, real text. Uniform: {uniform:.2%}."
     layers, names = (tuple(map(str, range(len(x)))) for x in (f.real.heads, f.real.heads[0]))
-    return Heatmap(tuple(zip(*f.real.heads, strict=True)), "layer", "head", caption, layers, names)
+    values = tuple(zip(*f.real.heads, strict=True))
+    ends = {"baseline": (uniform, "uniform"), "threshold": (1.0, "all of it")}
+    return Heatmap(values, "layer", "head", caption, layers, names, **ends)
 
 
 def by_position(f: Findings) -> Figure:

@@ -2,8 +2,9 @@
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
-from reports.words import shown_text
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Heatmap, Mask, Sample, Series, Table
+from reports.words import shown_text, verdict
 from tasks.comparison import curves, table
 from tasks.exercises.ex30_prefix_language_model.findings import WRONG, Completion, Findings, trained_targets
 
@@ -12,9 +13,10 @@ def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     return Draft(
         blocks={
-            "mask": Code(f.mask_source, "minigpt/masks.py"),
+            "mask": listing(f.mask_source, "minigpt/masks.py"),
             "masks": tuple(picture(f, prefix) for prefix in f.masks),
-            "objective": Code(f.objective_source, "minigpt/objectives.py"),
+            "set": to_set(f),
+            "objective": listing(f.objective_source, "minigpt/objectives.py"),
             "losses": losses(f),
             "suffix": suffix(f),
             "trained": table(
@@ -25,6 +27,7 @@ def answer(f: Findings) -> Draft:
             "curves": curves(f.rows, caption="Validation loss under the causal mask in training."),
             "distance": distance(f),
             "choices": choices(f),
+            "words": words(f),
             "samples": tuple(sample(f, one) for one in f.completions),
         },
         checks=checks(f),
@@ -39,6 +42,12 @@ def picture(f: Findings, prefix: int) -> Heatmap:
     length, names = len(mask), tuple(map(str, range(len(mask))))
     caption = {0: "P = 0, the causal mask.", length: f"P = {length}, full attention."}.get(prefix, f"P = {prefix}.")
     return Heatmap(values, "key", "query", caption, names, names)
+
+
+def to_set(f: Findings) -> Mask:
+    """The prefix to set, from one that is neither nothing nor everything."""
+    prefix = sorted(f.masks)[len(f.masks) // 2]
+    return Mask(len(f.masks[prefix]), ("length", "prefix"), prefix=prefix, caption="The prefix to set: who sees whom.")
 
 
 def losses(f: Findings) -> Figure:
@@ -62,11 +71,14 @@ def suffix(f: Findings) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for prefix in f.losses["causal model"]:
         means = (mean_std(by[prefix])[0] for by in f.losses.values())
-        verdicts = (f.against(other, prefix).verdict for other in ("causal model", "control"))
+        verdicts = (verdict(f.against(other, prefix)) for other in ("causal model", "control"))
         rows.append((prefix, f.context + 1 - prefix, *means, *verdicts))
     columns = ("prefix P", "targets per window", *f.losses, "prefix against causal", "prefix against control")
     return Table(
-        columns, tuple(rows), "Nats per suffix token, mean over seeds; verdicts by Welch's interval.", "suffix"
+        columns,
+        tuple(rows),
+        "Nats per suffix token, mean over seeds; verdicts by intervals of pairs that share their seed.",
+        "suffix",
     )
 
 
@@ -94,6 +106,29 @@ def choices(f: Findings) -> Table:
     )
     caption = f"{1 + WRONG} continuations for each of {f.windows} paragraphs of {f.half} tokens."
     return Table(("model", "seed", "share of right choices"), rows, caption, "choices")
+
+
+def words(f: Findings) -> Table:
+    """Completed words."""
+    rows: list[tuple[Cell, ...]] = []
+    for label in f.words.after_all:
+        shares = (f.words.after_all[label], f.words.after_little[label])
+        several = len(shares[0]) > 1
+        cells = [cell for values in shares for cell in (mean_std(values)[0], mean_std(values)[1] if several else None)]
+        rows.append((label, *cells, f.words.paragraph(label).difference))
+    columns = (
+        "model",
+        "given all before",
+        "± std",
+        f"given {f.words.given} tokens",
+        "± std, given little",
+        "the rest is worth",
+    )
+    caption = (
+        f"Share of {f.words.count:,} words of at least {f.words.shortest} letters after the paragraph that the greedy "
+        "continuation gets right to the last letter; mean over seeds."
+    )
+    return Table(columns, tuple(rows), caption, "words")
 
 
 def sample(f: Findings, one: Completion) -> Sample:

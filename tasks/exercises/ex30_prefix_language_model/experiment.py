@@ -8,16 +8,18 @@ from torch import Tensor
 
 from minigpt.decoding.prefix import complete, suffix_losses
 from minigpt.decoding.sampling import GREEDY, Sampling
+from minigpt.evaluation.cloze import completed, words_after
 from minigpt.masks import causal_mask, prefix_mask
 from minigpt.model import GPT
 from minigpt.objectives import prefix as prefix_objective
 from tasks.exercise import Context, Exercise, TrainedModel
-from tasks.exercises.ex30_prefix_language_model.findings import READINGS, WRONG, Completion, Findings, Limits
-from tasks.recipes.catalogue import STUDY_PREFIX, STUDY_PREFIX_CONTROL, STUDY_ROPE
+from tasks.exercises.ex30_prefix_language_model.findings import READINGS, WRONG, Completion, Findings, Limits, Words
+from tasks.recipes.catalogue import STUDY_LONG, STUDY_PREFIX, STUDY_PREFIX_CONTROL
 from tasks.study import variants
 
-TRAINED = {"causal": STUDY_ROPE, "prefix": STUDY_PREFIX, "control": STUDY_PREFIX_CONTROL}
+TRAINED = {"causal": STUDY_LONG, "prefix": STUDY_PREFIX, "control": STUDY_PREFIX_CONTROL}
 TEMPERATURE = 0.8
+SHORTEST, GIVEN = 4, 16  # letters of a word that is to be completed; tokens of a short view of what stands before it
 
 
 def measure(ctx: Context) -> Findings:
@@ -46,6 +48,7 @@ def measure(ctx: Context) -> Findings:
             for label, opened in as_trained
         },
         by_distance={label: by_distance(models[label], windows, half, opened=opened) for label, opened in as_trained},
+        words=words({label: trained[label] for label, _ in as_trained}, windows, half),
         completions=completions(ctx, {label: trained[label][0] for label, _ in as_trained}, windows, half),
         temperature=TEMPERATURE,
         mask_source=inspect.getsource(prefix_mask),
@@ -114,6 +117,26 @@ def by_distance(models: Sequence[GPT], windows: Tensor, prefix: int, *, opened: 
     return tuple(torch.stack(losses).mean(dim=0).tolist())
 
 
+def words(models: Mapping[str, Sequence[TrainedModel]], windows: Tensor, prefix: int) -> Words:
+    """Words after the prefix, completed by each model, given all before them and given the last few tokens."""
+    tokenizer = models["causal"][0].tokenizer
+    is_letter = torch.tensor([tokenizer.decode([i]).isalpha() for i in range(tokenizer.vocab_size)])
+    is_letter = is_letter.to(windows.device)
+    asked = words_after(windows, is_letter, prefix, SHORTEST)
+    given = min(GIVEN, prefix)
+
+    def share(model: GPT, label: str, given: int | None) -> float:
+        opened = (given or prefix) if label == "prefix" else 0
+        right = completed(model, windows, asked, prefix=opened, given=given)
+        return sum(right) / max(1, len(right))
+
+    after_all, after_little = (
+        {label: tuple(share(one.model, label, n) for one in seeds) for label, seeds in models.items()}
+        for n in (None, given)
+    )
+    return Words(len(asked), SHORTEST, given, after_all, after_little)
+
+
 def completions(
     ctx: Context, models: Mapping[str, TrainedModel], windows: Tensor, prefix: int
 ) -> tuple[Completion, ...]:
@@ -142,8 +165,8 @@ EXERCISE = Exercise(
     measure=measure,
     recipes=tuple(TRAINED.values()),
     numbers={
-        "smoke": {"windows": 60, "shares": (0.25, 0.5, 0.75), "samples": 1},
-        "laptop": {"windows": 240, "shares": (0.125, 0.25, 0.5, 0.75), "samples": 3},
+        "smoke": {"windows": 40, "shares": (0.25, 0.5, 0.75), "samples": 1},
+        "laptop": {"windows": 120, "shares": (0.125, 0.25, 0.5, 0.75), "samples": 3},
         "gpu": {"windows": 1000, "shares": (0.125, 0.25, 0.5, 0.75), "samples": 3},
     },
     timed=True,

@@ -1,9 +1,9 @@
 """What 21.30 measures: the mask's limits, losses after a prefix by model and reading, and completions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from minigpt.evaluation.statistics import Comparison, compare, compare_paired, mean_std
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 from tasks.variants import Variant, metrics
 
 # How each model is read, and whether the prefix is then bidirectional. The first three are as trained.
@@ -40,6 +40,26 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Words:
+    """Words after the paragraph, completed without error from what stands before them; shares, one per seed."""
+
+    count: int
+    shortest: int  # letters
+    given: int  # tokens, where not all of the window before the word is
+    after_all: dict[str, tuple[float, ...]]  # by label
+    after_little: dict[str, tuple[float, ...]]  # given only the tokens just before the word
+
+    def paragraph(self, label: str) -> Comparison:
+        """What the rest of the paragraph is worth to a model: all of it against the last tokens."""
+        return compare_paired(self.after_little[label], self.after_all[label])
+
+    @property
+    def prefix_against_causal(self) -> Comparison:
+        """After the whole paragraph."""
+        return compare_paired(self.after_all["causal"], self.after_all["prefix"])
+
+
+@dataclass(frozen=True)
 class Completion:
     """A paragraph as one model continues it."""
 
@@ -65,6 +85,7 @@ class Findings:
     seeds: dict[str, tuple[int, ...]]  # by label
     choices: dict[str, tuple[float, ...]]  # share of right ones, one value per seed
     by_distance: dict[str, tuple[float, ...]]  # loss of the first, second, … token after the prefix
+    words: Words
     completions: tuple[Completion, ...]
     temperature: float  # of the completions
     mask_source: str
@@ -76,8 +97,11 @@ class Findings:
         return self.context // 2
 
     def against(self, other: str, prefix: int) -> Comparison:
-        """The prefix model against another reading, on the same targets."""
-        return compare(self.losses[other][prefix], self.losses["prefix model"][prefix])
+        """The prefix model against another reading, on the same targets; no verdict unless both beat the bigram."""
+        theirs, its = self.losses[other][prefix], self.losses["prefix model"][prefix]
+        found = compare_paired(theirs, its)
+        learned = max(*theirs, *its) < self.rows[0].baselines.bigram
+        return found if learned else replace(found, verdict="untrained")
 
     @property
     def against_causal(self) -> Comparison:
@@ -98,7 +122,7 @@ class Findings:
     @property
     def chosen(self) -> Comparison:
         """Share of right choices: the prefix model against the causal one."""
-        return compare(self.choices["causal"], self.choices["prefix"])
+        return compare_paired(self.choices["causal"], self.choices["prefix"])
 
     @property
     def metrics(self) -> dict[str, float | int]:
@@ -106,6 +130,8 @@ class Findings:
         found = metrics(self.rows)
         for label, shares in self.choices.items():
             found |= with_spread(f"right_choices_share_{label}", shares)
+            found |= with_spread(f"completed_words_share_{label}", self.words.after_all[label])
+            found |= with_spread(f"completed_words_share_{label}_given_little", self.words.after_little[label])
         for reading, by in self.losses.items():
             key = reading.replace(",", "").replace(" ", "_")
             for prefix, values in by.items():

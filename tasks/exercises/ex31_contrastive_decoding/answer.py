@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Sample, Series, Table
 from reports.words import shown_token
 from tasks.exercises.ex31_contrastive_decoding.findings import BOOK, PAPER, PLAUSIBILITY, Findings, Pair, Quality
 
@@ -19,7 +20,7 @@ def answer(f: Findings) -> Draft:
         blocks={
             "models": models(f),
             "one step": one_step(f),
-            "formula": Code(f.source, "minigpt/decoding/contrastive.py"),
+            "formula": listing(f.source, "minigpt/decoding/contrastive.py"),
             "quality": quality_table(f),
             "samples": tuple(sample(quality) for quality in shown),
             "likelihood": likelihood(f),

@@ -2,9 +2,11 @@
 
 import itertools
 import math
+from statistics import NormalDist
 
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Series, Table, TokenScores
 from reports.words import shown_token
 from tasks.exercises.ex32_watermarking.findings import EDGES, RATE, USUAL, Findings, Score, allowed, uniform_share
 
@@ -15,9 +17,10 @@ def answer(f: Findings) -> Draft:
     return Draft(
         blocks={
             "lists": lists(f),
-            "code": Code(f.listing, "minigpt/decoding/watermark.py"),
+            "code": listing(f.listing, "minigpt/decoding/watermark.py"),
             "bias": bias(f),
             "samples": samples(f),
+            "running": running(f),
             "scores": scores(f),
             "detection": detection(f),
             "widths": widths(f),
@@ -72,17 +75,35 @@ def bias(f: Findings) -> Table:
     return Table(("δ", "P(green), uniform model", "green share of the texts"), rows, caption, "bias")
 
 
-def samples(f: Findings) -> tuple[Sample, ...]:
-    """One text of every δ."""
+def samples(f: Findings) -> tuple[TokenScores, ...]:
+    """One text of every δ, token by token."""
     return tuple(
-        Sample(
-            f"δ = {m.delta:g}",
-            m.prompt,
-            m.text,
-            f"z = {m.text_z:.1f}, {m.text_green} of {m.text_scored} n-grams green",
+        TokenScores(
+            (m.prompt, *m.tokens),
+            (None, *(None if green is None else float(green) for green in m.green)),
+            "list",
+            f"δ = {m.delta:g}: {m.text_green} of {m.text_scored} n-grams green, z = {m.text_z:.1f}.",
+            ("red", "green"),
+            (None, *m.running_z),
+            "z so far",
         )
         for m in f.marked
     )
+
+
+def running(f: Findings) -> Figure:
+    """z over the same texts."""
+    series = tuple(
+        Series(f"δ = {m.delta:g}", tuple(float(i + 1) for i, _ in known), tuple(z for _, z in known))
+        for m in f.marked
+        if (known := [(i, z) for i, z in enumerate(m.running_z) if z is not None])
+    )
+    bound = NormalDist().inv_cdf(1 - RATE)
+    caption = (
+        "The score while the texts are read. The line is where, by the normal approximation, one unmarked text in a "
+        "hundred would be called marked."
+    )
+    return Figure("line", series, "characters read", "z", caption, hlines=((bound, f"{RATE:.0%} false positives"),))
 
 
 def unmarked(f: Findings) -> dict[str, Score]:

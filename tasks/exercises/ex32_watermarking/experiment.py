@@ -192,6 +192,7 @@ def write_marked(lab: Lab, delta: float) -> Marked:
     written = tokens[:, PROMPT:]
     texts = [tokenizer.decode(row) for row in written.tolist()]
     right = lab.test(written, KEY, width)
+    green, running_z = token_by_token(lab, written[0], width)
     return Marked(
         delta=delta,
         prompt=tokenizer.decode(tokens[0, :PROMPT].tolist()),
@@ -199,6 +200,9 @@ def write_marked(lab: Lab, delta: float) -> Marked:
         text_z=right.z[0].item(),
         text_green=int(right.green[0]),
         text_scored=int(right.scored[0]),
+        tokens=tuple(tokenizer.decode([token]) for token in written[0].tolist()),
+        green=green,
+        running_z=running_z,
         nll=lab.nll(tokens),
         known=share_of_real_words(texts, vocabulary, cut_start=True),
         green_share=(right.green / right.scored).mean().item(),
@@ -206,6 +210,22 @@ def write_marked(lab: Lab, delta: float) -> Marked:
         wrong=score(lab.test(written, WRONG_KEY, width)),
         rates=tuple(flagged(lab.test(written[:, :length], KEY, width)) for length in lab.lengths),
     )
+
+
+def token_by_token(lab: Lab, text: Tensor, width: int) -> tuple[tuple[bool | None, ...], tuple[float | None, ...]]:
+    """What the detector says of every beginning of a text (T,): whether its last token is green, and z.
+
+    A token is not counted before its context is full, nor where its n-gram was there before: None.
+    """
+    green: list[bool | None] = [None] * width
+    z: list[float | None] = [None] * width
+    scored, found = 0, 0
+    for end in range(width + 1, len(text) + 1):
+        one = lab.test(text[None, :end], KEY, width)
+        green.append(int(one.green) > found if int(one.scored) > scored else None)
+        scored, found = int(one.scored), int(one.green)
+        z.append(one.z.item())
+    return tuple(green), tuple(z)
 
 
 def uniform_error(lab: Lab, delta: float) -> float:

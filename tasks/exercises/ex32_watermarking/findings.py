@@ -61,6 +61,9 @@ class Marked:
     text_z: float
     text_green: int  # n-grams
     text_scored: int
+    tokens: tuple[str, ...]  # of that text
+    green: tuple[bool | None, ...]  # each of them; None where the detector does not count it
+    running_z: tuple[float | None, ...]  # z of the text up to each of them; None where nothing is counted yet
     nll: tuple[float, ...]  # under the unmarked model, nats per character, one per text
     known: float  # share of the words that the training text has too
     green_share: float  # of the scored n-grams, mean over texts

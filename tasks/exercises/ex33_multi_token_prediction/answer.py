@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Sample, Series, Table
 from reports.words import plural
-from tasks.comparison import curves, sentences, table
+from tasks.comparison import curves, sentences, table, untrained
 from tasks.exercises.ex33_multi_token_prediction.findings import Drafting, Findings
 from tasks.variants import Variant
 
@@ -15,9 +16,9 @@ def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     return Draft(
         blocks={
-            "future logits": Code(f.head_source, "minigpt/model.py"),
+            "future logits": listing(f.head_source, "minigpt/model.py"),
             "heads": heads(f),
-            "objective": Code(f.objective_source, "minigpt/objectives.py"),
+            "objective": listing(f.objective_source, "minigpt/objectives.py"),
             "losses": losses(f),
             "losses by head": Figure(
                 "line",
@@ -60,7 +61,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "compared": sentences(f.rows),
-            "lowest": min(f.rows, key=lambda row: row.loss),
+            "untrained": untrained(f.rows),
             "four": next(run for run in f.drafts if run.label == "N = 4"),
         },
     )
@@ -195,7 +196,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
             "further heads do not improve the first at this size (Gloeckle et al., 2024, section 3.1)",
             "empirical",
             ", ".join(f.better) or "none better",
-            "none better beyond the noise",
-            not f.better,
+            "none better beyond the noise, of models better than the bigram",
+            not f.better and all(row.beats_bigram for row in f.rows),
         ),
     )

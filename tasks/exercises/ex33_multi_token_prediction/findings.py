@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from minigpt.config import GPTConfig
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.statistics import Comparison, compare_paired, holm, mean_std
 from minigpt.evaluation.timing import Timing
-from tasks.variants import Variant, comparisons, metrics
+from tasks.variants import Variant, comparisons, contrast, metrics
 
 SUMMED = "N = 4, sum of losses"
 
@@ -109,23 +109,34 @@ class Findings:
     @property
     def summed(self) -> Comparison:
         """First head: trained on the sum of the losses against trained on their mean."""
-        return compare(self.row("N = 4").losses, self.row(SUMMED).losses)
+        return contrast(self.row("N = 4"), self.row(SUMMED))
 
     @property
-    def verdicts(self) -> Mapping[str, str]:
-        """First head against N = 1."""
-        return {row.label: c.verdict for row, c in zip(self.rows[1:], comparisons(self.rows), strict=True)}
+    def against_one(self) -> Mapping[str, Comparison]:
+        """First head against N = 1, by label."""
+        return {row.label: found for row, found in zip(self.rows[1:], comparisons(self.rows), strict=True)}
+
+    def with_verdict(self, *verdicts: str) -> list[str]:
+        """Models whose first head, against that of N = 1, has one of these verdicts."""
+        return [label for label, found in self.against_one.items() if found.verdict in verdicts]
 
     @property
     def better(self) -> list[str]:
         """Models whose first head is better than that of N = 1, beyond the noise."""
-        return [label for label, verdict in self.verdicts.items() if verdict == "lower"]
+        return self.with_verdict("lower")
 
     @property
     def words_compared(self) -> Mapping[str, Comparison]:
-        """Shares of known words against N = 1."""
+        """Shares of known words against N = 1: texts from the same prompts by models of the same seeds."""
         known = self.known_words
-        return {label: compare(known["N = 1"], shares) for label, shares in known.items() if label != "N = 1"}
+        others = [label for label in known if label != "N = 1"]
+        return dict(zip(others, holm([compare_paired(known["N = 1"], known[label]) for label in others]), strict=True))
+
+    @property
+    def furthest(self) -> tuple[float, float]:
+        """What the last head of the largest N knows beyond letter frequencies, and what its first head does, nats."""
+        means = [mean_std(column)[0] for column in self.by_head(self.rows[-1].label, "losses")]
+        return self.unigram_loss - means[-1], self.unigram_loss - means[0]
 
     @property
     def fastest(self) -> Drafting:

@@ -1,7 +1,8 @@
 """Tables, figures and checks of 21.34; the text is in answer.md."""
 
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Sample, Series, Table
 from reports.words import plural
 from tasks.exercises.ex34_quantization.findings import (
     BITS,
@@ -27,11 +28,11 @@ def answer(f: Findings) -> Draft:
                 "Sizes as serialised: safetensors, and torch.save for torch.ao.",
                 "files",
             ),
-            "layer": Code(f.layer_source, "minigpt/quantize.py"),
+            "layer": listing(f.layer_source, "minigpt/quantize.py"),
             "int8": int8(f),
             "methods": methods(f),
             "noise": noise(f),
-            "quantize": Code(f.quantize_source, "minigpt/quantize.py"),
+            "quantize": listing(f.quantize_source, "minigpt/quantize.py"),
             "widths": widths_figure(f),
             "bits": widths_table(f),
             "texts": tuple(

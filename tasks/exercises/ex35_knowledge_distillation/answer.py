@@ -2,7 +2,8 @@
 
 from minigpt.evaluation.statistics import compare, mean_std
 from reports.answers import Draft
-from reports.types import Cell, Check, Code, Figure, Series, Table
+from reports.live.listings import listing
+from reports.types import Cell, Check, Figure, Series, Table
 from reports.words import plural
 from tasks.comparison import curves
 from tasks.exercises.ex35_knowledge_distillation.findings import Findings, seconds
@@ -22,7 +23,7 @@ def answer(f: Findings) -> Draft:
                 "validation loss (nats/token)",
                 "The teacher's training.",
             ),
-            "objective": Code(f.source, "minigpt/objectives.py"),
+            "objective": listing(f.source, "minigpt/objectives.py"),
             "time": time(f),
             "students": students(f),
             "curves": curves(

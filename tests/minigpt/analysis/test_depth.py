@@ -8,7 +8,7 @@ from torch import nn
 
 from minigpt.analysis import depth
 from minigpt.config import GPTConfig
-from minigpt.model import GPT
+from minigpt.model import GPT, xavier
 
 CONFIG = GPTConfig(n_layer=3, n_head=2, d_model=16, context=8, vocab_size=11)
 
@@ -81,7 +81,10 @@ def test_what_survives_of_the_path(batch):
 
 def test_xavier_has_the_stated_variance():
     torch.manual_seed(0)
-    model = depth.xavier(GPT(replace(CONFIG, d_model=128, n_head=2)))
+    model = xavier(GPT(replace(CONFIG, d_model=128, n_head=2)))
+    torch.manual_seed(0)
+    configured = GPT(replace(CONFIG, d_model=128, n_head=2, init="xavier"))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), configured.parameters(), strict=True))
     block = model.blocks[0]
     assert block.attn.qkv.weight.std().item() == pytest.approx(math.sqrt(2 / 256), rel=0.02)
     assert block.mlp.down.weight.std().item() == pytest.approx(math.sqrt(2 / (128 * 5)), rel=0.02)

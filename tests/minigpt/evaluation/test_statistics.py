@@ -5,8 +5,10 @@ import pytest
 from scipy import stats
 
 from minigpt.evaluation.statistics import (
+    Comparison,
     compare,
     compare_paired,
+    holm,
     mean_std,
     student_t_quantile,
 )
@@ -56,6 +58,7 @@ def test_welch_interval_equals_scipy() -> None:
         found = compare(list(a), list(b))
         assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-4)
         assert found.std_error == pytest.approx(found.difference / expected.statistic)
+        assert found.p_value == pytest.approx(expected.pvalue)
         assert (found.verdict == "noise") == (expected.pvalue > 0.05)
 
 
@@ -69,6 +72,7 @@ def test_paired_interval_equals_scipy() -> None:
         found = compare_paired(list(a), list(b))
         assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-4)
         assert (found.verdict == "noise") == (expected.pvalue > 0.05)
+        assert found.p_value == pytest.approx(expected.pvalue)
     assert compare_paired([1.0], [2.0]).verdict == "one seed"
     with pytest.raises(ValueError, match="pairs"):
         compare_paired([1.0, 2.0], [1.0])
@@ -93,6 +97,55 @@ def test_verdicts() -> None:
 def test_what_is_no_measurement_is_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError):
         compare([1.0, 2.0], bad)
+
+
+def of_p(p: float) -> Comparison:
+    """A comparison of three pairs whose p-value is this one: two degrees of freedom, so that t has a closed form."""
+    middle = 1 - p
+    t = middle * math.sqrt(2 / (1 - middle**2))
+    spread = [-1.0, 0.0, 1.0]  # of standard deviation 1, so that the mean has an error of 1/√3
+    return compare_paired([0.0] * 3, [t / math.sqrt(3) + x for x in spread])
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        # Holm (1979): the smallest times m, the next times m - 1, …, and never smaller than the one before.
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.01, 0.02, 0.03, 0.04, 0.06], [0.05, 0.08, 0.09, 0.09, 0.09]),  # as R's p.adjust(…, "holm") gives it
+        ([0.6, 0.7], [1.0, 1.0]),
+        ([0.04], [0.04]),
+    ],
+)
+def test_holm_corrects_for_the_number_of_comparisons(p_values: list[float], corrected: list[float]) -> None:
+    before = [of_p(p) for p in p_values]
+    assert [c.p_value for c in before] == pytest.approx(p_values, rel=1e-9)
+    after = holm(before)
+    assert [c.p_value for c in after] == pytest.approx(corrected, rel=1e-9)
+    assert [c.interval for c in after] == [c.interval for c in before]
+    assert {c.among for c in after} == {len(p_values)}
+    for one, p, now in zip(after, p_values, corrected, strict=True):
+        if now < 0.0499:
+            assert one.verdict == "higher"
+        elif now > 0.0501:
+            assert one.verdict == ("one of many" if p < 0.05 else "noise")
+
+
+def test_holm_counts_only_what_can_be_tested() -> None:
+    single = compare([1.0], [2.0])
+    assert holm([single, of_p(0.04)])[0] == single
+    assert holm([single, of_p(0.04)])[1].verdict == "higher"
+    assert holm([]) == []
+
+
+def test_holm_keeps_the_promise_for_the_whole_family() -> None:
+    """Of many families without any difference, no more than a share of 5 % raises a single alarm."""
+    rng = np.random.default_rng(3)
+    families = [[compare_paired([0.0] * 4, list(rng.normal(size=4))) for _ in range(5)] for _ in range(400)]
+    plain = sum(any(c.verdict in ("lower", "higher") for c in family) for family in families) / 400
+    corrected = sum(any(c.verdict in ("lower", "higher") for c in holm(family)) for family in families) / 400
+    assert plain > 0.15
+    assert corrected < 0.08
 
 
 def test_mean_std() -> None:

@@ -180,6 +180,17 @@ def test_an_edited_module_is_parsed_again(project: Path, tmp_path: Path, monkeyp
     assert {name for name in before if before[name] != after[name]} == {"toyproject.root"}
 
 
+def test_an_edit_during_a_run_changes_none_of_its_keys(project: Path, tmp_path: Path) -> None:
+    """The run goes on with the code that it has imported, and stores what that code computes."""
+    with keys.syntax_kept_in(tmp_path / "syntax.json"):
+        before = code_digests(["toyproject.root"])
+        (project / "leaf.py").write_text("def leaf():\n    return 2\n")
+        with keys.syntax_kept_in(tmp_path / "syntax.json"):
+            assert code_digests(["toyproject.root"]) == before
+        assert code_digests(["toyproject.root"]) == before
+    assert code_digests(["toyproject.root"])["toyproject.leaf"] != before["toyproject.leaf"]
+
+
 @pytest.mark.parametrize("damage", ["", "[]", "{", '{"maker": 1, "modules": {}}', "other Python"])
 def test_a_file_that_cannot_be_trusted_counts_for_nothing(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str

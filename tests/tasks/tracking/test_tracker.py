@@ -133,6 +133,84 @@ def test_a_trained_model_is_in_the_models_tab(tracker: Tracker, files: dict[str,
     assert model.tags["artifacts"] == f"runs:/{run_id}/model"
 
 
+def test_a_model_says_what_it_is_and_what_it_was_trained_on(tracker: Tracker, files: dict[str, Path]) -> None:
+    """Its vocabulary is the one that was trained, not the recipe's default; its name is fit for a link."""
+    record = {**RECORD, "config": {"n_layer": 2, "vocab_size": 63}}
+    recipe = {**RECIPE, "model": {"n_layer": 2, "vocab_size": 256}}
+    text = {"name": "King James Bible, char tokens", "digest": "ab" * 32, "source": "verses"}
+    run_id = tracker.log_training(None, "k-described", recipe, record, files, data=text)
+    client, experiment = tracker._connection()
+    run = client.get_run(run_id)
+    assert run.data.params["model.vocab_size"] == "63"
+    note = run.data.tags["mlflow.note.content"]
+    assert all(part in note for part in ("`small`, seed 1", "12,345 parameters", "King James Bible", "2.2500 nats"))
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("King James Bible, char tokens", ("ab" * 32)[:36])
+    assert {tag.key: tag.value for tag in data.tags} == {"mlflow.data.context": "training"}
+    (model,) = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    assert model.name == "small-seed-1"
+    assert [made.model_id for made in run.outputs.model_outputs] == [model.model_id]
+
+
+def test_an_exercise_is_linked_to_the_models_it_used(tracker: Tracker, files: dict[str, Path]) -> None:
+    made = tracker.log_training(None, "k-used", RECIPE, RECORD, files)
+    run_id = tracker.log_exercise(None, "k-user", RESULT, models=["k-used", "k-of-another-store"])
+    client = tracker._connection()[0]
+    (used,) = client.get_run(run_id).inputs.model_inputs
+    assert used.model_id == client.get_run(made).outputs.model_outputs[0].model_id
+
+
+def test_lines_over_whole_numbers_are_curves(tracker: Tracker) -> None:
+    """Steps, tokens, positions; not what is drawn over fractions, categories, or a point or two."""
+
+    def figure(y_label: str, **series: tuple[list[Any], list[Any]]) -> dict[str, Any]:
+        lines = [{"name": name, "x": x, "y": y, "error": []} for name, (x, y) in series.items()]
+        return {"type": "figure", "kind": "line", "y_label": y_label, "series": lines}
+
+    fold = {"type": "details", "blocks": [figure("loss", large=([0, 50, 100], [4.0, 2.0, 1.5]))]}
+    blocks = [
+        fold,
+        figure("entropy", tau=([0.5, 1.0, 1.5], [1, 2, 3])),
+        figure("loss", small=([0, 50, 100], [4.0, "NaN", 2.5]), pair=([1, 2], [1, 2])),
+    ]
+    result = {**RESULT, "parts": [{"letter": "a", "blocks": blocks}]}
+    run_id = tracker.log_exercise(None, "k-curves", result)
+    assert run_id is not None
+    client = tracker._connection()[0]
+    points = {
+        name: [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+        for name in ("loss/large", "loss/small", "loss/pair", "entropy/tau")
+    }
+    assert points == {
+        "loss/large": [(0, 4.0), (50, 2.0), (100, 1.5)],
+        "loss/small": [(0, 4.0), (100, 2.5)],
+        "loss/pair": [],
+        "entropy/tau": [],
+    }
+
+
+def test_a_chapter_says_what_it_came_to(tracker: Tracker, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("<html>")
+    with tracker.chapter(profile="smoke") as chapter:
+        tracker.conclude(
+            "35 of 35 exercises answered",
+            params={"profile": "smoke", "source.main corpus": "verses"},
+            metrics={"answered": 35, "seconds": 12.5},
+            files={"report.html": tmp_path / "report.html"},
+        )
+    run = run_of(tracker, chapter)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.note.content"].startswith("**35 of 35 exercises answered.**")
+    assert (run.data.metrics["answered"], run.data.metrics["seconds"]) == (35, 12.5)
+    assert run.data.params == {"profile": "smoke", "source.main corpus": "verses"}
+    assert artifact(tracker, run, "report.html") == b"<html>"
+
+
+def test_the_experiment_opens_on_runs(tracker: Tracker) -> None:
+    client, experiment = tracker._connection()
+    assert client.get_experiment(experiment).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_an_exercise_run_holds_metrics_and_files(tracker: Tracker) -> None:
     with tracker.chapter(profile="smoke") as chapter:
         tracker.log_exercise(chapter, "k-exercise", RESULT, {"profile": "smoke"}, {"figures/a-1.svg": "<svg/>"})
@@ -237,7 +315,10 @@ def test_the_index_answers_without_importing_mlflow(tracker: Tracker, place: Pat
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert out[0] == run_id
-    assert out[1] == f"http://127.0.0.1:5000/#/experiments/{tracker._connection()[1]}/runs/{run_id}"
+    assert (
+        out[1]
+        == f"http://127.0.0.1:5000/#/experiments/{tracker._connection()[1]}/runs/{run_id}?workflowType=machine_learning"
+    )
     assert out[2] == "False"
 
 

@@ -163,7 +163,7 @@ class _Builder:
 
         def make() -> Node:
             needs = {"tokens": self.tokens(corpus, tokenizer)}
-            return Node(name, "baselines", f"n-grams {corpus}, {tokenizer}", needs, {}, BASELINES_CODE, 5.0)
+            return Node(name, "baselines", f"n-grams {corpus}, {tokenizer}", needs, {}, BASELINES_CODE, 2.0)
 
         return self._add(name, make)
 

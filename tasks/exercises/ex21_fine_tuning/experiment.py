@@ -161,5 +161,5 @@ EXERCISE = Exercise(
         "laptop": {"tokens": 3_072, "samples": 6, "new_tokens": 64, "domain_prompts": 3, "other_prompts": 1},
         "gpu": {"tokens": 32_768, "samples": 32, "new_tokens": 128, "domain_prompts": 4, "other_prompts": 2},
     },
-    seconds={"smoke": 4, "laptop": 165, "gpu": 120},
+    seconds={"smoke": 4, "laptop": 125, "gpu": 120},
 )

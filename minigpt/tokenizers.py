@@ -1,4 +1,4 @@
-"""Text to token ids and back: characters, words, and GPT-2's byte-pair encoding.
+"""Text to token ids and back: characters, words, and byte-pair encoding with GPT-2's vocabulary or one of its own.
 
 Every tokenizer encodes any string. Characters and words that were not seen in training become one
 unknown token, so only known text makes the round trip; byte-pair encoding always does.
@@ -205,6 +205,35 @@ class BPETokenizer:
         return cls(
             json.loads(Path(encoder).read_text(encoding="utf-8")), [(left, right) for left, right in pairs], name
         )
+
+    @classmethod
+    def train(cls, text: str, vocab_size: int, name: str = "bpe") -> "BPETokenizer":
+        """The pairs that are most frequent in a text, merged one after another until there are ``vocab_size`` tokens.
+
+        The 256 bytes come first. There are fewer tokens where no pair is left that occurs twice.
+
+        Raises:
+            ValueError: the text is empty, or there is no room for the bytes.
+        """
+        if not text or vocab_size < 256:
+            raise ValueError("cannot train byte pairs on an empty text or with fewer than 256 tokens")
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # here: a trained one works without
+
+        trained = Tokenizer(models.BPE())
+        trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # cuts words as ``_pattern`` does
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trained.train_from_iterator(
+            [text],
+            trainers.BpeTrainer(
+                vocab_size=vocab_size,
+                min_frequency=2,
+                initial_alphabet=alphabet,
+                special_tokens=[],
+                show_progress=False,
+            ),
+        )
+        found = json.loads(trained.to_str())["model"]
+        return cls(found["vocab"], [(left, right) for left, right in found["merges"]], name)
 
     @property
     def vocab_size(self) -> int:

@@ -129,7 +129,7 @@ def _draw_lines(axes: "Axes", figure: Figure, plan: _Plan) -> None:
             "linewidth": 1.9,
             "dashes": look.dash or (None, None),
             "marker": MARKERS[look.marker] if every and figure.kind == "line" and look.marker is not None else None,
-            "markersize": 5.2,
+            "markersize": 5.8,
             "markeredgewidth": 0,
             "markevery": (index * every // max(1, len(figure.series)), every) if every > 1 else None,
             "drawstyle": "steps-post" if figure.kind == "step" else "default",
@@ -174,7 +174,7 @@ def _error_bars(
 def _draw_points(axes: "Axes", figure: Figure, plan: _Plan) -> None:
     total = sum(len(series.x) for series in figure.series)
     stride = max(1, math.ceil(total / MOST_POINTS))
-    size = 6.0 if total <= 60 else 4.5 if total <= 400 else 3.2
+    size = 7.0 if total <= 60 else 5.5 if total <= 400 else 3.6
     for series, look in zip(figure.series, looks(figure), strict=True):
         colour = SERIES[look.colour]
         x, y = [plan.at(value) for value in series.x], _finite(series.y)

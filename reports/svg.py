@@ -89,7 +89,9 @@ def _without_bare_groups(body: str) -> str:
     """The drawing without empty elements, and without groups that say nothing of what they hold."""
     while (smaller := re.sub(r"<(g|defs)(/>|></\1>)", "", body)) != body:
         body = smaller
-    pieces, bare, end = [], [], 0
+    pieces: list[str] = []
+    bare: list[bool] = []  # of the groups that are open
+    end = 0
     for match in re.finditer(r"<g\b[^>]*>|</g>", body):
         pieces.append(body[end : match.start()])
         end = match.end()

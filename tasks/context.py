@@ -132,10 +132,14 @@ class StoreContext:
         )
 
     def _baselines(self, recipe: Recipe) -> Baselines:
-        return Baselines(**json.loads(self.blob(baselines_role(recipe.corpus, recipe.tokenizer), "baselines")))
+        role = baselines_role(recipe.corpus, self._profile.resolve(recipe).tokenizer)
+        return Baselines(**json.loads(self.blob(role, "baselines")))
 
     def _tokenizer(self, recipe: Recipe) -> Tokenizer:
-        return load_tokenizer(self.blob(tokens_role(recipe.corpus, recipe.tokenizer), "tokenizer"))
+        return load_tokenizer(self.blob(self._tokens_role(recipe), "tokenizer"))
+
+    def _tokens_role(self, recipe: Recipe) -> str:
+        return tokens_role(recipe.corpus, self._profile.resolve(recipe).tokenizer)
 
     def text(self, split: Split = "validation", corpus: Source = "main") -> str:
         """See ``tasks.exercise.Context``."""
@@ -143,7 +147,7 @@ class StoreContext:
 
     def tokens(self, recipe: Recipe, split: Split = "validation") -> Tensor:
         """See ``tasks.exercise.Context``."""
-        return load_tokens(self.blob(tokens_role(recipe.corpus, recipe.tokenizer), "tokens"))[split].to(self.device)
+        return load_tokens(self.blob(self._tokens_role(recipe), "tokens"))[split].to(self.device)
 
     def _pretrained(self) -> Pretrained:
         if "pretrained" not in self.exercise.sources:

@@ -50,6 +50,7 @@ from tasks.models.stand_in import stand_in
 from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES, Profile
 from tasks.recipes.recipe import FineTune, Recipe
+from tasks.sources.corpora import BYTE_PAIRS
 
 EVIDENCE = (Table, Figure, Heatmap, Sample, Code, TokenScores, AttentionMaps)
 Architecture = Literal["gpt2", "llama", "stand-in"]
@@ -93,7 +94,11 @@ def gpt2_bpe() -> BPETokenizer:
 def tokenizer_of(kind: str, corpus_name: str, train_characters: int, validation_characters: int) -> Tokenizer:
     """The tokenizer a recipe asks for, trained on the training split."""
     text = corpus(corpus_name, train_characters, validation_characters)["train"]
-    return {"char": CharTokenizer.train, "word": WordTokenizer.train, "bpe": lambda _: gpt2_bpe()}[kind](text)
+    if kind == "bpe":
+        return gpt2_bpe()
+    if kind == "bpe-2k":
+        return BPETokenizer.train(text, BYTE_PAIRS, kind)
+    return {"char": CharTokenizer.train, "word": WordTokenizer.train}[kind](text)
 
 
 @functools.cache
@@ -226,7 +231,7 @@ class MemoryContext:
 
     def tokens(self, recipe: Recipe, split: Split = "validation") -> Tensor:
         """See ``tasks.exercise.Context``."""
-        tokenizer = tokenizer_of(recipe.tokenizer, recipe.corpus, *self._sizes())
+        tokenizer = tokenizer_of(self._profile.resolve(recipe).tokenizer, recipe.corpus, *self._sizes())
         return torch.tensor(tokenizer.encode(_corpus(recipe.corpus, *self._sizes())[split]))
 
     def pretrained(self) -> Pretrained:

@@ -33,7 +33,7 @@ def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path
     config = config_from_json(record["data"]["config"])
     tokenizer_json = store.fetch_bytes(artifacts["tokenizer"])
     tokenizer = load_tokenizer(tokenizer_json)
-    for_transformers = why_not_gpt2(config) is None and tokenizer.name in ("char", "bpe")
+    for_transformers = why_not_gpt2(config) is None and tokenizer.name != "word"
     loaders = "transformers, minigpt" if for_transformers else "minigpt"
     if not (folder / "minigpt" / "tokenizer.json").exists():
         model = load_model(store.fetch_bytes(artifacts["model"]), record["data"]["config"])

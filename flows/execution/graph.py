@@ -154,6 +154,8 @@ class _Builder:
             inputs: dict[str, Any] = {"tokenizer": tokenizer}
             if tokenizer == "bpe":
                 inputs["bpe"] = self.request.sources.bpe.key()
+            if tokenizer == "bpe-2k":
+                inputs["environment"] = {"tokenizers": _version("tokenizers")}  # which trains it
             return Node(name, "tokens", f"tokens {corpus}, {tokenizer}", needs, inputs, TOKENS_CODE, 2.0)
 
         return self._add(name, make)
@@ -163,7 +165,7 @@ class _Builder:
 
         def make() -> Node:
             needs = {"tokens": self.tokens(corpus, tokenizer)}
-            return Node(name, "baselines", f"n-grams {corpus}, {tokenizer}", needs, {}, BASELINES_CODE, 5.0)
+            return Node(name, "baselines", f"n-grams {corpus}, {tokenizer}", needs, {}, BASELINES_CODE, 2.0)
 
         return self._add(name, make)
 
@@ -172,7 +174,7 @@ class _Builder:
 
         def make() -> Node:
             resolved = self.request.profile.resolve(recipe).with_seed(seed)
-            needs = {"tokens": self.tokens(recipe.corpus, recipe.tokenizer)}
+            needs = {"tokens": self.tokens(recipe.corpus, resolved.tokenizer)}
             if recipe.teacher:
                 needs["teacher"] = self.training(recipe.teacher, self.request.profile.seeds(recipe.teacher)[0])
             # The names are labels: two recipes that say the same train the same model.
@@ -233,10 +235,9 @@ class _Builder:
             for recipe in exercise.recipes:
                 for seed in profile.seeds(recipe):
                     needs[training_role(recipe, seed)] = self.training(recipe, seed)
-                corpus = tokens_role(recipe.corpus, recipe.tokenizer)
-                needs[corpus] = self.tokens(recipe.corpus, recipe.tokenizer)
-                counted = baselines_role(recipe.corpus, recipe.tokenizer)
-                needs[counted] = self.baselines(recipe.corpus, recipe.tokenizer)
+                tokenizer = profile.resolve(recipe).tokenizer
+                needs[tokens_role(recipe.corpus, tokenizer)] = self.tokens(recipe.corpus, tokenizer)
+                needs[baselines_role(recipe.corpus, tokenizer)] = self.baselines(recipe.corpus, tokenizer)
                 needs[text_role(recipe.corpus)] = self.text(recipe.corpus)
             for source in exercise.sources:
                 if source in ("main", "domain", "code"):
@@ -293,8 +294,8 @@ class _Builder:
 
 
 # What is known of a vocabulary and of a token's length in characters before there is a tokenizer.
-VOCABULARY = {"char": 100, "word": 5_000, "bpe": 50_257}
-CHARACTERS = {"char": 1.0, "word": 4.0, "bpe": 3.5}
+VOCABULARY = {"char": 100, "word": 5_000, "bpe": 50_257, "bpe-2k": 2_048}
+CHARACTERS = {"char": 1.0, "word": 4.0, "bpe": 3.5, "bpe-2k": 3.0}
 CORE_FLOPS = 60e9  # per second of one core of a laptop, measured
 BF16_STEPS = 1.8  # times as many a second as in fp32, where bf16 is chosen at all
 

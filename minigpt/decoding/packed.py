@@ -129,7 +129,8 @@ class _Layer:
     """``Block`` for one vector."""
 
     def __init__(self, block: Block, config: GPTConfig, weights: Weights) -> None:
-        self.pre_norm, self.window = block.pre_norm, config.window
+        self.pre_norm, self.window, self.qk_norm = block.pre_norm, config.window, config.qk_norm
+        self.squared_relu = config.activation == "relu2"
         self.heads, self.kv_heads, self.head_dim = config.n_head, config.kv_heads, config.head_dim
         self.norm1, self.norm2 = norm(block.norm1), norm(block.norm2)
         linears = (block.attn.qkv, block.attn.proj, block.mlp.up, block.mlp.down)
@@ -139,14 +140,21 @@ class _Layer:
         """(C,) → (C,)."""
         if self.pre_norm:
             x = x + self.attend(self.norm1(x), rope, cache, layer)
-            return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+            return x + self.mlp(self.norm2(x))
         x = self.norm1(x + self.attend(x, rope, cache, layer))
-        return self.norm2(x + self.down(F.gelu(self.up(x), approximate="tanh")))
+        return self.norm2(x + self.mlp(x))
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """(C,) → (C,)."""
+        u = self.up(x)
+        return self.down(F.relu(u).square() if self.squared_relu else F.gelu(u, approximate="tanh"))
 
     def attend(self, x: Tensor, rope: Rope | None, cache: KVCache, layer: int) -> Tensor:
         """(C,) → (C,)."""
         H, G, D = self.heads, self.kv_heads, self.head_dim
         qkv = self.qkv(x).view(1, H + 2 * G, 1, D)
+        if self.qk_norm:
+            qkv = torch.cat([F.layer_norm(qkv[:, : H + G], (D,), eps=1e-6), qkv[:, H + G :]], dim=1)
         if rope is not None:
             qkv = torch.cat([rotate(qkv[:, : H + G], *rope), qkv[:, H + G :]], dim=1)
         q, k, v = qkv.to(cache.keys.dtype).split((H, G, G), dim=1)

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
@@ -10,6 +10,11 @@ WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 def words(text: str) -> list[str]:
     """The words of a text in lower case, marks and digits left out."""
     return [word.lower() for word in WORD.findall(text)]
+
+
+def whole_words(pieces: Iterable[str]) -> frozenset[str]:
+    """Words that a byte-pair vocabulary has whole, with a space before them, in lower case: the common ones."""
+    return frozenset(piece[1:].lower() for piece in pieces if piece[:1] == " " and piece[1:].isalpha())
 
 
 def is_punctuation(text: str) -> bool:

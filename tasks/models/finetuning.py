@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from minigpt.evaluation.overlap import without_shared_lines
 from minigpt.files import load_state, model_state
 from minigpt.pretrained.finetune import Wrapped, steps_for
 from minigpt.pretrained.limits import context_of
@@ -34,7 +35,7 @@ def fine_tune(
         recipe: budgets beyond what the texts hold are cut down to it.
         model: a causal language model of Transformers.
         tokenizer: its tokenizer.
-        texts: ``train`` and ``validation``.
+        texts: ``train`` and ``validation``; lines of the former that stand in the latter are left out.
         device: where to train.
         checkpoint_dir: see ``minigpt.train.train``, as for ``progress``.
         progress: told the fraction done and a note.
@@ -42,6 +43,7 @@ def fine_tune(
     Returns:
         The files (``model``: its weights as safetensors), and the data of the record: curves, seconds, steps.
     """
+    texts = {**texts, "train": without_shared_lines(texts["train"], texts["validation"])}
     tokens = {
         split: torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])[: recipe[f"{split}_tokens"]]
         for split, text in texts.items()

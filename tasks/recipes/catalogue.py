@@ -67,12 +67,18 @@ STUDY_UNTIED = replace(STUDY, name="study-untied", model=replace(STUDY.model, ti
 # its training length, and it leaves the first plateau early, where seeds differ more than variants do.
 
 STUDY_ROPE = replace(STUDY, name="study-rope", model=replace(STUDY.model, position="rope"))
-STUDY_SINUSOIDAL = replace(
-    STUDY, name="study-sinusoidal", group="study-once", model=replace(STUDY.model, position="sinusoidal")
+# Trained longer, to tell a head start from a better end (21.25).
+POSITIONS_LEARNED = replace(
+    STUDY, name="positions-learned", group="positions", train=replace(STUDY.train, budgets=(0.25, 0.5))
 )
-STUDY_NO_POSITION = replace(
-    STUDY, name="study-no-position", group="study-once", model=replace(STUDY.model, position="none")
+POSITIONS_ROPE = replace(POSITIONS_LEARNED, name="positions-rope", model=replace(STUDY.model, position="rope"))
+POSITIONS_SINUSOIDAL = replace(
+    POSITIONS_LEARNED,
+    name="positions-sinusoidal",
+    group="positions-once",
+    model=replace(STUDY.model, position="sinusoidal"),
 )
+POSITIONS_NONE = replace(POSITIONS_SINUSOIDAL, name="positions-none", model=replace(STUDY.model, position="none"))
 
 # Texts long enough for a window to cut something off, and for a paragraph to be read before its continuation.
 STUDY_LONG = replace(STUDY_ROPE, name="study-long", group="study-long", model=replace(STUDY_ROPE.model, context=256))

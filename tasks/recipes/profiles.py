@@ -166,7 +166,8 @@ SMOKE = Profile(
         "medium-long": Scale(model={"d_model": 48, "context": 64}, train={"steps": 120, "batch_size": 8}),
         "timing": Scale(model={"n_layer": 2, "d_model": 64}, train={"steps": 8, "batch_size": 2}),
         "study": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
-        "study-once": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
+        "positions": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
+        "positions-once": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
         "study-long": Scale(model={"d_model": 32, "context": 64}, train={"steps": 40, "batch_size": 8}),
         "study-mqa-wide": Scale(
             model={"d_model": 32, "context": 32, "d_ff": 152}, train={"steps": 40, "batch_size": 16}
@@ -202,7 +203,10 @@ LAPTOP = Profile(
         ),
         "timing": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 60}),
         "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
-        "study-once": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}),  # side questions, one seed
+        "positions": Scale(train={"steps": 1_000, "batch_size": 8, "eval_every": 250}, seeds=(0, 1, 2)),
+        "positions-once": Scale(
+            train={"steps": 1_000, "batch_size": 8, "eval_every": 250}
+        ),  # a side question, one seed
         "study-long": Scale(train={"steps": 500, "batch_size": 2, "eval_every": 125}, seeds=(0, 1, 2)),
         "study-mqa-wide": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
         # Steps for about the time of a study on characters, by step times measured alone on one thread.
@@ -244,13 +248,17 @@ GPU = Profile(
             train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True},
             seeds=(0, 1, 2),
         )
-        for name in ("small", "medium", "large", "study", "study-once", "study-long", "study-mqa-wide", "student")
+        for name in ("small", "medium", "large", "study", "study-long", "study-mqa-wide", "student")
     }
     | {
         f"{name}-long": Scale(
             train={"steps": steps, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
         )
         for name, steps in (("small", 9_000), ("medium", 4_500), ("student", 6_000))
+    }
+    | {
+        name: Scale(train={"steps": 6_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2))
+        for name in ("positions", "positions-once")
     }
     | {
         "teacher": Scale(train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True}),

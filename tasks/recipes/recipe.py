@@ -11,7 +11,8 @@ from minigpt.config import GPTConfig
 from minigpt.precision import Precision
 from minigpt.train import TrainConfig
 
-TokenizerName = Literal["char", "word", "bpe"]
+# "bpe" is GPT-2's vocabulary of 50,257 tokens, "bpe-2k" one of 2,048 that is trained on the corpus.
+TokenizerName = Literal["char", "word", "bpe", "bpe-2k"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from transformers import RepetitionPenaltyLogitsProcessor
 from minigpt.pretrained.causal_lm import row_losses
 from tasks.exercises.ex19_repetition_penalty import experiment as ex19
 from tasks.exercises.ex19_repetition_penalty.experiment import EXERCISE
-from tasks.exercises.ex19_repetition_penalty.findings import GREEDY, SAMPLED, STRENGTHS
+from tasks.exercises.ex19_repetition_penalty.findings import GREEDY, NUCLEUS, STRENGTHS, Reading
 from tests.exercise_context import answered, assert_sound, make_context, measured
 from tests.exercises.formulas import assert_formulas, prose
 
@@ -66,6 +66,11 @@ def test_human_text_under_the_penalty():
             with torch.inference_mode():
                 logits = lab.model(row[None, :end]).logits[:, -1]
             assert found["logits"][place] == pytest.approx(logits[0, row[end]].item(), abs=1e-4)
+            seen = set(row[:end].tolist())
+            best = max(seen, key=lambda token: logits[0, token].item())
+            others = max(z for token, z in enumerate(logits[0].tolist()) if token not in seen)
+            assert found["best_seen"][place] == pytest.approx(logits[0, best].item(), abs=1e-4)
+            assert found["best_new"][place] == pytest.approx(others, abs=1e-4)
             assert found["seen"][place] == (row[end].item() in row[:end].tolist())
             for alpha, losses in zip(STRENGTHS, found["losses"], strict=True):
                 held = RepetitionPenaltyLogitsProcessor(alpha)(row[None, :end], logits.clone())
@@ -77,10 +82,21 @@ def test_human_text_under_the_penalty():
 def test_the_prompt_is_not_measured():
     lab = ex19.prepare(make_context(EXERCISE, samples=1, tokens=8))
     row = [7] * lab.length + [1, 2, 1, 2, 1, 2, 3, 7]
-    found = ex19.examined(lab, SAMPLED, 1.0, [row], [[0.5] * 8])
+    found = ex19.examined(lab, NUCLEUS, 1.0, [row], [[0.5] * 8])
     assert found.repeated[2] == (1 - 4 / 7,)  # 12 21 23 37 of 7
     assert found.repeated[4] == (1 - 4 / 5,)  # 1212 2121 1212 2123 1237
     assert found.seen == (5 / 8,)  # 1 2 1 2 and the 7 of the prompt
+
+
+def test_the_penalty_against_the_lead():
+    """Four places: two leads of 1 and 3 nats, one token behind, one with a negative logit, which α multiplies."""
+    reading = Reading(((),), (), (), best_seen=(10.0, 12.0, 3.0, -4.0), best_new=(9.0, 9.0, 5.0, -4.5))
+    assert reading.led == 3 / 4
+    assert reading.lead == 1.0
+    assert reading.penalty(1.0) == 0.0
+    assert reading.penalty(1.25) == pytest.approx((2.0 + 2.4 + 0.6 + 1.0) / 4)
+    assert reading.overtaken(1.25) == 2 / 3  # 8 < 9 and -5 < -4.5, but 9.6 > 9
+    assert reading.overtaken(1.0) == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +153,9 @@ def test_what_the_penalty_does_to_human_text(findings, penalised, expected):
     losses = tuple(
         tuple(value for value in values for _ in range(findings.n_new)) for values in ((2.0, 2.0, 2.0), penalised)
     )
-    reading = replace(findings.reading, losses=(*losses, *findings.reading.losses[2:]))
+    kept = findings.reading.losses
+    position = STRENGTHS.index(1.2)
+    reading = replace(findings.reading, losses=(losses[0], *kept[1:position], losses[1], *kept[position + 1 :]))
     [text] = [text for text in told(replace(findings, reading=reading)) if "On human text" in text]
     assert expected in text
     assert ("a patch of the decoding" in text) == ("raises" in expected)

@@ -34,7 +34,7 @@ def test_it_is_sound(answer):
 
 
 def test_samples_stand_in_pairs_with_the_same_prompt(answer):
-    samples = [block for block in answer.parts[2].blocks if block.type == "sample"]
+    samples = [block for block in flattened(answer.parts[2].blocks) if block.type == "sample"]
     assert len(samples) == 4, "two prompts, before and after"
     for before, after in zip(samples[::2], samples[1::2], strict=True):
         assert (before.title, after.title) == ("Before", "After")

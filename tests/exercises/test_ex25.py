@@ -9,7 +9,7 @@ from minigpt.model import GPT
 from reports.types import flattened
 from tasks.exercises.ex25_rotary_positions import rotation
 from tasks.exercises.ex25_rotary_positions.experiment import EXERCISE
-from tasks.exercises.ex25_rotary_positions.findings import Extrapolation
+from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, escape
 from tests.exercise_context import answered, assert_sound, measured
 from tests.exercises.formulas import assert_formulas
 
@@ -108,3 +108,38 @@ def test_good_until_the_first_bucket_that_costs_too_much(findings):
     assert "up to position 24 (“positions interpolated” 0, “window of the training length” 40;" in said
     assert "“window of the training length” has the lowest loss at the end, 1.40 nats" in said
     assert "+1.50 nats" in said
+
+
+def test_the_plateau_ends_where_five_rows_are_below_the_bigram_at_their_mean():
+    steps = [float(10 * i) for i in range(1, 11)]
+    losses = [3.0, 2.5, 2.4, 2.3, 2.3, 2.2, 1.0, 2.2, 2.2, 2.0]
+    means = [sum(losses[i - 4 : i + 1]) / 5 for i in range(4, 10)]
+    assert means[1] > 2.2 > means[2]
+    assert escape(steps, losses, 2.2) == 50.0  # the middle of rows 3 … 7
+    assert escape(steps, losses, 0.5) is None
+
+
+def finished(row, early, late):
+    """A variant whose trainings ended at these losses, after its shortest and all of its steps."""
+    curves = tuple(
+        replace(curve, losses=(*curve.losses[:-1], end), finished_losses=(start, *curve.finished_losses[1:-1], end))
+        for curve, start, end in zip((row.curves[0],) * len(late), early, late, strict=True)
+    )
+    return replace(row, curves=curves, baselines=replace(row.baselines, bigram=3.0))
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "said"),
+    [
+        ((1.5, 1.51, 1.49), (1.9, 1.911, 1.89), "the longer ones are closer together, by 0.4"),
+        ((1.9, 1.91, 1.89), (1.5, 1.511, 1.49), "the longer ones are further apart, by 0.4"),
+        ((2.5, 2.51, 2.49), (2.1, 2.111, 2.09), "the longer ones are closer together, by 0.4"),
+        ((1.9, 1.91, 1.89), (1.9, 1.915, 1.887), "inside the noise"),
+    ],
+)
+def test_a_head_start_is_told_from_a_better_end(findings, early, late, said):
+    """Learned positions end at 2.0 after few steps and after all; RoPE at these."""
+    learned, rope, *others = findings.variants
+    learned = finished(learned, (2.0, 2.0, 2.0), (2.0, 2.0, 2.0))
+    found = replace(findings, variants=(learned, finished(rope, early, late), *others))
+    assert said in prose(answered(EXERCISE, found), 2)

@@ -1,9 +1,12 @@
+import pytest
 import torch
 
+from minigpt.config import GPTConfig
 from minigpt.masks import window_mask
+from minigpt.model import GPT
 from tasks.exercises.ex26_sliding_window import experiment as ex26
 from tasks.exercises.ex26_sliding_window.experiment import EXERCISE
-from tasks.exercises.ex26_sliding_window.findings import HEADS, WIDTH, pairs
+from tasks.exercises.ex26_sliding_window.findings import HEADS, WIDTH, pairs, position_buckets
 from tests.exercise_context import answered, assert_sound
 
 
@@ -36,3 +39,27 @@ def test_flops_are_counted_not_assumed():
     causal, dense, blocks = (ex26.counted_flops(way) for way in ways.values())
     assert causal == dense == 4 * HEADS * WIDTH * 64 * 64
     assert blocks == dense * 16 // 64
+
+
+def test_buckets_of_positions_double_and_miss_none():
+    assert position_buckets(10) == [(1, 1), (2, 2), (3, 4), (5, 8), (9, 10)]
+    assert position_buckets(64)[-1] == (33, 64)
+    assert position_buckets(1) == [(1, 1)]
+    covered = [i for first, last in position_buckets(37) for i in range(first, last + 1)]
+    assert covered == list(range(1, 38))
+
+
+def test_losses_by_position_are_those_of_windows_read_one_by_one():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_layer=1, n_head=2, d_model=8, context=6, vocab_size=5, position="rope")).eval()
+    tokens = torch.randint(5, (6 * 4 + 3,), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        rows = [
+            torch.nn.functional.cross_entropy(
+                model(tokens[None, s : s + 6])[0], tokens[s + 1 : s + 7], reduction="none"
+            )
+            for s in range(0, 24, 6)
+        ]
+    at = torch.stack(rows).double().mean(dim=0)
+    expected = [at[0], at[1], at[2:4].mean(), at[4:].mean()]
+    assert ex26.by_position(model, tokens) == pytest.approx([x.item() for x in expected], abs=1e-6)

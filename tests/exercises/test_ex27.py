@@ -25,6 +25,16 @@ def test_the_answer_is_sound(findings):
     assert answer.metrics["tokens_per_pass_itself_gamma_4"] > answer.metrics["tokens_per_pass_untrained_gamma_4"]
 
 
+def test_the_passes_write_the_text(findings):
+    w = findings.writing
+    assert "".join("".join(one.drafted[: one.accepted]) + one.added for one in w.rounds) == w.text
+    assert len(w.rounds) == w.passes
+    assert sum(one.accepted + 1 for one in w.rounds) == w.emitted
+    tested = sum(min(one.accepted + 1, len(one.drafted)) for one in w.rounds)
+    assert sum(one.accepted for one in w.rounds) / tested == pytest.approx(w.acceptance)
+    assert all(0 < q <= 1 and 0 <= p <= 1 for one in w.rounds for p, q in zip(one.target, one.draft, strict=True))
+
+
 def test_chi_square_of_the_expected_counts_of_others_and_of_the_impossible():
     exact = {(0, 0, 0): 0.5, (0, 0, 1): 0.3, (1, 0, 0): 0.2}
     texts = {text: torch.tensor([text]).expand(round(share * 1000), -1) for text, share in exact.items()}

@@ -26,6 +26,22 @@ def test_the_answer_is_sound(findings):
     assert answer.metrics["false_positive_rate_human"] < 0.05
 
 
+def test_the_score_runs_to_the_detectors(findings):
+    """Counted from the colours alone, the score after every token is the detector's of the text up to it."""
+    fraction = findings.fraction
+    for marked in findings.marked:
+        assert "".join(marked.tokens) == marked.text
+        assert sum(green is not None for green in marked.green) == marked.text_scored
+        assert sum(green is True for green in marked.green) == marked.text_green
+        assert marked.running_z[-1] == pytest.approx(marked.text_z, abs=1e-5)
+        scored = found = 0
+        for green, z in zip(marked.green, marked.running_z, strict=True):
+            scored, found = scored + (green is not None), found + (green is True)
+            if z is not None:
+                spread = (scored * fraction * (1 - fraction)) ** 0.5
+                assert z == pytest.approx((found - fraction * scored) / spread, abs=1e-4)
+
+
 def test_edits_change_the_share_they_should():
     lab = Lab(make_context(EXERCISE), 60, 100, 100, torch.zeros(1, 1))
     tokens = torch.full((200, 100), 59)

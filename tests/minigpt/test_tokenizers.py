@@ -1,7 +1,9 @@
 """Byte-pair encoding equals Transformers'; words and characters make the round trip."""
 
 import functools
+import itertools
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -185,5 +187,51 @@ def test_what_makes_no_sense_is_refused() -> None:
         CharTokenizer.train("")
     with pytest.raises(ValueError, match="empty"):
         WordTokenizer.train("")
+    with pytest.raises(ValueError, match="empty"):
+        BPETokenizer.train("", 300)
+    with pytest.raises(ValueError, match="fewer than 256"):
+        BPETokenizer.train("abc", 255)
     with pytest.raises(ValueError, match="ids of the encoder"):
         BPETokenizer({"a": 0, "b": 2}, [])
+
+
+# --- Byte pairs trained on a text -----------------------------------------------------------------------------
+
+PHRASES = "low lower lowest, new newer newest; wide wider widest. " * 3 + "the wind in the willows; 1984 naïve ☃ "
+
+
+def test_every_trained_merge_is_of_a_most_frequent_pair() -> None:
+    """The definition (Sennrich et al., 2016, algorithm 1), counted anew before every merge."""
+    trained = BPETokenizer.train(PHRASES, 270)
+    words = [tuple(bytes_to_unicode()[b] for b in word.encode()) for word in BPETokenizer._pattern.findall(PHRASES)]
+    assert len(trained.ranks) == 14
+    for left, right in trained.ranks:
+        counts = Counter(pair for word in words for pair in itertools.pairwise(word))
+        assert counts[left, right] == max(counts.values()) >= 2
+        words = [merged(word, left, right) for word in words]
+
+
+def merged(word: tuple[str, ...], left: str, right: str) -> tuple[str, ...]:
+    out: list[str] = []
+    for part in word:
+        if out and out[-1] == left and part == right:
+            out[-1] = left + right
+        else:
+            out.append(part)
+    return tuple(out)
+
+
+def test_trained_pairs_lose_nothing_and_are_the_same_each_time() -> None:
+    trained = BPETokenizer.train(PHRASES, 270, "bpe-small")
+    assert trained.vocab_size == 270
+    for text in (PHRASES, "never seen: Ελλάς 東京 \x00\n\n\tend"):
+        assert trained.decode(trained.encode(text)) == text
+    assert len(trained.encode(PHRASES)) < len(PHRASES) / 2
+    again = from_json(json.loads(json.dumps(trained.to_json())))
+    assert again.name == "bpe-small"
+    assert again.encode(PHRASES) == trained.encode(PHRASES)
+    assert BPETokenizer.train(PHRASES, 270, "bpe-small").to_json() == trained.to_json()
+
+
+def test_a_short_text_gives_fewer_pairs_than_asked_for() -> None:
+    assert BPETokenizer.train("ab ab", 4_096).vocab_size < 262

@@ -206,6 +206,11 @@ class Findings:
         """How many of the fresh trainings have learned to look further back than one token."""
         return sum(loss < self.baselines.bigram for loss in self.losses(setting))
 
+    def trained_of(self, init: str, norm: Norm) -> tuple[int, int]:
+        """Fresh trainings past the bigram, with and without warm-up together, and how many there are."""
+        both = [Setting(norm, init, warmup) for warmup in (True, False)]
+        return sum(map(self.past_bigram, both)), sum(len(self.losses(setting)) for setting in both)
+
     @property
     def warmup_effects(self) -> dict[tuple[str, str], Comparison]:
         """With warm-up against without, each at its best rate: by initial weights and placement, corrected for all."""

@@ -126,5 +126,5 @@ EXERCISE = Exercise(
         "laptop": {"tokens": 4_096, "window": 512, "batch": 4},
         "gpu": {"tokens": 65_536, "window": 1_024, "batch": 16},
     },
-    seconds={"smoke": 3, "laptop": 45, "gpu": 30},
+    seconds={"smoke": 3, "laptop": 35, "gpu": 30},
 )

@@ -210,5 +210,5 @@ EXERCISE = Exercise(
             "samples": 3,
         },
     },
-    seconds={"smoke": 4, "laptop": 90, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 100, "gpu": 60},
 )

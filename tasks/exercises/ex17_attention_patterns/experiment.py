@@ -177,5 +177,5 @@ EXERCISE = Exercise(
             "shown": 32,
         },
     },
-    seconds={"smoke": 6, "laptop": 48, "gpu": 30},
+    seconds={"smoke": 6, "laptop": 40, "gpu": 30},
 )

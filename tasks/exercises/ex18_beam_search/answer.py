@@ -126,7 +126,8 @@ def widths(f: Findings) -> tuple[Figure, ...]:
         Series("under the mini-GPT", x, tuple(w.own_loss for w in rows), tuple(mean_std(w.own)[1] for w in rows)),
         Series(f"under {f.judge}", x, judge, tuple(mean_std(w.bits)[1] * math.log(2) for w in rows)),
     )
-    repeated = Series("beam search", x, *zip(*(mean_std(w.repeated) for w in rows), strict=True))
+    means, spreads = zip(*(mean_std(w.repeated) for w in rows), strict=True)
+    repeated = Series("beam search", x, means, spreads)
     human = ((f.human.repeats, "human text"),)
     spread = "Mean and standard deviation over prompts."
     return (

@@ -1,18 +1,22 @@
 """Tables, figures, samples and checks of 21.19; the text is in answer.md."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
 from minigpt.evaluation.statistics import mean_std
+from minigpt.pretrained.gpt2_published import PERPLEXITY, REPEATED
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Block, Cell, Check, Figure, Sample, Series, Table
 from tasks.exercises.ex19_repetition_penalty.findings import (
+    ASKED,
     GREEDY,
     HUMAN,
     NGRAMS,
-    SAMPLED,
+    NUCLEUS,
     STRENGTHS,
+    TOP_P,
     WAYS,
     Findings,
 )
@@ -27,15 +31,30 @@ def answer(f: Findings) -> Draft:
         "price": price(f),
         "trade-off": trade_off(f),
         "human text": human_text(f),
+        "mechanism": mechanism(f),
+        "steps": steps(f),
+        "gpt2": gpt2(f),
     }
-    for alpha in STRENGTHS:
+    for alpha in ASKED:
         blocks[f"α = {alpha:g}"] = strength(f, alpha)
         blocks[f"samples of α = {alpha:g}"] = samples(f, alpha)
     return Draft(
         blocks=blocks,
         checks=checks(f),
-        values={"closest": {key: closest(f, key) for key in WAYS}, "ngrams": NGRAMS, "ways": WAYS},
+        values={
+            "closest": {key: closest(f, key) for key in WAYS},
+            "ngrams": NGRAMS,
+            "ways": WAYS,
+            "top_p": TOP_P,
+            "between": [alpha for alpha in STRENGTHS if alpha not in ASKED],
+            "told_apart": {label: f.told_apart(measure) for measure, label in STEPS.items()},
+            "of_steps": len(WAYS) * (len(ASKED) - 1),
+        },
     )
+
+
+# Measures by which the asked-for strengths may differ, and how they are called.
+STEPS = {"bigrams": "repeated bigrams", "seen": "tokens that occurred before", "loss": "loss"}
 
 
 def overview(f: Findings) -> Table:
@@ -133,11 +152,57 @@ def human_text(f: Findings) -> Table:
     return Table(columns, rows, caption, "human_text")
 
 
+def mechanism(f: Findings) -> Table:
+    """What α takes from a logit, and what the token has to lose."""
+    r = f.reading
+    rows = tuple((alpha, r.penalty(alpha), r.lead, r.overtaken(alpha)) for alpha in STRENGTHS)
+    columns = ("α", "penalty on the best token that occurred (nats)", "its median lead (nats)", "overtaken")
+    caption = (
+        f"The penalty against the lead, at {len(r.logits):,} places of human text. A token that occurred before is the "
+        f"likeliest at {r.led:.0%} of them; its lead is over the best token that did not, and it is overtaken where "
+        "the penalty is larger."
+    )
+    return Table(columns, rows, caption, "mechanism")
+
+
+def steps(f: Findings) -> Table:
+    """Each asked-for strength against the one before."""
+    rows: list[tuple[Cell, ...]] = []
+    for key in WAYS:
+        for before, alpha in itertools.pairwise(ASKED):
+            for measure, label in STEPS.items():
+                change = f.step(key, alpha, measure)
+                interval = change.interval if math.isfinite(change.std_error) else (None, None)
+                means = (change.baseline[0], change.other[0], change.difference)
+                rows.append((key, f"{before:g} → {alpha:g}", label, *means, *interval, change.verdict))
+    columns = ("text", "α", "measure", "before", "after", "difference", "95 % from", "95 % to", "verdict")
+    caption = (
+        f"From each strength to the next. Student's interval for the mean difference, paired over {f.prompts} prompts."
+    )
+    return Table(columns, tuple(rows), caption, "steps")
+
+
+def gpt2(f: Findings) -> Table:
+    """Published values of GPT-2 beside those of the model that was used."""
+    rows: list[tuple[Cell, ...]] = [
+        (x.what, x.model, x.value, f.of(way, 1.0).share(n), x.source) for (way, n), x in REPEATED.items()
+    ]
+    here = {"greedy": f.of(GREEDY, 1.0).perplexity, "human": f.human.perplexity}
+    rows += [(x.what, x.model, x.value, here[key], x.source) for key, x in PERPLEXITY.items() if key in here]
+    columns = ("without a penalty", "GPT-2", "its value", f"{f.model}, here", "source of GPT-2's value")
+    caption = (
+        f"GPT-2 beside the model that was used. Nucleus sampling is p = {TOP_P:g} here; prompts, lengths and texts "
+        "differ, too."
+    )
+    return Table(columns, tuple(rows), caption, "gpt2")
+
+
 def strength(f: Findings, alpha: float) -> Table:
     """One strength, against no penalty; no penalty itself against people."""
     against = "human text" if alpha == 1.0 else "no penalty"
     measures = {
         **{name: f"repeated {name}" for name in NGRAMS.values()},
+        "seen": "tokens that occurred before",
         "loss": "loss without penalty (nats/token)",
         "real words": "real words",
     }
@@ -211,14 +276,14 @@ def empirical_checks(f: Findings) -> tuple[Check, ...]:
     """What the literature expects."""
     greedy, mild = f.of(GREEDY, 1.0).share(4), f.of(GREEDY, 1.2).share(4)
     claims = {
-        "without a penalty greedy text repeats more 4-grams than sampled text (Holtzman et al., 2020), shares": (
-            greedy - f.of(SAMPLED, 1.0).share(4)
+        "without a penalty greedy text repeats more 4-grams than drawn text (Holtzman et al., 2020), shares": (
+            greedy - f.of(NUCLEUS, 1.0).share(4)
         ),
         "at α = 1.2, which Keskar et al. (2019) recommend, greedy text repeats no more 4-grams than people, shares": (
             f.human.share(4) - mild
         ),
-        "sampled text at α = 2 is less likely than without a penalty, nats/token": (
-            f.change(SAMPLED, 2.0, "loss").difference
+        "nucleus-sampled text at α = 2 is less likely than without a penalty, nats/token": (
+            f.change(NUCLEUS, 2.0, "loss").difference
         ),
         "at α = 1.2 the model predicts human text worse than without a penalty, nats/token": (
             f.human_nats(1.2) - f.human_nats(1.0)

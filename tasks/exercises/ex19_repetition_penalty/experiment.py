@@ -1,7 +1,7 @@
 """Measures 21.19: texts of every strength, sampled and greedy, and human text under the penalised model."""
 
-import functools
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from torch import Tensor
 from minigpt.decoding.penalties import banned, repetition_penalty
 from minigpt.decoding.recording import Recorder
 from minigpt.decoding.sampling import Processor, Sampling
+from minigpt.decoding.side_by_side import side_by_side
 from minigpt.evaluation.diversity import ngrams, repetition
 from minigpt.evaluation.excerpts import spread_starts
-from minigpt.evaluation.words import share_of_real_words, words
+from minigpt.evaluation.words import share_of_real_words, whole_words, words
 from minigpt.pretrained.causal_lm import continue_text, losses_under
 from minigpt.pretrained.limits import context_of
 from minigpt.pretrained.quick import quick
@@ -24,15 +25,17 @@ from tasks.exercises.ex19_repetition_penalty.findings import (
     GREEDY,
     HUMAN,
     NGRAMS,
-    SAMPLED,
+    NUCLEUS,
     STRENGTHS,
+    TOP_P,
+    WAYS,
     Accuracy,
     Findings,
     Reading,
     Written,
 )
 
-TEMPERATURES = {SAMPLED: 1.0, GREEDY: 0.0}
+SAMPLINGS = {NUCLEUS: Sampling(top_p=TOP_P), GREEDY: Sampling(temperature=0.0)}
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,11 @@ def measure(context: Context) -> Findings:
     context.progress(0.0, "reading the human continuations")
     reading = context.once("human", lambda: read(lab))
     count = len(lab.rows)
-    written = []
-    for i, key in enumerate(TEMPERATURES):
-        found = context.once(key, functools.partial(write, context, lab, key, 0.1 + 0.4 * i))
-        for j, alpha in enumerate(STRENGTHS):
-            rows = slice(j * count, (j + 1) * count)
-            written.append(examined(lab, key, alpha, found["tokens"][rows], found["losses"][rows]))
-    context.progress(0.9, "checking")
+    found, written = context.once("texts", lambda: write(context, lab)), []
+    for i, (key, alpha) in enumerate(itertools.product(WAYS, STRENGTHS)):
+        rows = slice(i * count, (i + 1) * count)
+        written.append(examined(lab, key, alpha, found["tokens"][rows], found["losses"][rows]))
+    context.progress(0.8, "checking")
     losses = torch.tensor(reading["losses"][0]).view(count, -1).tolist()
     return Findings(
         model=pretrained.name,
@@ -69,7 +70,7 @@ def measure(context: Context) -> Findings:
         n_new=lab.n_new,
         written=tuple(written),
         human=examined(lab, HUMAN, 1.0, lab.rows.tolist(), losses),
-        reading=Reading(tuple(map(tuple, reading["losses"])), tuple(reading["logits"]), tuple(reading["seen"])),
+        reading=Reading(**{name: tuple(map(tuple, x) if name == "losses" else x) for name, x in reading.items()}),
         accuracy=Accuracy(**penalty_accuracy(context), **writing_accuracy(context, lab, found["tokens"][0])),
         source=inspect.getsource(repetition_penalty),
     )
@@ -87,31 +88,32 @@ def prepare(context: Context) -> Lab:
     starts = spread_starts(text, n["samples"], last)
     rows = [tokenizer(text[start:], add_special_tokens=False)["input_ids"][: length + n_new] for start in starts]
     bpe = context.bpe()
-    pieces = (bpe.decode([token]) for token in range(bpe.vocab_size))
-    whole = {piece[1:].lower() for piece in pieces if piece[:1] == " " and piece[1:].isalpha()}
-    known = frozenset(whole.union(words(context.text("train"))))
+    known = whole_words(bpe.decode([token]) for token in range(bpe.vocab_size)).union(words(context.text("train")))
     model = quick(pretrained.model, context.precision)
     return Lab(model, pretrained.model, tokenizer, torch.tensor(rows, device=context.device), length, n_new, known)
 
 
-def write(context: Context, lab: Lab, key: str, start: float) -> dict[str, Any]:
-    """All α in one batch: tokens (α · N, length + n_new) and their losses under the model, as plain JSON."""
+def write(context: Context, lab: Lab) -> dict[str, Any]:
+    """All ways and all α in one batch, by way, then by α: tokens (WAYS · α · N, length + n_new) and their losses.
+
+    As plain JSON; the losses are those of the model without penalty.
+    """
     done = 0
 
     def tell(_: Tensor, logits: Tensor) -> Tensor:
         nonlocal done
         done += 1
-        context.progress(start + 0.4 * done / lab.n_new, f"{key}: token {done} of {lab.n_new} of each text")
+        context.progress(0.1 + 0.7 * done / lab.n_new, f"token {done} of {lab.n_new} of {len(logits)} texts")
         return logits
 
-    alphas = torch.tensor(STRENGTHS).repeat_interleave(len(lab.rows))
+    alphas = torch.tensor(STRENGTHS).repeat_interleave(len(lab.rows)).repeat(len(WAYS))
     recorder = Recorder()
-    tokens = continue_text(
+    tokens = side_by_side(
         lab.model,
-        lab.rows[:, : lab.length].repeat(len(STRENGTHS), 1),
+        lab.rows[:, : lab.length],
         lab.n_new,
-        sampling=Sampling(TEMPERATURES[key]),
-        generator=context.generator(key),
+        [SAMPLINGS[way] for way in WAYS for _ in STRENGTHS],
+        generator=context.generator("texts"),
         processors=(tell, recorder, repetition_penalty(alphas), banned(special(lab))),
     )
     return {"tokens": tokens.tolist(), "losses": recorder.losses(tokens).tolist()}
@@ -141,21 +143,24 @@ def examined(lab: Lab, key: str, alpha: float, tokens: Sequence[list[int]], loss
 
 def read(lab: Lab) -> dict[str, Any]:
     """The human continuations under the model, the fields of ``Reading`` as plain JSON."""
-    seen_logits: list[Tensor] = []
+    found: dict[str, Any] = {"losses": [[] for _ in STRENGTHS], "logits": [], "seen": []}
+    found |= {"best_seen": [], "best_new": []}
+    noted: list[Tensor] = []
 
-    def note(_: Tensor, logits: Tensor) -> Tensor:
-        seen_logits.append(logits)
+    def note(tokens: Tensor, logits: Tensor) -> Tensor:
+        noted.append(logits)
+        found["best_seen"].append(logits.gather(1, tokens).max().item())
+        found["best_new"].append(logits.scatter(1, tokens, -torch.inf).max().item())
         return logits
 
-    found: dict[str, Any] = {"losses": [[] for _ in STRENGTHS], "logits": [], "seen": []}
     for row in lab.rows:
-        seen_logits.clear()
+        noted.clear()
         penalties = [repetition_penalty(alpha) for alpha in STRENGTHS[1:]]
         losses = losses_under(lab.model, row, lab.length, (note, *penalties))
         for per_alpha, values in zip(found["losses"], losses.tolist(), strict=True):
             per_alpha += values
         targets = row[lab.length :, None]
-        found["logits"] += torch.cat(seen_logits).gather(1, targets)[:, 0].tolist()
+        found["logits"] += torch.cat(noted).gather(1, targets)[:, 0].tolist()
         found["seen"] += [bool((row[:end] == row[end]).any()) for end in range(lab.length, len(row))]
     return found
 
@@ -185,13 +190,14 @@ def penalty_accuracy(context: Context) -> dict[str, Any]:
 def writing_accuracy(context: Context, lab: Lab, tokens: list[int]) -> dict[str, Any]:
     """What is written and measured, against second ways to do it. ``tokens`` are of one text."""
     prompt, few, recorder = lab.rows[:2, : lab.length], min(8, lab.n_new), Recorder()
+    writer = quick(lab.exact)  # in fp32, as exact, with the fused attention
 
     def sample(*processors: Processor) -> Tensor:
-        return continue_text(lab.exact, prompt, few, generator=context.generator("α = 1"), processors=processors)
+        return continue_text(writer, prompt, few, generator=context.generator("α = 1"), processors=processors)
 
     # A whole text as the others are written, but in fp32, where its losses must be those of a second pass.
     drawn = context.generator("recorded")
-    ids = continue_text(lab.exact, prompt[:1], lab.n_new, generator=drawn, processors=[recorder])
+    ids = side_by_side(writer, prompt[:1], lab.n_new, [SAMPLINGS[NUCLEUS]], generator=drawn, processors=[recorder])
     theirs = lab.exact(ids, labels=ids.masked_fill(torch.arange(ids.shape[1], device=ids.device) < lab.length, -100))
     new = tokens[lab.length :]
     counts = Counter(ngrams(new, 2))
@@ -213,5 +219,5 @@ EXERCISE = Exercise(
         "laptop": {"samples": 10, "prompt": 32, "tokens": 200},
         "gpu": {"samples": 10, "prompt": 32, "tokens": 200},
     },
-    seconds={"smoke": 3, "laptop": 225, "gpu": 60},
+    seconds={"smoke": 3, "laptop": 160, "gpu": 60},
 )

@@ -3,20 +3,28 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 
-STRENGTHS = (1.0, 1.2, 1.5, 2.0)  # α
+ASKED = (1.0, 1.2, 1.5, 2.0)  # α of the exercise
+STRENGTHS = (1.0, 1.05, 1.1, 1.2, 1.5, 2.0)  # those, and two where the penalty begins to work
 NGRAMS = {2: "bigrams", 3: "trigrams", 4: "4-grams"}
-SAMPLED, GREEDY, HUMAN = "sampled", "greedy", "human"
-WAYS = (SAMPLED, GREEDY)
+NUCLEUS, GREEDY, HUMAN = "nucleus", "greedy", "human"
+WAYS = (NUCLEUS, GREEDY)
+TOP_P = 0.9
+
+
+def penalised(logit: float, alpha: float) -> float:
+    """The logit of a token that occurred, under α."""
+    return logit * alpha if logit < 0 else logit / alpha
 
 
 @dataclass(frozen=True)
 class Written:
     """Continuations of all prompts by one way to write; one value per text."""
 
-    key: str  # SAMPLED, GREEDY or HUMAN
+    key: str  # NUCLEUS, GREEDY or HUMAN
     alpha: float
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
@@ -50,9 +58,10 @@ class Written:
         return mean_std(self.repeated[n])[0]
 
     def values(self, measure: str) -> Sequence[float]:
-        """By the name of a measure: n-grams as ``NGRAMS`` calls them, "loss" or "real words"."""
+        """By the name of a measure: n-grams as ``NGRAMS`` calls them, "seen", "loss" or "real words"."""
         return {
             **{name: self.repeated[n] for n, name in NGRAMS.items()},
+            "seen": self.seen,
             "loss": self.nats,
             "real words": self.real,
         }[measure]
@@ -65,6 +74,33 @@ class Reading:
     losses: tuple[tuple[float, ...], ...]  # under each α, nats
     logits: tuple[float, ...]  # of the model itself
     seen: tuple[bool, ...]  # did the token occur before?
+    best_seen: tuple[float, ...]  # largest logit of the tokens that occurred before
+    best_new: tuple[float, ...]  # largest logit of the others
+
+    @property
+    def leads(self) -> tuple[float, ...]:
+        """By how much the best token that occurred is ahead of the best new one, where it is ahead, nats."""
+        pairs = zip(self.best_seen, self.best_new, strict=True)
+        return tuple(seen - new for seen, new in pairs if seen > new)
+
+    @property
+    def led(self) -> float:
+        """Share of the places where a token that occurred is the likeliest."""
+        return len(self.leads) / len(self.best_seen)
+
+    @property
+    def lead(self) -> float:
+        """Median of the leads; 0 where there are none."""
+        return median(self.leads) if self.leads else 0.0
+
+    def penalty(self, alpha: float) -> float:
+        """What α takes from the best token that occurred, mean over places, nats."""
+        return mean_std([z - penalised(z, alpha) for z in self.best_seen])[0]
+
+    def overtaken(self, alpha: float) -> float:
+        """Share of those places where α puts a new token first."""
+        pairs = [(seen, new) for seen, new in zip(self.best_seen, self.best_new, strict=True) if seen > new]
+        return sum(penalised(seen, alpha) < new for seen, new in pairs) / len(pairs) if pairs else 0.0
 
     @property
     def mean_logit(self) -> float:
@@ -122,6 +158,22 @@ class Findings:
         other = self.human if alpha == 1.0 else self.of(key, 1.0)
         return compare_paired(other.values(measure), self.of(key, alpha).values(measure))
 
+    def step(self, key: str, alpha: float, measure: str) -> Comparison:
+        """Against the asked-for strength before, paired over prompts.
+
+        Raises:
+            ValueError: there is none.
+        """
+        before = ASKED[ASKED.index(alpha) - 1]
+        if before > alpha:
+            raise ValueError(f"no strength was asked for below {alpha:g}")
+        return compare_paired(self.of(key, before).values(measure), self.of(key, alpha).values(measure))
+
+    def told_apart(self, measure: str) -> int:
+        """In how many of the steps between asked-for strengths a measure differs beyond noise, of both ways."""
+        steps = [self.step(key, alpha, measure) for key in WAYS for alpha in ASKED[1:]]
+        return sum(step.verdict in ("lower", "higher") for step in steps)
+
     def against_people(self, key: str, alpha: float) -> Comparison:
         """Repeated 4-grams, paired over prompts."""
         return compare_paired(self.human.repeated[4], self.of(key, alpha).repeated[4])
@@ -157,5 +209,12 @@ class Findings:
             metrics[f"seen_before_share_{key}"] = w.seen_share
         for alpha in STRENGTHS:
             metrics[f"loss_human_text_under_alpha_{alpha:g}_nats"] = self.human_nats(alpha)
+            if alpha > 1:
+                metrics[f"penalty_alpha_{alpha:g}_nats"] = self.reading.penalty(alpha)
+                metrics[f"overtaken_share_alpha_{alpha:g}"] = self.reading.overtaken(alpha)
         metrics["mean_logit_of_human_tokens"] = self.reading.mean_logit
+        metrics["likeliest_occurred_share"], metrics["likeliest_occurred_lead_nats"] = (
+            self.reading.led,
+            self.reading.lead,
+        )
         return metrics

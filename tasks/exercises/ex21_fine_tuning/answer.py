@@ -5,7 +5,7 @@ import math
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Sample, Series, Table
 from reports.words import shown_token
-from tasks.exercises.ex21_fine_tuning.findings import Findings
+from tasks.exercises.ex21_fine_tuning.findings import Findings, Written
 
 
 def answer(f: Findings) -> Draft:
@@ -21,11 +21,9 @@ def answer(f: Findings) -> Draft:
             "first tokens": first_tokens(f),
             "losses": losses_in_training(f),
             "epochs": epochs(f),
-            "samples": tuple(
-                sample
-                for w in f.written
-                for sample in (Sample("Before", w.prompt, w.before[0]), Sample("After", w.prompt, w.after[0]))
-            ),
+            "prompts": prompts(f),
+            "recall": recall(f),
+            **{f"samples of {i}": samples(w) for i, w in enumerate(f.written)},
             "perplexity": perplexity(f),
             "bits per byte": bits_per_byte(f),
         },
@@ -77,6 +75,43 @@ def epochs(f: Findings) -> Table:
         f"{f.scores['domain'].before.tokens:,}."
     )
     return Table(columns, rows, caption, "epochs")
+
+
+def samples(w: Written) -> tuple[Sample, ...]:
+    """The first text of a prompt, before and after."""
+    return (
+        Sample("Before", w.prompt, w.before[0], f"{w.words_before[0]:.0%} of its words stand in the training text"),
+        Sample("After", w.prompt, w.after[0], f"{w.words_after[0]:.0%} of its words stand in the training text"),
+    )
+
+
+def prompts(f: Findings) -> Table:
+    """Words of the domain by prompt, over all of its texts."""
+    rows = tuple((w.prompt, len(w.before), w.known_before, w.known_after) for w in f.written)
+    columns = ("prompt", "texts of each model", "words of the domain, before", "after")
+    caption = "Share of the written words that stand in the training text, by prompt. Means over its texts."
+    return Table(columns, rows, caption, "prompts")
+
+
+def recall(f: Findings) -> Table:
+    """How far both models go on as the text does."""
+    rows = tuple(
+        (name, r.lines, r.whole_before, r.whole_after, r.share_before, r.share_after) for name, r in f.recall.items()
+    )
+    one = next(iter(f.recall.values()))
+    columns = (
+        "held-out text",
+        "lines",
+        "recalled whole, before",
+        "recalled whole, after",
+        "share of tokens, before",
+        "share of tokens, after",
+    )
+    caption = (
+        f"Greedy continuations of the first {one.prompt} tokens of a line, against its next {one.asked}: lines that "
+        "come out whole, and tokens up to the first that is another."
+    )
+    return Table(columns, rows, caption, "recall")
 
 
 def perplexity(f: Findings) -> Table:
@@ -131,7 +166,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
             f.again,
             1e-4,
         ),
-        Check.equal("held-out lines that also stand in the training text", f.overlap, 0, "empirical"),
+        Check.equal("lines trained on that also stand in the held-out text", f.overlap, 0, "empirical"),
         Check.equal("epochs", t.epochs, 3),
         Check.equal("learning rate", t.learning_rate, 5e-5),
         Check.at_most(

@@ -4,16 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
-from minigpt.decoding.sampling import Sampling
+from minigpt.decoding.sampling import GREEDY, Sampling
+from minigpt.decoding.side_by_side import side_by_side
+from minigpt.evaluation.overlap import LONG, shared_lines, shared_runs, without_shared_lines
 from minigpt.pretrained.causal_lm import ScoredText, continue_text, score_text
 from minigpt.pretrained.limits import context_of
 from minigpt.pretrained.quick import quick
 from tasks.exercise import Context, Exercise, FineTuned, Pretrained, Source
-from tasks.exercises.ex21_fine_tuning.findings import Findings, Score, Scores, Split, Training, Written
+from tasks.exercises.ex21_fine_tuning.findings import (
+    Findings,
+    Recall,
+    Score,
+    Scores,
+    Split,
+    Training,
+    Written,
+)
 from tasks.recipes.catalogue import VERSE
 
+PROMPT = 6  # tokens of a line
+RECALLED = 12  # tokens of a line that are given, and as many that are asked for
+RUN = 8  # words
 TEXTS: Mapping[str, Source] = {"domain": "domain", "main corpus": "main", "Python source": "code"}
 
 
@@ -34,10 +46,10 @@ def measure(ctx: Context) -> Findings:
         ctx.progress(i / (len(TEXTS) + 1), f"scoring the {name}, before and after")
         scores[name] = scores_of(ctx, models, ctx.text("validation", corpus), tuned.block)
     ctx.progress(len(TEXTS) / (len(TEXTS) + 1), "writing before and after")
-    train, held_out = ctx.text("train", "domain"), ctx.text("validation", "domain")
-    written = write(ctx, models)
+    held_out, everything = ctx.text("validation", "domain"), ctx.text("train", "domain")
+    train = without_shared_lines(everything, held_out)
     words = frozenset(word.strip(".,:;!?'\"()").lower() for word in train.split())
-    known, lines = set(train.splitlines()), [line for line in held_out.splitlines() if len(line) > 20]
+    written = write(ctx, models, words)
     ids = base.tokenizer(train[:120], add_special_tokens=False)["input_ids"][:12]
     reader = quick(base.model, tuned.recipe.precision)
     again = score_text(reader, base.tokenizer, held_out, tokens=tuned.tokens["validation"] - 1, window=tuned.block)
@@ -50,12 +62,14 @@ def measure(ctx: Context) -> Findings:
         training=training_of(tuned),
         scores=scores,
         written=written,
-        domain_words_before=vocabulary_share([text for w in written for text in w.before], words),
-        domain_words_after=vocabulary_share([text for w in written for text in w.after], words),
+        recall={name: recall(ctx, models, ctx.text("validation", corpus)) for name, corpus in TEXTS.items()},
         own_loss=own_loss(base, held_out, tuned.block),
         again=again.nats,
-        overlap=sum(line in known for line in lines),
-        lines=len(lines),
+        shared=len(shared_lines(everything, held_out)),
+        overlap=len(shared_lines(train, held_out)),
+        lines=sum(len(line) > LONG for line in held_out.splitlines()),
+        runs=RUN,
+        shared_runs=shared_runs(train, held_out, RUN),
     )
 
 
@@ -113,37 +127,62 @@ def own_loss(model: Pretrained, text: str, size: int) -> tuple[float, float]:
 # --- Writing --------------------------------------------------------------------------------------------------
 
 
-def prompts(ctx: Context) -> list[str]:
-    """The first words of held-out lines: of the domain, and of the main corpus."""
-    found = []
+def prompts(ctx: Context) -> torch.Tensor:
+    """The first tokens of held-out lines, (P, PROMPT): of the domain, and of the main corpus."""
+    found: list[list[int]] = []
     wanted: dict[Source, int] = {"domain": ctx.numbers["domain_prompts"], "main": ctx.numbers["other_prompts"]}
     for corpus, count in wanted.items():
-        lines = [line for line in ctx.text("validation", corpus).splitlines() if len(line.split()) >= 8]
-        step = max(1, len(lines) // count)
-        found += [" ".join(line.split()[:4]) for line in lines[::step][:count]]
-    return found
+        found += first_tokens(ctx, ctx.text("validation", corpus), PROMPT, count)
+    return torch.tensor(found, device=ctx.device)
 
 
-def write(ctx: Context, models: Models) -> tuple[Written, ...]:
+def first_tokens(ctx: Context, text: str, length: int, count: int) -> list[list[int]]:
+    """The first tokens of up to ``count`` lines, evenly spread; where no line has so many, the first of the text."""
+    tokenizer = ctx.pretrained().tokenizer
+    lines = [line for line in text.splitlines() if len(line.split()) >= 8]
+    encoded = (tokenizer(line, add_special_tokens=False)["input_ids"] for line in lines)
+    rows = [ids[:length] for ids in encoded if len(ids) >= length]
+    if not rows:
+        rows = [tokenizer(text[: 50 * length], add_special_tokens=False)["input_ids"][:length]]
+    return rows[:: max(1, len(rows) // count)][:count]
+
+
+def write(ctx: Context, models: Models, words: frozenset[str]) -> tuple[Written, ...]:
     """Continue each prompt several times with both models, from the same random numbers."""
+    rows, samples = prompts(ctx), ctx.numbers["samples"]
+    before, after = (continued(ctx, model, rows, samples) for model in (models.before, models.after))
     return tuple(
-        Written(prompt, continued(ctx, models.before, prompt), continued(ctx, models.after, prompt))
-        for prompt in prompts(ctx)
+        Written(
+            ctx.pretrained().tokenizer.decode(row),
+            *texts,
+            *(vocabulary_share(of_model, words) or (0.0,) for of_model in texts),
+        )
+        for row, texts in zip(rows.tolist(), zip(before, after, strict=True), strict=True)
     )
 
 
-def continued(ctx: Context, model: Pretrained, prompt: str) -> tuple[str, ...]:
-    """Several continuations of a prompt."""
-    ids = torch.tensor([model.tokenizer(prompt, add_special_tokens=False)["input_ids"]])
-    rows = ids.repeat(ctx.numbers["samples"], 1).to(model.model.device)
+def continued(ctx: Context, model: Pretrained, rows: torch.Tensor, samples: int) -> list[tuple[str, ...]]:
+    """Several continuations of each prompt."""
     n_new = min(ctx.numbers["new_tokens"], context_of(model.model) - rows.shape[1])
-    tokens = continue_text(model.model, rows, n_new, sampling=Sampling(top_p=0.95), generator=ctx.generator(prompt))
-    return tuple(decoded(model, tokens[:, rows.shape[1] :]))
+    tokens = side_by_side(
+        model.model, rows, n_new, [Sampling(top_p=0.95)] * samples, generator=ctx.generator("continuations")
+    )
+    new = tokens[:, rows.shape[1] :].view(samples, len(rows), n_new).transpose(0, 1)
+    decode = model.tokenizer.decode
+    return [tuple(decode(text, skip_special_tokens=True) for text in texts) for texts in new.tolist()]
 
 
-def decoded(model: Pretrained, rows: Tensor) -> list[str]:
-    """Tokens as text, special ones left out."""
-    return [model.tokenizer.decode(row, skip_special_tokens=True) for row in rows.tolist()]
+def recall(ctx: Context, models: Models, text: str) -> Recall:
+    """Whether the models go on with the lines of a held-out text as it does, token by token."""
+    lines = torch.tensor(first_tokens(ctx, text, 2 * RECALLED, ctx.numbers["recalled"]), device=ctx.device)
+    asked = lines.shape[1] // 2
+    found = []
+    for model in (models.before, models.after):
+        written = continue_text(model.model, lines[:, :-asked], asked, sampling=GREEDY)
+        same = (written == lines)[:, -asked:].long().cumprod(dim=1)  # up to the first that is another
+        found.append((int(same[:, -1].sum()), same.double().mean().item()))
+    (whole_before, share_before), (whole_after, share_after) = found
+    return Recall(len(lines), lines.shape[1] - asked, asked, whole_before, whole_after, share_before, share_after)
 
 
 def vocabulary_share(texts: Sequence[str], words: frozenset[str]) -> tuple[float, ...]:
@@ -157,9 +196,30 @@ EXERCISE = Exercise(
     sources=("main", "domain", "code", "pretrained", "bpe"),
     finetunes=(VERSE,),
     numbers={
-        "smoke": {"tokens": 512, "samples": 2, "new_tokens": 24, "domain_prompts": 1, "other_prompts": 1},
-        "laptop": {"tokens": 3_072, "samples": 6, "new_tokens": 64, "domain_prompts": 3, "other_prompts": 1},
-        "gpu": {"tokens": 32_768, "samples": 32, "new_tokens": 128, "domain_prompts": 4, "other_prompts": 2},
+        "smoke": {
+            "tokens": 512,
+            "samples": 2,
+            "new_tokens": 24,
+            "domain_prompts": 1,
+            "other_prompts": 1,
+            "recalled": 4,
+        },
+        "laptop": {
+            "tokens": 3_072,
+            "samples": 3,
+            "new_tokens": 64,
+            "domain_prompts": 7,
+            "other_prompts": 1,
+            "recalled": 32,
+        },
+        "gpu": {
+            "tokens": 32_768,
+            "samples": 8,
+            "new_tokens": 128,
+            "domain_prompts": 16,
+            "other_prompts": 4,
+            "recalled": 128,
+        },
     },
-    seconds={"smoke": 4, "laptop": 165, "gpu": 120},
+    seconds={"smoke": 4, "laptop": 125, "gpu": 120},
 )

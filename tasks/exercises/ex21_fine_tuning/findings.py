@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from minigpt.evaluation.statistics import Comparison, compare, compare_paired
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,31 @@ class Written:
     prompt: str
     before: tuple[str, ...]
     after: tuple[str, ...]
+    words_before: tuple[float, ...]  # per text, the share of its words that the training text has
+    words_after: tuple[float, ...]
+
+    @property
+    def known_before(self) -> float:
+        """Mean over the texts."""
+        return mean_std(self.words_before)[0]
+
+    @property
+    def known_after(self) -> float:
+        """Mean over the texts."""
+        return mean_std(self.words_after)[0]
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Whether a model goes on with a text as the text does: greedily, from the first tokens of its lines."""
+
+    lines: int
+    prompt: int  # tokens given
+    asked: int  # tokens after them
+    whole_before: int  # lines that the untuned model goes on with in those very tokens
+    whole_after: int  # likewise after the training
+    share_before: float  # tokens of all lines that are the text's, up to the first that is not
+    share_after: float
 
 
 @dataclass(frozen=True)
@@ -78,12 +103,14 @@ class Findings:
     training: Training
     scores: dict[str, Scores]  # the domain, the main corpus, Python source
     written: tuple[Written, ...]
-    domain_words_before: tuple[float, ...]  # per text, the share of its words that the training text has
-    domain_words_after: tuple[float, ...]
+    recall: dict[str, Recall]  # of the same texts as scores
     own_loss: tuple[float, float]  # the untuned model's loss on the first window: ours, Transformers'
     again: float  # the loss before the first step, scored apart
-    overlap: int  # lines of the held-out text that also stand in the training text
+    shared: int  # lines of the training text that stand in the held-out text, and were left out of the training
+    overlap: int  # such lines that are left
     lines: int  # of the held-out text, of those that were looked for
+    runs: int  # words in a run
+    shared_runs: float  # share of the held-out text's runs that stand in what was trained on
 
     @property
     def epochs(self) -> list[float]:
@@ -93,8 +120,11 @@ class Findings:
 
     @property
     def domain_words(self) -> Comparison:
-        """The shares of words after the training against those before it."""
-        return compare(self.domain_words_before, self.domain_words_after)
+        """The shares of words after the training against those before it, paired over prompts.
+
+        Texts of one prompt have much in common, so that each prompt counts once.
+        """
+        return compare_paired([w.known_before for w in self.written], [w.known_after for w in self.written])
 
     @property
     def metrics(self) -> dict[str, float | int]:
@@ -109,9 +139,14 @@ class Findings:
             "learning_rate": t.learning_rate,
             "steps": t.steps,
             "train_tokens": self.train.used,
+            "lines_left_out_of_training": self.shared,
+            "held_out_runs_in_training_share": self.shared_runs,
             "training_seconds": t.seconds,
             "tokens_per_second": t.tokens_per_second,
         }
+        for name, r in self.recall.items():
+            key = name.replace(" ", "_").lower()
+            metrics |= {f"recalled_{key}_before": r.share_before, f"recalled_{key}_after": r.share_after}
         for name, s in self.scores.items():
             key, change = name.replace(" ", "_").lower(), s.change
             metrics |= {

@@ -10,21 +10,21 @@ from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex25_rotary_positions.attention import measure_attention
 from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, Findings, Written, escape
 from tasks.exercises.ex25_rotary_positions.rotation import measure_rotation
-from tasks.recipes.catalogue import STUDY, STUDY_NO_POSITION, STUDY_ROPE, STUDY_SINUSOIDAL
+from tasks.recipes.catalogue import POSITIONS_LEARNED, POSITIONS_NONE, POSITIONS_ROPE, POSITIONS_SINUSOIDAL
 from tasks.study import variants
 
 TRAINED = {
-    "learned positions": STUDY,
-    "RoPE": STUDY_ROPE,
-    "sinusoidal": STUDY_SINUSOIDAL,
-    "no positions": STUDY_NO_POSITION,
+    "learned positions": POSITIONS_LEARNED,
+    "RoPE": POSITIONS_ROPE,
+    "sinusoidal": POSITIONS_SINUSOIDAL,
+    "no positions": POSITIONS_NONE,
 }
 
 
 def measure(ctx: Context) -> Findings:
     """Everything the answer rests on."""
     rows = variants(ctx, TRAINED)
-    rope, tokens = ctx.model(STUDY_ROPE), ctx.tokens(STUDY_ROPE)
+    rope, tokens = ctx.model(POSITIONS_ROPE), ctx.tokens(POSITIONS_ROPE)
     rotation = measure_rotation(ctx, rope.model.config.context)
     ctx.progress(0.2, "the rotation compared")
     attention = measure_attention(ctx, rope.model, tokens)
@@ -82,5 +82,5 @@ EXERCISE = Exercise(
         "gpu": {"positions": 512, "trap_tokens": 512, "times_longer": 8},
     },
     timed=True,
-    seconds={"smoke": 2, "laptop": 8, "gpu": 8},
+    seconds={"smoke": 2, "laptop": 9, "gpu": 8},
 )

@@ -156,11 +156,15 @@ class Findings:
 
     @property
     def gaps(self) -> Comparison:
-        """RoPE minus learned positions, seed by seed: after all steps, against the shorter trainings of both."""
+        """How far the two are apart, seed by seed: after all steps, against the shortest finished trainings of both.
+
+        Counted in the direction in which they are apart after the shortest: lower is closer together.
+        """
         early, late = (
-            [rope.finished_losses[i] - learned.finished_losses[i] for rope, learned in self._pairs] for i in (0, -1)
+            [learned.finished_losses[i] - rope.finished_losses[i] for rope, learned in self._pairs] for i in (0, -1)
         )
-        return compare_paired(early, late)
+        sign = 1.0 if sum(early) >= 0 else -1.0
+        return compare_paired([sign * gap for gap in early], [sign * gap for gap in late])
 
     @property
     def _pairs(self) -> list[tuple[LearningCurve, LearningCurve]]:

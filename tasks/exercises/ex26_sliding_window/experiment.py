@@ -246,5 +246,5 @@ EXERCISE = Exercise(
         },
     },
     timed=True,
-    seconds={"smoke": 2, "laptop": 8, "gpu": 15},
+    seconds={"smoke": 2, "laptop": 12, "gpu": 15},
 )

@@ -113,8 +113,8 @@ def heads(f: Findings) -> Heatmap:
     caption = f"Share of attention on the first token by layer and head, real text. Uniform: {uniform:.2%}."
     layers, names = (tuple(map(str, range(len(x)))) for x in (f.real.heads, f.real.heads[0]))
     values = tuple(zip(*f.real.heads, strict=True))
-    ends = {"baseline": (uniform, "uniform"), "threshold": (1.0, "all of it")}
-    return Heatmap(values, "layer", "head", caption, layers, names, **ends)
+    ends = ((uniform, "uniform"), (1.0, "all of it"))
+    return Heatmap(values, "layer", "head", caption, layers, names, baseline=ends[0], threshold=ends[1])
 
 
 def by_position(f: Findings) -> Figure:

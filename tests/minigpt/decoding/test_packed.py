@@ -26,6 +26,8 @@ VARIANTS = {
     "multi-query": replace(CONFIG, n_kv_head=1),
     "window": replace(CONFIG, window=5, n_kv_head=2),
     "post-norm": replace(CONFIG, norm="post"),
+    "normalised queries and keys": replace(CONFIG, qk_norm=True, position="rope"),
+    "squared ReLU": replace(CONFIG, activation="relu2"),
     "no biases": replace(CONFIG, bias=False),
     "untied": replace(CONFIG, tie_weights=False, n_future=2, dropout=0.2, d_ff=96),
 }

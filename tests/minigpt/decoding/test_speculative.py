@@ -137,6 +137,26 @@ def test_greedy_equals_greedy_over_208_prompts():
     assert 0.1 < accepted / tested < 0.95  # both outcomes happened
 
 
+def test_who_watches_sees_how_the_text_comes_about():
+    target = peaked_model(0)
+    draft, prompt, passes = perturbed(target, 0.7), torch.tensor([[0, 1, 2]]), []
+    g = torch.Generator().manual_seed(3)
+    found = speculate(target, draft, prompt, 12, gamma=3, generator=g, watch=lambda *seen: passes.append(seen))
+    pieces = [torch.cat([drafted[0, :accepted], added[0]]) for _, _, drafted, accepted, added in passes]
+    assert torch.equal(torch.cat(pieces), found.tokens[0, 3:])
+    length = 3
+    for p, q, drafted, accepted, _ in passes:
+        text = torch.cat([found.tokens[:, :length], drafted], dim=1)
+        with torch.inference_mode():
+            expected_p = target(text).softmax(-1)[:, length - 1 :]
+            expected_q = draft(text).softmax(-1)[:, length - 1 : -1]
+        torch.testing.assert_close(p, expected_p, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(q, expected_q, atol=1e-5, rtol=1e-4)
+        length += accepted + 1
+    silent = speculate(target, draft, prompt, 12, gamma=3, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(silent.tokens, found.tokens)  # watching changes nothing
+
+
 def test_batches_in_lockstep_give_the_same_greedy_tokens():
     target = peaked_model(0, vocab_size=20, context=32)
     prompts = torch.randint(20, (16, 5), generator=torch.Generator().manual_seed(0))

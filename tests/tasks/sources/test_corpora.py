@@ -228,7 +228,10 @@ def test_a_data_set_of_the_hub_through_load_dataset(fake_hub: FakeHub, tmp_path:
 # --- Tokens ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "kind"), [("char", torch.uint8), ("word", torch.int32), ("bpe", torch.int32)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("char", torch.uint8), ("word", torch.int32), ("bpe", torch.int32), ("bpe-2k", torch.int32)],
+)
 def test_tokens_are_the_texts(name: str, kind: torch.dtype) -> None:
     text = load_corpus(FOUND.main).text[:20_000]
     tokenizer = build_tokenizer(name, text)

@@ -5,11 +5,13 @@ import unicodedata
 
 from markupsafe import Markup, escape
 
+# The two last code points of each plane, and 32 more, are no characters: pages that hold them are not valid.
+_NONE = "\ufdd0-\ufdef" + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
 # Control characters beside tab and line feed, soft hyphen, zero-width and bidirectional controls, line and
-# paragraph separators, byte order mark, interlinear annotation, lone surrogates, tags.
+# paragraph separators, byte order mark, interlinear annotation, lone surrogates, tags, no characters at all.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    f"\ud800-\udfff\U000e0000-\U000e007f{_NONE}]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -20,6 +22,10 @@ def _picture(character: str) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     return "\u2421" if code == 0x7F else f"U+{code:04X}"
+
+
+def _kind(character: str) -> str:
+    return "not a character" if re.fullmatch(f"[{_NONE}]", character) else "control character"
 
 
 def visible(text: str) -> str:
@@ -33,7 +39,7 @@ def visible_html(text: str) -> Markup:
     pieces: list[str] = []
     end = 0
     for match in _HIDDEN.finditer(text):
-        title = f"U+{ord(match[0]):04X} {escape(unicodedata.name(match[0], 'control character').lower())}"
+        title = f"U+{ord(match[0]):04X} {escape(unicodedata.name(match[0], _kind(match[0])).lower())}"
         pieces += [
             escape(text[end : match.start()]),
             f'<span class="hidden-char" title="{title}">{_picture(match[0])}</span>',

@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.options import Options, UsageError, check_places, exercise_id
+from flows.options import Options, UsageError, check_places, exercise_id, nearest
 from flows.surroundings import settle, settle_streams
 from tasks.folders import named_path, outputs_folder, store_url
 
@@ -57,7 +57,16 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_options(command("run", _run, "run the chapter, or some of its exercises, and write the report"), runs=True)
     _add_options(command("plan", _plan, "say what a run would do, why, and how long it would take"), runs=True)
-    _add_options(command("report", _report, "render the report again from stored results"), runs=False)
+    report = command("report", _report, "render the report again from stored results, or another edition of it")
+    report.add_argument("--split", action="store_true", help="one page per exercise, in a folder")
+    report.add_argument(
+        "--answers",
+        default="shown",
+        metavar="HOW",
+        help="shown, folded for a class to try first, or none (default: shown)",
+    )
+    report.add_argument("--share", action="store_true", help="leave out links to, and paths on, this machine")
+    _add_options(report, runs=False)
     show = command("show", _show, "show one answer in the terminal")
     show.add_argument("exercise", help="its id, such as 21.08")
     show.add_argument("--again", action="store_true", help="made anew: shows an edited answer.md at once")
@@ -128,11 +137,15 @@ def _plan(parsed: argparse.Namespace) -> int:
 
 
 def _report(parsed: argparse.Namespace) -> int:
+    from reports.story.editions import ANSWERS, Edition
+
+    if parsed.answers not in ANSWERS:
+        raise UsageError(f"--answers {parsed.answers}: there is no such way{nearest(parsed.answers, ANSWERS)}")
     options, sources = _checked(parsed)
     from flows.commands.inspect import render_again
 
     check_places(writes=True)
-    return render_again(options, sources)
+    return render_again(options, sources, Edition(parsed.split, parsed.answers, parsed.share))
 
 
 def _show(parsed: argparse.Namespace) -> int:

@@ -6,6 +6,14 @@ An ``answer.md`` is Markdown with TeX between dollar signs, and Jinja2 in it::
 
     Lowest at equal steps: {{ best.name }} ({{ best.loss | nats }}).
 
+    # Finding
+
+    Second for second the small model learns more. {{ picture("curves") }}
+
+    # Not as predicted
+
+    {% if not f.trained_long_enough %}None of them has left the plateau.{% endif %}
+
     # Notes
 
     {% if seeds == 1 %}One seed per model: small differences may be noise.{% endif %}
@@ -20,12 +28,13 @@ An ``answer.md`` is Markdown with TeX between dollar signs, and Jinja2 in it::
     Medians of {{ f.repeats | plural("run") }}.
     {% endcall %}
 
-A first-level heading begins a section. ``Summary`` is the sentence of the overview; each paragraph of ``Notes`` is a
-caveat under the title; "(a)" and what follows is a part of the answer and its question in a few words; any other
-heading is a part without letter. ``f`` is what was measured, ``show`` puts a table or a figure where it stands, and
-``details`` folds what only some readers want. Undefined names are errors, and so is evidence that is shown nowhere or
-twice. The filters are those of ``reports.words``. What stands before the first heading (``{% set … %}``) holds for
-all sections.
+A first-level heading begins a section. ``Summary`` is the sentence of the overview. ``Finding`` is one thought for the
+page's opening, with the block that shows it, and empty where the run does not bear it out; ``Not as predicted`` says
+why empirical checks fail, where some do; both may be left out. Each paragraph of ``Notes`` is a caveat under the title;
+"(a)" and what follows is a part of the answer and its question in a few words; any other heading is a part without
+letter. ``f`` is what was measured, ``show`` puts a table or a figure where it stands, and ``details`` folds what only
+some readers want. Undefined names are errors, and so is evidence that is shown nowhere or twice. The filters are
+those of ``reports.words``. What stands before the first heading (``{% set … %}``) holds for all sections.
 """
 
 import re
@@ -43,6 +52,9 @@ from reports.words import FILTERS
 _HEADING = re.compile(r"^# +(.+?) *$", re.MULTILINE)
 _FENCE = re.compile(r"^(```+|~~~+).*?^\1", re.MULTILINE | re.DOTALL)
 _LETTER = re.compile(r"\(([a-z])\)\s*(.*)", re.DOTALL)
+
+
+_SENTENCES = ("Summary", "Finding", "Not as predicted")
 
 
 class AnswerError(Exception):
@@ -76,7 +88,7 @@ def compose(template: str, findings: Any, draft: Draft) -> Answer:
         evidence = _Evidence(draft.blocks)
         filled = _filled_one_by_one(preamble, sections, values, evidence)
     told: set[str] = set()
-    summary = ""
+    single = dict.fromkeys(_SENTENCES, "")
     notes: tuple[str, ...] = ()
     parts: list[Part] = []
     for title, heading, body in filled:
@@ -84,21 +96,30 @@ def compose(template: str, findings: Any, draft: Draft) -> Answer:
         if label in told:
             raise AnswerError(f"section {title!r}: it comes twice")
         told.add(label)
-        if title in ("Summary", "Notes") and evidence.marks(body):
+        if title in (*_SENTENCES, "Notes") and evidence.marks(body):
             raise AnswerError(f"section {title!r}: evidence and details belong into a part")
-        if title == "Summary":
-            summary = " ".join(body.split())
+        if title in single:
+            single[title] = " ".join(body.split())
         elif title == "Notes":
             notes = tuple(" ".join(note.split()) for note in re.split(r"\n\s*\n", body) if note.strip())
         else:
             letter = _LETTER.fullmatch(heading.strip())
             blocks = tuple(evidence.split(body))
             parts.append(Part(letter[1], blocks, letter[2]) if letter else Part("", blocks, heading.strip()))
-    if not summary:
+    if not single["Summary"]:
         raise AnswerError("the section Summary is missing or empty")
     if unused := evidence.unused():
         raise AnswerError(f"shown nowhere: {', '.join(unused)}")
-    return Answer(summary, tuple(parts), draft.checks, dict(findings.metrics), notes)
+    return Answer(
+        single["Summary"],
+        tuple(parts),
+        draft.checks,
+        dict(findings.metrics),
+        notes,
+        finding=single["Finding"],
+        picture=evidence.picture if single["Finding"] else (),
+        unexpected=single["Not as predicted"],
+    )
 
 
 def _sections(template: str) -> tuple[str, list[tuple[str, str]]]:
@@ -200,11 +221,12 @@ class _Evidence:
         self._nonce = secrets.token_hex(8)  # nobody can write a mark who has not been handed it
         self._folded: list[tuple[str, str]] = []
         self._shown: set[str] = set()
+        self.picture: tuple[Block, ...] = ()
         self._marks = re.compile(rf"\x02{self._nonce} (show|fold) (.+?)\x03")
 
     def names(self) -> dict[str, Callable[..., str]]:
         """What the text may call."""
-        return {"show": self.show, "details": self.details}
+        return {"show": self.show, "details": self.details, "picture": self.depict}
 
     def mark(self, kind: str, name: object) -> str:
         """A mark that no text can hold which was not given it."""
@@ -218,6 +240,14 @@ class _Evidence:
             raise AnswerError(f"show({name!r}): it is shown twice")
         self._shown.add(name)
         return f"\n\n{self.mark('show', name)}\n\n"
+
+    def depict(self, name: str) -> str:
+        """Takes a block as the picture of the finding; it leaves nothing in the text."""
+        if name not in self._blocks:
+            raise AnswerError(f"picture({name!r}): answer.py makes {', '.join(self._blocks) or 'nothing'}")
+        found = self._blocks[name]
+        self.picture = tuple(found[:1]) if isinstance(found, Sequence) else (found,)
+        return ""
 
     def details(self, title: str, caller: Callable[[], str]) -> str:
         """The mark of what is folded under a title: the text between ``call details`` and ``endcall``."""

@@ -6,20 +6,23 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import figures, formats, heatmaps, prose
 from reports.live import listings, views
-from reports.text import token_label, visible, visible_html
+from reports.story.references import linked
+from reports.text import CUT, REPLACEMENT, sample_html, token_label, visible, visible_html
 from reports.types import (
     AttentionMaps,
     Block,
     Cell,
+    Check,
     Code,
     Details,
     Distribution,
@@ -46,11 +49,17 @@ def environment() -> Environment:
     )
     made.filters.update(
         text=visible_html,
+        sample=sample_html,
         plain=visible,
         caption=caption,
+        count=formats.count,
+        here=is_local,
+        wanted=wanted,
         prose=prose.html,
         inline_prose=prose.html_inline,
+        cited_prose=partial(prose.html_inline, cite=True),
         number=formats.cell,
+        brief=formats.brief,
         bound=formats.bound,
         duration=formats.duration,
         moment=formats.moment,
@@ -60,6 +69,17 @@ def environment() -> Environment:
     return made
 
 
+def wanted(check: Check) -> str:
+    """What a check's bound is: a limit that must be kept, or what was expected, which may turn out otherwise."""
+    return "expected" if check.kind == "empirical" or not check.bound.startswith(("<", ">")) else "bound"
+
+
+def is_local(url: str | None) -> bool:
+    """Whether an address leads to the reader's own machine, where nothing may be: marked, and never shared."""
+    host = urlsplit(url or "").hostname or ""
+    return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
+
+
 def web_address(url: str | None) -> str:
     """The address if it is one of the web, else "": nothing else is ever linked."""
     return url if url and url.startswith(("https://", "http://")) else ""
@@ -67,10 +87,10 @@ def web_address(url: str | None) -> str:
 
 def caption(text: str) -> Markup:
     """A caption: its first sentence is the title, the rest explains."""
-    end = re.search(r"[.?!](?=\s+[A-Z])", text)
+    end = re.search(r"(?<!et al)[.?!](?=\s+[A-Z])", text)
     if end is None:
-        return visible_html(text)
-    title, rest = visible_html(text[: end.end()]), visible_html(text[end.end() :])
+        return linked(text)
+    title, rest = linked(text[: end.end()]), linked(text[end.end() :])
     return Markup('{}<span class="explained">{}</span>').format(title, rest)
 
 
@@ -126,12 +146,13 @@ def render(block: Block, uid: str) -> Markup:
 class Shown:
     """A table's cell: what is read, the full value where it says more, and what it sorts by ("" comes last).
 
-    ``kind`` is the class that keeps short text on one line and gives long text room.
+    ``sort`` is None where the full value or the text says it: they are what the page then sorts by. ``kind`` is the
+    class that keeps short text on one line and gives long text room.
     """
 
     text: Markup
     title: str
-    sort: str
+    sort: str | None
     kind: str
 
 
@@ -149,6 +170,8 @@ def _table(block: Table, uid: str) -> dict[str, Any]:
         "numeric": [numeric for numeric, _ in columns],
         "rows": list(zip(*(cells for _, cells in columns), strict=True)),
         "long": len(block.rows) > 25,
+        "density": " tight" if len(block.columns) > 9 else " dense" if len(block.columns) > 7 else "",
+        "cut": _cut(*(cell for row in block.rows for cell in row if isinstance(cell, str))),
     }
 
 
@@ -161,12 +184,14 @@ def _column(cells: Sequence[Cell]) -> tuple[bool, list[Shown]]:
     shown = []
     for text, cell, value in zip(formats.column(cells), cells, numbers, strict=True):
         full = full_value(cell) if isinstance(cell, int | float) and not isinstance(cell, bool) else ""
-        if numeric:
-            sort = "" if value is None or math.isnan(value) else repr(value)
-        else:
-            sort = "" if cell is None else visible(str(cell))
+        full = "" if full == text else full
+        sort: str | None = None
+        if cell is None or (value is not None and math.isnan(value)):
+            sort = ""
+        elif numeric and not full and not formats.reads_as(text, value):
+            sort = repr(value)
         kind = "num" if numeric else "short" if len(text) <= 24 else "long" if len(text) > 60 else "middling"
-        shown.append(Shown(visible_html(text), "" if full == text else full, sort, kind))
+        shown.append(Shown(visible_html(text), full, sort, kind))
     return numeric, shown
 
 
@@ -198,7 +223,12 @@ def _end(value: float, meaning: tuple[float, str] | None, sign: str) -> str:
 
 
 def _sample(block: Sample, uid: str) -> dict[str, Any]:
-    return {}
+    return {"cut": _cut(block.prompt, block.text)}
+
+
+def _cut(*texts: str) -> str:
+    """What the sign U+FFFD means, where one of the texts has it."""
+    return CUT if any(REPLACEMENT in text for text in texts) else ""
 
 
 def _code(block: Code, uid: str) -> dict[str, Any]:
@@ -227,6 +257,7 @@ def _token_scores(block: TokenScores, uid: str) -> dict[str, Any]:
         tokens.append(ScoredToken(_token_text(token), token_label(token), value, f"{abs(place):.2f}", colour))
     return {
         "tokens": tokens,
+        "cut": _cut(*block.tokens),
         "scale": scale,
         "low": formats.number(scale.low, 3),
         "high": formats.number(scale.high, 3),
@@ -242,8 +273,10 @@ def _scored(block: TokenScores, score: float | None, running: float | None) -> s
 
 
 def _token_text(token: str) -> Markup:
-    """A token within running text: a line feed is marked and still breaks the line."""
-    return visible_html(token).replace("\n", Markup('<span class="line-feed">↵</span>\n'))
+    """A token within running text: a line feed is marked and still breaks the line, a blank one is seen."""
+    if not token.strip(" \t"):
+        return Markup('<span class="blank">{}</span>').format(token_label(token))
+    return visible_html(token).replace("\n", Markup('<span class="blank">↵</span>\n'))
 
 
 def _attention_maps(block: AttentionMaps, uid: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from reports.types import Cell
@@ -47,34 +47,55 @@ def cell(value: Cell) -> str:
     return number(value)
 
 
+def brief(value: Cell) -> str:
+    """A cell within a sentence: three digits are enough."""
+    return number(value, 3) if isinstance(value, float) else cell(value)
+
+
 def column(values: Sequence[Cell]) -> list[str]:
-    """Cells of one column, numbers with the same decimals where their magnitudes allow; "0" is exactly zero."""
+    """Cells of one column in one style, chosen from its numbers: all with the same decimals, or all as powers of ten.
+
+    Decimals that are 0 throughout, as of 0.5, 1 and 2, are left away. Whole numbers are counts and stay as they are,
+    and "0" is exactly zero.
+    """
     floats = [v for v in values if isinstance(v, float) and math.isfinite(v) and v != 0]
     whole = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
     separator = "," if any(abs(v) >= 10_000 for v in [*floats, *whole]) else ""
-    decimals = _decimals(floats)
+    style = _style(floats, separator)
     shown = []
     for value in values:
         if isinstance(value, int) and not isinstance(value, bool):
             shown.append(_signed(f"{value:{separator}}"))
-        elif isinstance(value, float) and math.isfinite(value) and value and decimals is not None:
-            shown.append(_signed(f"{value:{separator}.{decimals}f}"))
+        elif isinstance(value, float) and math.isfinite(value) and value:
+            shown.append(style(value))
         else:
             shown.append(cell(value))
     return shown
 
 
-def _decimals(values: Sequence[float]) -> int | None:
-    """Decimals that give the largest value four significant digits and the smallest three; None where none do."""
+def _style(values: Sequence[float], separator: str) -> Callable[[float], str]:
+    """How the numbers of a column are written.
+
+    With decimals that give the largest four significant digits and the smallest three; as powers of ten, of three
+    digits, where that would take too many.
+    """
     if not values:
-        return None
+        return number
     largest, smallest = max(map(abs, values)), min(map(abs, values))
-    if all(v == int(v) for v in values) and largest < 1e12:
-        return 0
-    if largest >= 1e7 or largest / smallest > 1e5:
-        return None
     decimals = max(3 - math.floor(math.log10(largest)), 2 - math.floor(math.log10(smallest)), 0)
-    return decimals if decimals <= 6 else None
+    if all(v == int(v) for v in values) and largest < 1e12:
+        decimals = 0
+    elif largest >= 1e7 or largest / smallest > 1e5 or decimals > 6:
+        digits = next(d for d in (0, 1, 2) if d == 2 or all(float(f"{v:.{d}e}") == v for v in values))
+        return lambda value: _scientific(value, digits)
+    while decimals and all(float(f"{v:.{decimals - 1}f}") == v for v in values):
+        decimals -= 1
+    return lambda value: _signed(f"{value:{separator}.{decimals}f}")
+
+
+def _scientific(value: float, digits: int) -> str:
+    mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+    return _signed(f"{mantissa}×{power(int(exponent))}")
 
 
 def bound(text: str) -> str:
@@ -105,6 +126,14 @@ def leading_number(value: Cell) -> float | None:
     return float(match[1].replace("−", "-").replace(",", "")) if match else None
 
 
+def reads_as(text: str, value: float | None) -> bool:
+    """Whether a text is this number with separators and a minus sign: what the page can sort by alone."""
+    try:
+        return float(text.replace(",", "").replace("−", "-")) == value
+    except ValueError:
+        return False
+
+
 def duration(seconds: float) -> str:
     """A duration: "0.4 s", "12 s", "3 min 5 s", "2 h 10 min"."""
     if seconds < 10:
@@ -116,6 +145,11 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def count(value: int) -> str:
+    """A count, with separators between thousands: "128,000"."""
+    return f"{value:,}"
 
 
 def moment(iso: str) -> str:

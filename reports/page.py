@@ -2,10 +2,11 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import Any
 
 from markupsafe import Markup
 
@@ -15,9 +16,12 @@ from reports.cache import SectionsCache
 from reports.chapter import CHAPTER, GROUPS, Chapter, Question
 from reports.formats import duration, number
 from reports.run import ModelRow, RunInfo, Score, by_id
+from reports.story.editions import WHOLE, Answers, Edition, page_of, relocated, shared, shared_result
+from reports.story.opening import opening
+from reports.story.references import cited
 from reports.types import Part, Result, to_json
 
-STYLES = ("base.css", "layout.css", "blocks.css", "figures.css", "live.css", "print.css")
+STYLES = ("base.css", "layout.css", "story.css", "blocks.css", "tables.css", "figures.css", "live.css", "print.css")
 SCRIPTS = (
     *("page.js", "tables.js", "explore.js", "kit.js", "charts.js", "maps.js", "takeaway.js"),
     *("distribution.js", "mask.js", "speculation.js"),
@@ -37,42 +41,109 @@ def render(
     run: RunInfo | None = None,
     *,
     sections_cache: SectionsCache | None = None,
+    edition: Edition = WHOLE,
+    others: Sequence[Edition] = (),
 ) -> str:
     """The HTML page of these results.
 
     ``sections_cache`` remembers what was drawn (``reports.cache.DirectoryCache``): a page of which nothing
-    changed is put together without drawing a figure. The page depends on the arguments alone.
+    changed is put together without drawing a figure. ``others`` are editions that lie beside this one, which are
+    linked. The page depends on the arguments alone.
 
     Raises:
         ValueError: two results of one exercise, or one of an exercise that the chapter does not have.
     """
-    found = by_id(chapter, results)
-    sections = [
-        section(question, found[key], sections_cache=sections_cache) if key in found else _not_run(question)
-        for key, question in chapter.questions.items()
-    ]
-    script = _assets(SCRIPTS)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    rows = {key: _row(question, found.get(key)) for key, question in chapter.questions.items()}
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            title=chapter.title,
-            score=Score.of(results, len(chapter.questions)),
-            run=run,
-            machine=_machine(run) if run else "",
-            groups=[(group, [rows[q.id] for q in chapter.group(group)]) for group in GROUPS if chapter.group(group)],
-            models=_models(run.models) if run and run.models else "",
-            sections=sections,
-            style=Markup(_assets(STYLES)),
-            script=Markup(script),
-            script_hash=f"sha256-{digest}",
-        )
-    )
+    parts = _Parts.of(chapter, results, run, sections_cache, edition, others)
+    return parts.page(sections=list(parts.sections.values()))
 
 
-def section(question: Question, result: Result, *, sections_cache: SectionsCache | None = None) -> Markup:
+def pages(
+    chapter: Chapter = CHAPTER,
+    results: Sequence[Result] = (),
+    run: RunInfo | None = None,
+    *,
+    sections_cache: SectionsCache | None = None,
+    edition: Edition,
+    others: Sequence[Edition] = (),
+) -> dict[str, str]:
+    """The pages of a split edition by file name: ``index.html`` and one per exercise.
+
+    Raises:
+        ValueError: see ``render``.
+    """
+    parts = _Parts.of(chapter, results, run, sections_cache, edition, others)
+    made = {"index.html": relocated(parts.page(sections=[]))}
+    ids = list(parts.sections)
+    for before, id, after in zip(["", *ids[:-1]], ids, [*ids[1:], ""], strict=True):
+        neighbours = tuple(chapter.questions[other] if other else None for other in (before, after))
+        one = parts.page(sections=[parts.sections[id]], only=chapter.questions[id], neighbours=neighbours)
+        made[page_of(id)] = relocated(one, id)
+    return made
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the pages of an edition are put together from; sections by id."""
+
+    edition: Edition
+    values: Mapping[str, Any]
+    sections: Mapping[str, Markup]
+
+    @staticmethod
+    def of(
+        chapter: Chapter,
+        results: Sequence[Result],
+        run: RunInfo | None,
+        sections_cache: SectionsCache | None,
+        edition: Edition,
+        others: Sequence[Edition],
+    ) -> "_Parts":
+        found = by_id(chapter, results)
+        if edition.share:
+            run, found = run and shared(run), {key: shared_result(result) for key, result in found.items()}
+        sections = {
+            key: section(question, found[key], sections_cache=sections_cache, answers=edition.answers)
+            if key in found
+            else _not_run(question)
+            for key, question in chapter.questions.items()
+        }
+        script = _assets(SCRIPTS)
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        rows = {key: _row(question, found.get(key)) for key, question in chapter.questions.items()}
+        told = opening(chapter, found, run, sections_cache) if edition.answers == "shown" else None
+        references = cited([*sections.values(), str(told.missed) if told else ""])
+        values = {
+            "title": chapter.title,
+            "score": Score.of(results, len(chapter.questions)),
+            "run": run,
+            "machine": _machine(run) if run else "",
+            "groups": [(group, [rows[q.id] for q in chapter.group(group)]) for group in GROUPS if chapter.group(group)],
+            "models": _models(run.models) if run and run.models and edition.answers == "shown" else "",
+            "opening": told,
+            "references": references,
+            "edition": edition,
+            "others": [other for other in others if other != edition],
+            "style": Markup(_assets(STYLES)),
+            "script": Markup(script),
+            "script_hash": f"sha256-{digest}",
+            "section_id": section_id,
+        }
+        return _Parts(edition, values, sections)
+
+    def page(
+        self,
+        sections: Sequence[Markup],
+        only: Question | None = None,
+        neighbours: tuple[Question | None, ...] = (None, None),
+    ) -> str:
+        """A page with these sections: all of them, none, or the ``only`` one that it is about."""
+        template = environment().get_template("page.html")
+        return template.render(**self.values, sections=sections, only=only, neighbours=neighbours)
+
+
+def section(
+    question: Question, result: Result, *, sections_cache: SectionsCache | None = None, answers: Answers = "shown"
+) -> Markup:
     """The section of one exercise. Calling this as results arrive fills the cache before the page is needed.
 
     What is remembered are the parts' blocks, which take the time: a result that differs in nothing but its seconds or
@@ -89,8 +160,9 @@ def section(question: Question, result: Result, *, sections_cache: SectionsCache
             status_label=STATUS[result.status],
             wording=_wording(question),
             error_line=(result.error.strip().splitlines() or [""])[-1],
-            parts=_parts(question, result, uid, sections_cache),
+            parts=_parts(question, result, uid, sections_cache) if answers != "none" else [],
             verdicts=VERDICTS,
+            answers=answers,
         )
     )
 
@@ -213,15 +285,19 @@ def _machine(run: RunInfo) -> str:
 
 
 def _models(models: Sequence[ModelRow]) -> Markup:
+    """The models by their tokenizer: losses per token compare within a group alone."""
     columns = (
         ("Model", "text"),
+        ("What it is", "text"),
         ("Parameters", "number"),
         ("Tokens seen", "number"),
-        ("Validation loss (nats)", "number"),
+        ("Validation loss (nats/token)", "number"),
         ("Training time", "number"),
-        ("Path", "text"),
+        ("Path in the store", "text"),
     )
-    return Markup(environment().get_template("models.html").render(models=models, columns=columns))
+    names = dict.fromkeys(model.tokenizer for model in models)
+    groups = [(name, [model for model in models if model.tokenizer == name]) for name in names]
+    return Markup(environment().get_template("models.html").render(groups=groups, columns=columns))
 
 
 @lru_cache(maxsize=8)

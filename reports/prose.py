@@ -1,25 +1,32 @@
 """CommonMark with LaTeX to HTML. No raw HTML, no images; ``$…$`` and ``$$…$$`` are read before Markdown sees them."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
+from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 from reports.formats import powers
 from reports.latex import mathml
+from reports.story.references import linked
 from reports.text import visible
 
 
 def html(text: str) -> Markup:
-    """Paragraphs of HTML."""
-    return Markup(_parser().render(visible(text)))
+    """Paragraphs of HTML, citations in them as links."""
+    return Markup(_parser().render(visible(text), {"cite": True}))
 
 
-def html_inline(text: str) -> Markup:
-    """HTML without the paragraph around it, for a sentence within another element."""
-    return Markup(_parser().renderInline(visible(text)))
+def html_inline(text: str, *, cite: bool = False) -> Markup:
+    """HTML without the paragraph around it, for a sentence within another element.
+
+    Citations become links where ``cite``: not in a heading, which is a link itself.
+    """
+    return Markup(_parser().renderInline(visible(text), {"cite": cite}))
 
 
 @lru_cache(maxsize=1)
@@ -29,9 +36,31 @@ def _parser() -> MarkdownIt:
     parser.inline.ruler.before("escape", "math", _math_inline)
     parser.renderer.rules["math_block"] = lambda tokens, i, options, env: mathml(tokens[i].content, True) + "\n"  # type: ignore[attr-defined]
     parser.renderer.rules["math"] = lambda tokens, i, options, env: mathml(tokens[i].content, bool(tokens[i].meta))  # type: ignore[attr-defined]
-    parser.renderer.rules["text"] = lambda tokens, i, options, env: escape(powers(tokens[i].content))  # type: ignore[attr-defined]
+    parser.renderer.rules["text"] = _text  # type: ignore[attr-defined]
+    parser.core.ruler.push("whole_lines", _whole_lines)
     parser.validateLink = lambda url: url.startswith(("https://", "http://", "#"))  # type: ignore[method-assign]
     return parser
+
+
+def _whole_lines(state: StateCore) -> None:
+    """Lines of a paragraph as one text: a citation may be broken over two."""
+    for block in state.tokens:
+        merged: list[Token] = []
+        for token in block.children or []:
+            if token.type == "softbreak":
+                token = Token("text", "", 0, content="\n")
+            if token.type == "text" and merged and merged[-1].type == "text":
+                merged[-1].content += token.content
+            else:
+                merged.append(token)
+        if block.children is not None:
+            block.children = merged
+
+
+def _text(tokens: Sequence[Token], i: int, options: object, env: Mapping[str, bool]) -> str:
+    text = powers(tokens[i].content)
+    depth = sum(token.nesting for token in tokens[:i] if token.type in ("link_open", "link_close"))
+    return linked(text) if env.get("cite") and not depth else escape(text)
 
 
 def _closing(text: str, start: int, end: int, mark: str) -> int:

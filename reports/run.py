@@ -31,6 +31,8 @@ class ModelRow:
     seconds: float
     path: str = ""
     mlflow_url: str = ""
+    tokenizer: str = ""  # what a token is: "characters"; losses compare only where it is the same
+    shape: str = ""  # what it is, in a few words: "2 layers × 64, RoPE"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class RunInfo:
     models: tuple[ModelRow, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)  # name → URL
     served_by: str = ""  # the command that shows these pages, where no server runs all the time
+    caution: str = ""  # why the numbers of this run mean nothing, where they do not
 
 
 @dataclass(frozen=True)

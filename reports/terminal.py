@@ -76,6 +76,8 @@ def _page(result: Result) -> Iterator[RenderableType]:
             yield Padding(_RENDERERS[type(block)](block), (0, 0, 1, 2))
     if result.checks:
         yield _checks(result.checks)
+    if result.unexpected and any(not check.passed for check in result.checks if check.kind == "empirical"):
+        yield Padding(Group(Text("Not as predicted", style="yellow"), _markdown(result.unexpected)), (0, 0, 1, 0))
     score = Score.of([result], 1)
     yield Text(
         f"exact {score.exact_held}/{score.exact}, empirical {score.empirical_confirmed}/{score.empirical}; "
@@ -281,7 +283,7 @@ def _checks(checks: Sequence[Check]) -> RenderableType:
     table.add_column("")
     table.add_column("claim", ratio=1)
     table.add_column("measured", justify="right")
-    table.add_column("bound")
+    table.add_column("bound, or expected")
     for check in checks:
         verdict = Text(
             f"{_MARKS[check.passed]} {VERDICTS[(check.kind, check.passed)]}", style=_STYLES[(check.kind, check.passed)]

@@ -255,7 +255,9 @@ class Answer:
     """What is said of an exercise's findings.
 
     ``summary`` is the one sentence of the overview table. ``metrics`` carry every number that the exercise asks for,
-    at full precision, the unit in the name where there is one (``kv_cache_fp16_mib``).
+    at full precision, the unit in the name where there is one (``kv_cache_fp16_mib``). ``finding`` is what readers of
+    the whole page should learn here, one thought, "" where this run does not teach it; ``picture`` holds the figure
+    that shows it. ``unexpected`` says why predictions failed, where some did.
     """
 
     summary: str
@@ -263,6 +265,9 @@ class Answer:
     checks: tuple[Check, ...]
     metrics: dict[str, float | int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # substitutions and caveats, shown under the title
+    finding: str = ""
+    picture: "tuple[Block, ...]" = ()
+    unexpected: str = ""
 
 
 @dataclass(frozen=True)
@@ -297,6 +302,9 @@ class Result:
     summary: str = ""
     notes: tuple[str, ...] = ()
     error: str = ""
+    finding: str = ""
+    picture: tuple[Block, ...] = ()
+    unexpected: str = ""
 
 
 def to_json(value: Any) -> Any:

@@ -4,15 +4,21 @@
     {{ gain | signed }}                 +0.130       {{ 1 | plural("seed") }}         1 seed
     {{ tokens | count }}                12,345       {{ names | listed }}             a, b and c
     {{ times | span(1) }}               5.2 to 5.4   {{ losses | mean_std }}          1.559 ± 0.005
+    {{ piece | token }}                 `␣cat`       {{ before | moves(after, 1) }}   rises from 5.3 to 5.4
     {{ comparison | describe("RoPE", "learned positions") }}      the sentence that the data allow
 
 Negative numbers get a minus sign (U+2212), not a hyphen.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, Protocol
+
+from reports.text import on_one_line, token_label
+
+ALONE = "which carries no claim"  # said of comparisons without repetition; the page's opening looks for it
 
 
 class Difference(Protocol):
@@ -110,9 +116,10 @@ def noun(number: float, one: str, many: str | None = None) -> str:
 _SPELLED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-def spelled(number: int) -> str:
-    """Small whole numbers as words, up to twelve: "three"."""
-    return _SPELLED[number] if number in range(len(_SPELLED)) else f"{number:,}"
+def spelled(number: int, one: str = "", many: str | None = None) -> str:
+    """Small whole numbers as words, up to twelve, with their noun where there is one: "three", "three tokens"."""
+    word = _SPELLED[number] if number in range(len(_SPELLED)) else f"{number:,}"
+    return f"{word} {noun(number, one, many)}" if one else word
 
 
 def listed(items: Iterable[object], last: str = "and") -> str:
@@ -128,6 +135,27 @@ def span(values: Iterable[float], digits: int = 3, *, spec: str = "", joint: str
     found = list(values)
     low, high = (formatted(end, spec or f".{digits}f") for end in (min(found), max(found)))
     return low if low == high else f"{low}{joint}{high}"
+
+
+def moves(
+    before: float,
+    after: float,
+    digits: int = 3,
+    *,
+    spec: str = "",
+    up: str = "rises",
+    down: str = "falls",
+    unit: str = "",
+) -> str:
+    """What became of a value: "rises from 5.3 to 5.4", "falls from 5.4 to 5.3", "stays at 5.3" where both read so.
+
+    ``spec`` is Python's own.
+    """
+    first, last = (formatted(value, spec or f".{digits}f") for value in (before, after))
+    unit = f" {unit}" if unit else ""
+    if first == last:
+        return f"stays at {first}{unit}"
+    return f"{up if after > before else down} from {first} to {last}{unit}"
 
 
 def mean_std(values: Sequence[float], digits: int = 3, unit: str = "") -> str:
@@ -188,16 +216,17 @@ def describe(
     if c.verdict == "no time":
         return f"{upper_first(other)} and {baseline} have no finished trainings of equal time to compare."
     if c.verdict == "one seed":
-        towards = direction(c.difference, equal="higher")
+        one = f"with one {of.removesuffix('s')}, {ALONE}"
+        if float(fixed(abs(c.difference), digits)) == 0:
+            return f"{subject} and that of {baseline} are equal to {_places(digits)}, {one}."
         sides = ((baseline, c.baseline, c.seeds[0]), (other, c.other, c.seeds[1]))
         vary = [f"; those of {name} vary by {fixed(spread, digits)}{unit}" for name, (_, spread), n in sides if n > 1]
-        return (
-            f"{subject} is {size} {towards} than that of {baseline}, with one {of.removesuffix('s')}, which carries no "
-            f"claim{''.join(vary)}."
-        )
+        return f"{subject} is {size} {direction(c.difference)} than that of {baseline}, {one}{''.join(vary)}."
     seeds = f"{c.seeds[0]} {of} each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} {of}"
     evidence = f"({interval(c, digits)}, {f'{c.seeds[0]} {of}, in pairs' if c.paired else seeds})"
     if c.verdict == "noise":
+        if float(fixed(abs(c.difference), digits)) == 0:
+            return f"{subject} and that of {baseline} are equal at the mean to {_places(digits)} {evidence}."
         return f"{subject} and that of {baseline} differ by {size} at the mean, which is inside the noise {evidence}."
     sentence = f"{subject} is {size} {direction(c.difference)} than that of {baseline} {evidence}"
     if c.verdict == "one of many":
@@ -206,6 +235,10 @@ def describe(
             "Holm's correction)."
         )
     return f"{sentence}."
+
+
+def _places(digits: int) -> str:
+    return f"{spelled(digits)} {noun(digits, 'decimal')}" if digits else "whole numbers"
 
 
 def code(text: str) -> str:
@@ -217,9 +250,58 @@ def code(text: str) -> str:
     return f"{ticks}{pad}{text}{pad}{ticks}"
 
 
+def shown_token(text: str) -> str:
+    """A token in a cell or a label, its blanks visible: "␣cat", "↵"."""
+    return token_label(text)
+
+
+def shown_text(text: str) -> str:
+    """A piece of text in a cell: line feeds, and blanks at its ends or in a row, are visible: "…thou shalt␣"."""
+    return on_one_line(text)
+
+
+def token(text: str) -> str:
+    """A token within a sentence: in Markdown's code font, its blanks visible."""
+    return code(token_label(text))
+
+
 def upper_first(text: str) -> str:
     """The text with a capital: for a name that begins a sentence."""
     return text[:1].upper() + text[1:]
+
+
+_COUNTED = (
+    r"(?:runs|seeds|tokens|samples|steps|prompts|texts|words|layers|heads|models|characters|lines|sentences|epochs|"
+    r"passes|blocks|documents|rows|sequences|positions|pieces|beams|parameters|draws|places|windows|pairs|bits|bytes|"
+    r"cases|questions|sizes|variants|exercises|checks|are|have|were)"
+)
+_ODD = (
+    (re.compile(rf"(?<![\d.,/×=^–-])(?<![+−] )\b1 {_COUNTED}\b"), "one of something in the plural"),
+    (re.compile(rf"(?<![\d.,/×=^–-])\b0 {_COUNTED}\b"), '"0", which reads as "no"'),
+    (re.compile(r"\bfrom ([−+]?\d[\d,.]*%?) to \1(?![\d.,]*\d)"), "a change from a number to itself"),
+    (re.compile(r"\b(?:between|lie between) ([−+]?\d[\d,.]*%?) and \1(?![\d.,]*\d)"), "a range without extent"),
+    (
+        re.compile(r"(?<![\d.])\b0\.0+ (?:nats |bits )?(?:higher|lower|more|less|better|worse)\b"),
+        "a difference of nothing",
+    ),
+    (re.compile(r"\S {2,}\S| [,;:.](?= |$)|\(\s*\)|\( | \)"), "blanks or brackets around nothing"),
+    (re.compile(r"\b(?:nan|inf|True|False)\b"), "a value that is no word"),
+    (re.compile(r"[A-Za-z]\^[-−]?[\d{]|\\[A-Za-z]"), "raw TeX"),
+)
+
+
+def oddities(text: str) -> list[str]:
+    """What reads oddly in a filled text: each with its reason. Code and formulas are left aside.
+
+    A template reads well at the numbers that its author had in mind; this finds where it does not at others.
+    """
+    plain = re.sub(r"(`+).*?\1|\$\$.*?\$\$|\$[^$\n]+\$", "¤", text, flags=re.DOTALL)
+    plain = re.sub(r"^\s*(?:[-*>] )?|\s*\n\s*(?:[-*>] )?", " ", plain).strip()
+    return [
+        f"{reason}: …{plain[max(0, found.start() - 30) : found.end() + 30]}…"
+        for pattern, reason in _ODD
+        for found in pattern.finditer(plain)
+    ]
 
 
 FILTERS: Mapping[str, Any] = {
@@ -238,12 +320,14 @@ FILTERS: Mapping[str, Any] = {
         spelled,
         listed,
         span,
+        moves,
         mean_std,
         direction,
         verdict,
         interval,
         describe,
         code,
+        token,
         upper_first,
     )
 }

@@ -14,6 +14,7 @@ from reports import figures, page
 from reports.cache import SectionsCache
 from reports.chapter import CHAPTER, Chapter, exercise_id
 from reports.run import RunInfo, Score, by_id
+from reports.story.editions import WHOLE, Edition
 from reports.text import encodable
 from reports.types import Figure, Result, Table, flattened, to_json
 
@@ -29,10 +30,12 @@ def write_outputs(
     chapter: Chapter = CHAPTER,
     findings: Mapping[str, str] | None = None,
     sections_cache: SectionsCache | None = None,
+    editions: Sequence[Edition] = (),
 ) -> Path:
     """Write ``report.html``, ``summary.json``, ``results/21.NN.json`` and ``tables/*.csv`` into a new directory.
 
-    With ``findings``, JSON texts by exercise, also ``findings/21.NN.json``: what the results were made of.
+    ``editions`` of the page are written beside it, linked with it and with one another. With ``findings``, JSON texts
+    by exercise, also ``findings/21.NN.json``: what the results were made of.
 
     Everything is written beside it first and renamed at the end: the directory appears whole or not at all.
 
@@ -50,10 +53,29 @@ def write_outputs(
         files[f"results/{key}.json"] = dumps(result_json(result))
         files |= {f"tables/{name}.csv": frame.to_csv(index=False) for name, frame in tables(result).items()}
     files |= {f"findings/{exercise_id(id)}.json": text for id, text in (findings or {}).items()}
-    files["report.html"] = page.render(chapter, results, run, sections_cache=sections_cache)
+    written = [WHOLE, *(edition for edition in editions if edition != WHOLE)]
+    for edition in written:
+        beside = [other for other in written if other.share or not edition.share]
+        files |= _pages(chapter, results, run, sections_cache, edition, beside)
 
     _appear(directory, files)
     return directory
+
+
+def _pages(
+    chapter: Chapter,
+    results: Sequence[Result],
+    run: RunInfo,
+    sections_cache: SectionsCache | None,
+    edition: Edition,
+    others: Sequence[Edition],
+) -> dict[str, str]:
+    """The files of one edition. What is shared links to nothing that is not."""
+    if edition.split:
+        several = page.pages(chapter, results, run, sections_cache=sections_cache, edition=edition, others=others)
+        return {f"{edition.name}/{name}": text for name, text in several.items()}
+    whole = page.render(chapter, results, run, sections_cache=sections_cache, edition=edition, others=others)
+    return {edition.name: whole}
 
 
 def _appear(directory: Path, files: Mapping[str, str]) -> None:
@@ -64,6 +86,7 @@ def _appear(directory: Path, files: Mapping[str, str]) -> None:
         for name in ("results", "tables", "findings"):
             (temporary / name).mkdir()
         for name, text in files.items():
+            (temporary / name).parent.mkdir(exist_ok=True)
             _write(temporary / name, text)
         temporary.chmod(0o755)
         os.rename(temporary, directory)  # replaces an empty directory, refuses another

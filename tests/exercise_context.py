@@ -10,7 +10,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,9 +29,11 @@ from reports.chapter import QUESTIONS
 from reports.types import (
     Answer,
     AttentionMaps,
+    Block,
     Code,
     Figure,
     Heatmap,
+    Prose,
     Sample,
     Table,
     TokenScores,
@@ -39,6 +41,7 @@ from reports.types import (
     from_json,
     to_json,
 )
+from reports.words import oddities
 from tasks.answers import answer_of, dump, load
 from tasks.cache.keys import canonical
 from tasks.exercise import Exercise, FineTuned, Pretrained, Source, Split, TrainedModel
@@ -334,5 +337,31 @@ def assert_sound(exercise: Exercise, answer: Answer) -> None:
     assert answer.summary.strip(), "no summary"
     names = [b.name for part in answer.parts for b in flattened(part.blocks) if isinstance(b, Table) and b.name]
     assert len(set(names)) == len(names), f"two tables share a name: {names}"
+    assert_readable(answer)
     text = json.dumps(to_json(answer), allow_nan=False)
     assert from_json(Answer, json.loads(text)) == answer, "the answer changes on its way through JSON"
+
+
+def assert_readable(answer: Answer) -> None:
+    """No sentence reads oddly at these numbers, no blank is invisible, no heading of a table is empty."""
+    blocks = [block for part in answer.parts for block in flattened(part.blocks)]
+    prose = [block.text for block in blocks if isinstance(block, Prose)]
+    for text in (answer.summary, *answer.notes, answer.finding, answer.unexpected, *prose):
+        assert not (odd := oddities(text)), odd
+    for label in _labels(blocks):
+        assert label.strip() == label, f"a blank that nobody sees: {label!r}"
+        assert label, "an empty heading, or a label of nothing"
+        assert "\n" not in label, f"a line feed that nobody sees: {label!r}"
+        assert not re.fullmatch(r"'[^']*'|\"[^\"]*\"", label), f"text as Python writes it: {label}"
+
+
+def _labels(blocks: list[Block]) -> Iterator[str]:
+    """What tables and figures say outside of running text: headings, cells of text, names and categories."""
+    for block in blocks:
+        if isinstance(block, Table):
+            yield from block.columns
+            yield from (cell for row in block.rows for cell in row if isinstance(cell, str) and cell)
+        elif isinstance(block, Heatmap):
+            yield from (*block.x_ticks, *block.y_ticks)
+        elif isinstance(block, Figure):
+            yield from (x for series in block.series for x in series.x if isinstance(x, str))

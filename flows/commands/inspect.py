@@ -12,6 +12,7 @@ from flows.execution.plan import plan, stored, summary
 from flows.execution.publish import newest_run, publish
 from flows.options import Options
 from flows.requests import place_here, processes, request_of
+from reports.story.editions import WHOLE, Edition
 from tasks.cache.keys import syntax_kept_in
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.sources.resolve import Sources
@@ -33,13 +34,19 @@ def print_plan(options: Options, sources: Sources) -> int:
     return 0
 
 
-def render_again(options: Options, sources: Sources) -> int:
-    """Render the report from what is stored, and from what the newest run of this profile has said of itself."""
+def render_again(options: Options, sources: Sources, edition: Edition = WHOLE) -> int:
+    """Render the report from what is stored, and from what the newest run of this profile has said of itself.
+
+    ``edition`` is another one to write beside the whole report.
+    """
     request, place = request_of(options, sources), place_here("report")
     outputs = Path(place.outputs)
     with syntax_kept_in(place.syntax):
-        published = publish(request, place, tracker=Tracker(outputs), **newest_run(request, outputs))
+        tracker, told = Tracker(outputs), newest_run(request, outputs)
+        published = publish(request, place, tracker=tracker, editions=(edition,), **told)
     print(published.page)
+    if edition != WHOLE:
+        print(published.page.parent / edition.entry)
     for id, error in published.faults.items():
         print(f"chapter: the answer of {id}: {error.strip().splitlines()[-1]}", file=sys.stderr)
     return 1 if published.faults else 0

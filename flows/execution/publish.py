@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from flows.options import UsageError, exercise_id
 from reports.cache import DirectoryCache
 from reports.chapter import QUESTIONS
 from reports.run import Machine, ModelRow, RunInfo, Score
+from reports.story.editions import Edition
 from reports.types import Provenance, Result, from_json
 from reports.write import write_outputs
 from tasks.answers import result_of, stored_findings, tracking_key
@@ -31,6 +32,13 @@ from tasks.place import Place
 from tasks.tracking.tracker import Tracker
 
 KEPT_RUNS = 10
+# What a page says above everything where a profile is there to be quick.
+CAUTIONS = {
+    "smoke": "This is a rehearsal: every model is trained for a few steps, to try the whole way in minutes. What is "
+    "computed exactly holds; what depends on training means nothing here. For numbers that mean something: "
+    "`chapter run --profile laptop`.",
+}
+TOKENIZERS = {"char": "characters", "bpe": "GPT-2's byte pairs", "word": "words"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,9 @@ def publish(
     trained: int = 0,
     seconds: float | None = None,
     verified: Mapping[str, Record] | None = None,
+    editions: Sequence[Edition] = (),
 ) -> Published:
-    """Write the report on everything that is stored for this profile and these sources.
+    """Write the report on everything that is stored for this profile and these sources, and its other ``editions``.
 
     An exercise that was not asked for, but whose result is in the store, is in the report as well. ``errors``
     are those of this run, by node. ``started`` is None where nothing is known of a run; ``seconds`` is what it took,
@@ -87,10 +96,11 @@ def publish(
         models=tuple(_models(graph, records, store, tracker)),
         links={"Prefect": prefect, "MLflow": tracker.ui},
         served_by="" if tracker.uri.startswith("http") else "chapter ui",
+        caution=CAUTIONS.get(name, ""),
     )
     folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
     found = {id: stored_findings(records[f"exercise/{id}"], store) for id in modules() if f"exercise/{id}" in records}
-    write_outputs(folder, results, info, findings=found, sections_cache=sections_of(outputs))
+    write_outputs(folder, results, info, findings=found, sections_cache=sections_of(outputs), editions=editions)
     point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
     return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)))
@@ -198,7 +208,27 @@ def _models(
                 seconds=data["training_seconds"],
                 path=records[name]["artifacts"]["model"]["url"],
                 mlflow_url=(tracker.url(run) if run else None) or "",
+                tokenizer=TOKENIZERS.get(node.inputs["recipe"].get("tokenizer", ""), "the pretrained model's tokens"),
+                shape=_shape(node.inputs["recipe"]),
             )
+
+
+def _shape(recipe: Mapping[str, Any]) -> str:
+    """A recipe in a few words: its size, and what is not as in GPT-2."""
+    if "model" not in recipe:
+        return "the pretrained model, trained further"
+    model, objective = recipe["model"], recipe["train"]["objective"]
+    positions = {"rope": "RoPE", "sinusoidal": "sinusoids", "none": "no positions"}
+    odd = [
+        positions.get(model["position"], ""),
+        "post-norm" if model["norm"] == "post" else "",
+        "" if model["tie_weights"] else "untied",
+        f"{model['n_kv_head']} key/value head{'s' * (model['n_kv_head'] != 1)}" if model["n_kv_head"] else "",
+        f"window {model['window']}" if model["window"] else "",
+        f"{model['n_future']} heads ahead" if model["n_future"] > 1 else "",
+        "" if objective == "causal" else str(objective).replace("_", " "),
+    ]
+    return ", ".join([f"{model['n_layer']} layers × {model['d_model']}", *filter(None, odd)])
 
 
 def _machine(device: str, graph: Mapping[str, Node]) -> Machine:

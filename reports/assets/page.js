@@ -50,28 +50,30 @@
   }, { rootMargin: "0px 0px -70% 0px" });
   document.querySelectorAll(".exercise").forEach((section) => observer.observe(section));
 
-  const text = document.getElementById("filter-text");
-  const status = document.getElementById("filter-status");
-  const count = document.getElementById("filter-count");
-  const rows = [...document.querySelectorAll(".exercises tbody tr")];
-  const filter = () => {
-    const words = text.value.toLowerCase().split(/\s+/).filter(Boolean) // each at the start of a word: "rope" is not in "properties"
-      .map((word) => new RegExp("(?<![\\p{L}\\p{N}])" + word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "u"));
-    let shown = 0;
-    for (const row of rows) {
-      const matches = words.every((word) => word.test(row.dataset.text))
-        && (!status.value || row.dataset.status.split(" ").includes(status.value));
-      row.hidden = !matches;
-      nav.querySelector(`[data-row="${row.dataset.row}"]`).hidden = !matches;
-      shown += matches;
-    }
-    for (const table of document.querySelectorAll(".exercises")) table.hidden = !table.querySelector("tbody tr:not([hidden])");
-    count.textContent = shown === rows.length ? "" : `${shown} of ${rows.length}`;
-    document.getElementById("filter-empty").hidden = shown > 0;
-  };
-  text.addEventListener("input", filter);
-  status.addEventListener("change", filter);
-  if (text.value || status.value) filter();
+  const text = document.getElementById("filter-text"); // of the list of exercises, where the page has one
+  if (text) {
+    const status = document.getElementById("filter-status");
+    const count = document.getElementById("filter-count");
+    const rows = [...document.querySelectorAll(".exercises tbody tr")];
+    const filter = () => {
+      const words = text.value.toLowerCase().split(/\s+/).filter(Boolean) // each at the start of a word: "rope" is not in "properties"
+        .map((word) => new RegExp("(?<![\\p{L}\\p{N}])" + word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "u"));
+      let shown = 0;
+      for (const row of rows) {
+        const matches = words.every((word) => word.test(row.dataset.text))
+          && (!status.value || row.dataset.status.split(" ").includes(status.value));
+        row.hidden = !matches;
+        nav.querySelector(`[data-row="${row.dataset.row}"]`).hidden = !matches;
+        shown += matches;
+      }
+      for (const table of document.querySelectorAll(".exercises")) table.hidden = !table.querySelector("tbody tr:not([hidden])");
+      count.textContent = shown === rows.length ? "" : `${shown} of ${rows.length}`;
+      document.getElementById("filter-empty").hidden = shown > 0;
+    };
+    text.addEventListener("input", filter);
+    status.addEventListener("change", filter);
+    if (text.value || status.value) filter();
+  }
 
   // What is folded is opened for paper, and folded again.
   let opened = [];

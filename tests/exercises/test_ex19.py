@@ -165,5 +165,5 @@ def test_one_prompt_has_no_interval():
     findings = measured(EXERCISE, make_context(EXERCISE, pretrained="llama", samples=1))
     texts = " ".join(told(findings))
     assert "continues 1 prompt of" in texts
-    assert "one text: whether that is noise is open" in texts
+    assert "one text, so no interval" in texts
     assert "inf " not in texts

@@ -13,6 +13,8 @@ from flows.requests import request_of
 from reports.run import RunInfo
 from reports.types import Provenance, Result
 from reports.write import write_outputs
+from tasks.cache.keys import canonical
+from tasks.recipes import catalogue
 
 ASKED = ("--profile", "smoke", "--sources", "embedded")
 STARTED = "2026-01-02T03:04:05+00:00"
@@ -65,6 +67,42 @@ def test_a_run_of_another_profile_says_nothing(
     found = summary(outputs)
     assert found["score"]["failed"] == 0
     assert (found["run"]["started"], found["run"]["seconds"]) == ("", 0.0)
+
+
+def test_other_editions_are_written_and_named(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_run(outputs, "smoke")
+    assert main(["report", *ASKED, "--split", "--answers", "folded", "--share"]) == 0
+    *_, whole, edition = capsys.readouterr().out.split()
+    assert Path(whole) == outputs / "latest" / "report.html"
+    assert Path(edition) == outputs / "latest" / "teaching-share" / "index.html"
+    assert (Path(edition).parent / "21.35.html").is_file()
+    assert 'href="teaching-share/index.html"' in Path(whole).read_text()
+
+
+def test_a_way_to_show_answers_that_is_none(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *ASKED, "--answers", "flded"]) == 2
+    assert capsys.readouterr().err == "chapter: --answers flded: there is no such way; did you mean folded?\n"
+
+
+def test_a_rehearsal_is_called_one(outputs: Path) -> None:
+    a_run(outputs, "smoke")
+    assert main(["report", *ASKED]) == 0
+    assert "This is a rehearsal" in (outputs / "latest" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shape"),
+    [
+        (catalogue.SMALL, "2 layers × 128"),
+        (catalogue.STUDY_UNTIED, "2 layers × 64, untied"),
+        (catalogue.DEEP_POST, "6 layers × 64, post-norm"),
+        (catalogue.STUDY_MQA, "2 layers × 64, RoPE, 1 key/value head"),
+        (catalogue.STUDY_BIDIRECTIONAL, "2 layers × 64, bidirectional"),
+        (next(iter(catalogue.tunings().values())), "the pretrained model, trained further"),
+    ],
+)
+def test_models_are_described_by_what_is_not_as_in_gpt2(recipe: Any, shape: str) -> None:
+    assert publish._shape(canonical(recipe)) == shape
 
 
 def test_nothing_is_stored(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -265,8 +265,8 @@ def results() -> tuple[Result, ...]:
         "sizes",
     )
     wide = Table(
-        tuple(f"column {i}" for i in range(14)),
-        tuple(tuple(round(math.sin(i * j) * 1000, 3) for j in range(14)) for i in range(40)),
+        tuple(f"column {i}" for i in range(30)),
+        tuple(tuple(round(math.sin(i * j) * 1000, 3) for j in range(30)) for i in range(40)),
         "A wide and long table",
     )
     prose = Prose(

@@ -127,9 +127,14 @@ def columns_of(table: Table) -> list[list[dict[str, str]]]:
     ]
 
 
+def sorts_by(cell: dict[str, str]) -> str:
+    """What tables.js takes: what the cell says, else its full value, else its text."""
+    return cell.get("data-v", cell.get("title", cell["text"]))
+
+
 def test_numbers_carry_their_full_value():
     ((first,), (second,)) = columns_of(Table(("loss",), ((1.62345678901234,), (124.5,))))
-    assert (first["text"], first["title"], first["data-v"]) == ("1.62", "1.62345678901234", "1.62345678901234")
+    assert (first["text"], first["title"], sorts_by(first)) == ("1.62", "1.62345678901234", "1.62345678901234")
     assert second["text"] == "124.50"
     assert first["class"] == "num"
 
@@ -142,8 +147,8 @@ def test_what_sorts_as_numbers():
     heads = re.findall(r'<th scope="col" data-kind="(\w+)"', str(blocks.render(table, "u")))
     assert heads == ["number", "number", "number", "text", "text", "text"]
     first, second = columns_of(table)
-    assert [cell["data-v"] for cell in first] == ["1.0", "0.5", "1.5", "x", "True", "1"]
-    assert [cell["data-v"] for cell in second] == ["", "", "-2.0", "", "", "many"]
+    assert [sorts_by(cell) for cell in first] == ["1", "0.5", "1.5", "x", "yes", "1"]
+    assert [sorts_by(cell) for cell in second] == ["", "", "-2.0", "", "", "many"]
 
 
 def test_an_empty_table_is_a_table():
@@ -161,7 +166,7 @@ def test_tokens_carry_label_value_and_strength():
     )
     assert tags == [
         ("", "0.00", "The", "not scored"),
-        ("pos", "0.00", "·cat", "0"),
+        ("pos", "0.00", "␣cat", "0"),
         ("pos", "0.50", "↵", "2"),
         ("pos", "1.00", "&lt;b&gt;", "4"),
     ]

@@ -211,7 +211,7 @@ def test_tables_sort_by_click_and_by_keyboard(reader):
         assert column(page, 0) == written
         assert heads.nth(2).get_attribute("aria-sort") is None
         heads.nth(6).locator("button").click()
-        assert column(page, 6) == ["3.2×10⁻⁹", "0.03", "1", "–"]  # by value, not by text
+        assert column(page, 6) == ["3.2×10⁻⁹", "3.0×10⁻²", "1.0×10⁰", "–"]  # by value, not by text
         assert heads.nth(2).get_attribute("aria-sort") is None
         heads.nth(4).locator("button").click()
         assert column(page, 4)[0] == "1.65 ± 0.1"
@@ -228,14 +228,14 @@ def test_tokens_by_mouse_and_by_keyboard(reader):
         tip, readout = page.locator("#tip"), page.locator("#ex-21-24 .readout")
         tokens.nth(3).hover()
         value = tokens.nth(3).get_attribute("data-value")
-        assert tip.inner_text() == f"·God: {value}"
-        assert readout.inner_text() == f"·God token 4 of {tokens.count()}, loss (nats): {value}"
+        assert tip.inner_text() == f"␣God: {value}"
+        assert readout.inner_text() == f"␣God token 4 of {tokens.count()}, loss (nats): {value}"
         assert page.locator("#ex-21-24 .tok[tabindex='0']").count() == 1  # one stop for the whole passage
         page.mouse.move(5, 5)
         tokens.nth(0).focus()
         assert tip.inner_text() == "In: not scored"
         page.keyboard.press("ArrowRight")
-        assert tip.inner_text().startswith("·the: ")
+        assert tip.inner_text().startswith("␣the: ")
         page.keyboard.press("End")
         assert f"token {tokens.count()} of" in readout.inner_text()
         page.keyboard.press("Home")
@@ -260,16 +260,16 @@ def test_attention_maps_by_mouse_and_by_keyboard(reader):
         cell = figure.locator("td[data-row='5'][data-column='4']")
         readout = figure.locator(".readout")
         cell.hover()
-        assert readout.inner_text() == f"query ·mat → key ·the: {block.weights[0][0][0][5][4]:.3f}"
-        assert page.locator("#tip").inner_text() == f"·mat → ·the: {block.weights[0][0][0][5][4]:.3f}"
+        assert readout.inner_text() == f"query ␣mat → key ␣the: {block.weights[0][0][0][5][4]:.3f}"
+        assert page.locator("#tip").inner_text() == f"␣mat → ␣the: {block.weights[0][0][0][5][4]:.3f}"
         figure.locator("td[data-row='0'][data-column='0']").focus()
         for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
             page.keyboard.press(key)
-        assert readout.inner_text() == f"query ·sat → key ·cat: {block.weights[0][0][0][2][1]:.3f}"
+        assert readout.inner_text() == f"query ␣sat → key ␣cat: {block.weights[0][0][0][2][1]:.3f}"
         page.keyboard.press("End")
-        assert readout.inner_text() == "query ·sat → key .: masked"
+        assert readout.inner_text() == "query ␣sat → key .: masked"
         page.keyboard.press("ArrowRight")  # at the edge: stays
-        assert readout.inner_text() == "query ·sat → key .: masked"
+        assert readout.inner_text() == "query ␣sat → key .: masked"
         assert figure.locator("td[tabindex='0']").count() == 1
 
 
@@ -279,6 +279,7 @@ def test_attention_maps_are_chosen_by_select_and_by_picture(reader):
     block = sample.attention()
     with reader() as page:
         figure = page.locator("#ex-21-17 [data-attention]")
+        figure.locator(".controls").scroll_into_view_if_needed()  # off the screen nothing is laid out, and no text read
         layer, head, sentence = (figure.locator(f"[data-choose={name}]") for name in ("layer", "head", "sentence"))
         layer.select_option(label="9")
         head.select_option(label="11")
@@ -290,12 +291,12 @@ def test_attention_maps_are_chosen_by_select_and_by_picture(reader):
             == "Sentence 1, layer 9, head 11"
         )
         sentence.select_option(index=1)
-        assert figure.locator("th[scope=row]").all_inner_texts() == ["<b>", "</script>", "·↵", "U+202E", "·end"]
+        assert figure.locator("th[scope=row]").all_inner_texts() == ["<b>", "</script>", "␣↵", "U+202E", "␣end"]
         assert page.evaluate("window.hacked") is None
         figure.locator(".thumb:visible").nth(5).click()
         assert (layer.input_value(), head.input_value()) == ("1", "1")
         figure.locator("td[data-row='4'][data-column='3']").hover()
-        assert figure.locator(".readout").inner_text() == f"query ·end → key U+202E: {block.weights[1][1][1][4][3]:.3f}"
+        assert figure.locator(".readout").inner_text() == f"query ␣end → key U+202E: {block.weights[1][1][1][4][3]:.3f}"
 
 
 # --- Without scripts, and on paper ---------------------------------------------------------------------------
@@ -307,7 +308,7 @@ def test_everything_is_readable_without_scripts(reader):
             assert page.locator(selector).first.is_visible()
         assert not page.locator(".js-only").first.is_visible()
         assert page.locator("#ex-21-17 .sheet").nth(1).is_visible()
-        assert page.locator("#ex-21-24 .tok").nth(3).get_attribute("title").startswith("·God: ")
+        assert page.locator("#ex-21-24 .tok").nth(3).get_attribute("title").startswith("␣God: ")
 
 
 def test_on_paper_everything_is_open(reader):

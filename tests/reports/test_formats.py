@@ -40,21 +40,29 @@ def test_a_column_keeps_three_digits_of_every_number(values):
 @pytest.mark.parametrize(
     ("values", "shown"),
     [
-        ([0.25, 0.0], ["0.2500", "0"]),
+        ([0.25, 0.0], ["0.25", "0"]),
         ([1.8731234, 0.0123, None], ["1.8731", "0.0123", "–"]),
         ([0.5, 0.25, 1 / 3], ["0.5000", "0.2500", "0.3333"]),
         ([124_439_808, 50_257], ["124,439,808", "50,257"]),
         ([2e6, 1e7, 3e7], ["2,000,000", "10,000,000", "30,000,000"]),
         ([2017, 2019], ["2017", "2019"]),
-        ([3.2e-9, 1.0], ["3.2×10⁻⁹", "1"]),
+        ([3.2e-9, 1.0], ["3.2×10⁻⁹", "1.0×10⁰"]),
+        ([0.5, 1.0, 2.0], ["0.5", "1.0", "2.0"]),
+        ([1e-8, 2e-5], ["1×10⁻⁸", "2×10⁻⁵"]),
         ([True, False, "text"], ["yes", "no", "text"]),
-        ([math.nan, math.inf, -math.inf, 1.5], ["NaN", "∞", "−∞", "1.500"]),
+        ([math.nan, math.inf, -math.inf, 1.5], ["NaN", "∞", "−∞", "1.5"]),
         (["NaN", "Infinity"], ["NaN", "∞"]),
         ([-1.0, 2.0], ["−1", "2"]),
     ],
 )
 def test_columns(values, shown):
     assert formats.column(values) == shown
+
+
+@given(st.lists(st.floats(-1e9, 1e9, allow_subnormal=False), min_size=1, max_size=8))
+def test_a_column_has_one_style(values):
+    shown = [text for text in formats.column(values) if text != "0"]
+    assert len({("×10" in text, len(text.partition("×")[0].partition(".")[2])) for text in shown}) <= 1
 
 
 @pytest.mark.parametrize(

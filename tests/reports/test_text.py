@@ -55,7 +55,7 @@ def test_line_ends_and_tabs_stay():
 
 
 def test_tokens_on_one_line():
-    assert token_label(" the") == "·the"
+    assert token_label(" the") == "␣the"
     assert token_label("\n\n") == "↵↵"
     assert token_label("") == "∅"
 

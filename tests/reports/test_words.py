@@ -120,6 +120,12 @@ def test_code_shows_any_text_as_it_is(text):
     assert shown.count("<code>") == 1
 
 
+def test_tokens_show_their_blanks():
+    assert [words.shown_token(text) for text in (" cat", "\n", "", " ")] == ["␣cat", "↵", "∅", "␣"]
+    assert words.token(" cat") == "`␣cat`"
+    assert words.shown_text("…thou shalt\nnot ") == "…thou shalt↵not␣"
+
+
 def test_every_filter_is_there_under_its_name():
     assert all(function.__name__ == name and function.__doc__ for name, function in words.FILTERS.items())
 

@@ -4,6 +4,7 @@ import math
 
 from reports.answers import Draft
 from reports.types import Check, Table
+from reports.words import shown_token
 from tasks.exercises.ex01_factorization.findings import SENTENCE, WORDS, Findings, Reading
 
 
@@ -50,7 +51,8 @@ def conditionals(reading: Reading) -> Table:
     rows, running = [], 1.0
     for i, factor in enumerate(reading.factors):
         running *= factor.probability
-        rows.append((i + 1, factor.piece, factor.probability, factor.nats, factor.rank, factor.guess, running))
+        piece, guess = shown_token(factor.piece), shown_token(factor.guess)
+        rows.append((i + 1, piece, factor.probability, factor.nats, factor.rank, guess, running))
     return Table(
         columns=("t", "token", "P(token | before)", "NLL (nats)", "rank", "likeliest token", "product so far"),
         rows=tuple(rows),
@@ -63,8 +65,8 @@ def characters(reading: Reading) -> Table:
     """The same sentence as characters."""
     rows = tuple(
         (
-            WORDS[i] if i < len(WORDS) else "",
-            "".join(f.piece for f in word),
+            WORDS[i] if i < len(WORDS) else None,
+            shown_token("".join(f.piece for f in word)),
             len(word),
             math.prod(f.probability for f in word),
             sum(f.nats for f in word),
@@ -91,7 +93,7 @@ def beginnings(f: Findings) -> Table:
             "ratio",
             "NLL of the sentence (nats)",
         ),
-        rows=tuple((b.model, repr(b.start), b.capital, b.small, b.ratio, b.nats) for b in f.beginnings),
+        rows=tuple((b.model, shown_token(b.start), b.capital, b.small, b.ratio, b.nats) for b in f.beginnings),
         caption="The first factor and the whole sentence for several starts",
         name="first_factor",
     )

@@ -9,7 +9,7 @@ from reports.types import Check, Figure, Series, Table
 from tasks.exercises.ex03_architectures.arithmetic import BYTES_PER_TOKEN, TOKENS_PER_WORD
 from tasks.exercises.ex03_architectures.findings import Findings
 
-NORM_PLACES = {"post": "post-norm: after each sub-block", "pre": "pre-norm: before each sub-block, and a last one"}
+NORM_PLACES = {"post": "post-norm", "pre": "pre-norm"}
 
 
 def answer(f: Findings) -> Draft:
@@ -113,7 +113,11 @@ def comparison(f: Findings) -> Table:
         )
         for m in MODELS
     )
-    return Table(columns, rows, "GPT-1, the four GPT-2 sizes and the eight GPT-3 sizes, as published", "comparison")
+    caption = (
+        "GPT-1, the four GPT-2 sizes and the eight GPT-3 sizes, as published. Post-norm stands after each sub-block, "
+        "pre-norm before each, and once more at the end."
+    )
+    return Table(columns, rows, caption, "comparison")
 
 
 def counts(f: Findings) -> Table:

@@ -35,7 +35,7 @@ def answer(f: Findings) -> Draft:
 def placements() -> Table:
     """The two blocks side by side."""
     return Table(
-        columns=("", "post-norm (GPT-1)", "pre-norm (GPT-2)"),
+        columns=("setting", "post-norm (GPT-1)", "pre-norm (GPT-2)"),
         rows=(
             ("attention reads", "x", "LN(x)"),
             ("the residual stream is", "normalised twice in each block", "only ever added to"),

@@ -63,7 +63,7 @@ def direct_path(f: Findings) -> Table:
         for row, path in zip(f.rows, (f.tied_path, f.untied_path), strict=True)
     )
     return Table(
-        columns=("", "asymmetry ‖A - Aᵀ‖ / ‖A + Aᵀ‖", "correlation with the bigrams"),
+        columns=("matrix", "asymmetry ‖A - Aᵀ‖ / ‖A + Aᵀ‖", "correlation with the bigrams"),
         rows=(*rows, ("ln P(next | current) in the training text", f"{f.bigram_asymmetry:.3f}", "1")),
         caption="Logits of the direct path past all blocks, mean ± standard deviation over seeds",
         name="direct_path",

@@ -7,6 +7,7 @@ import numpy as np
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Check, Code, Heatmap, Table
+from reports.words import shown_token
 from tasks.exercises.ex11_causal_mask.findings import TOKENS, Findings, Matrix
 
 
@@ -73,7 +74,7 @@ def ways(f: Findings) -> Table:
 def padding(f: Findings) -> Table:
     """A query without any key to attend to."""
     return Table(
-        columns=("filled with", "precision", *(f"weight on {token!r}" for token in TOKENS)),
+        columns=("filled with", "precision", *(f"weight on {shown_token(token)}" for token in TOKENS)),
         rows=tuple(
             (row.fill, row.precision, *("NaN" if math.isnan(weight) else weight for weight in row.weights))
             for row in f.padding

@@ -35,7 +35,7 @@ def setting(f: Findings) -> Table:
         ("training time, seconds", s.seconds),
         ("peak learning rate of AdamW", s.learning_rate),
     )
-    return Table(("", "value"), rows, "The model and its training.", "setting")
+    return Table(("setting", "value"), rows, "The model and its training.", "setting")
 
 
 def curves(f: Findings) -> Figure:

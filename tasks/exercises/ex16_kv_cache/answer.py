@@ -49,9 +49,9 @@ def timings(f: Findings) -> Table:
     columns = (
         "new tokens",
         "without cache, s",
-        "quartile range, s",
+        "quartile range without, s",
         "with cache, s",
-        "quartile range, s ",
+        "quartile range with, s",
         "speed-up",
         "predicted by cost model",
         "FLOP ratio",

@@ -5,6 +5,7 @@ import math
 from minigpt.evaluation.statistics import compare_paired, mean_std
 from reports.answers import Draft
 from reports.types import AttentionMaps, Cell, Check, Figure, Heatmap, Series, Table
+from reports.words import shown_token
 from tasks.exercises.ex17_attention_patterns.findings import (
     KINDS,
     SHARE,
@@ -92,7 +93,7 @@ def by_sentence(f: Findings) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for sentence in f.sentences:
         pairs = zip(sentence.pieces, sentence.came_before, strict=True)
-        again = [piece.strip() for piece, known in pairs if known]
+        again = [shown_token(piece) for piece, known in pairs if known]
         shares = (sentence.shares[kind] for kind in f.scores)
         rows.append((sentence.name, len(sentence.pieces), *shares, " ".join(again)))
     columns = ("sentence", "tokens", *(f"{KINDS[kind]}: {name_of(s.best)}" for kind, s in f.scores.items()))

@@ -110,8 +110,8 @@ def emergence(f: Findings) -> Figure:
     return Figure("line", series, "training steps", "share, cosine", caption, hlines=chance)
 
 
-def comparison(tables: Sequence[Studied]) -> Table:
-    """The same numbers for all tables."""
+def comparison(tables: Sequence[Studied]) -> tuple[Table, Table]:
+    """The same numbers for all tables: of similarity, then of components and norms."""
     rows = []
     for s in tables:
         c, p, r = s.cosine, s.principal, s.principal.rotation
@@ -156,7 +156,10 @@ def comparison(tables: Sequence[Studied]) -> Table:
         "even neighbours have nothing in common, at the largest distance where it never does; turns and steps as in "
         "part (c); the random table is a single draw; spread is standard deviation / mean."
     )
-    return Table(columns, tuple(rows), caption, "tables")
+    similar = Table(columns[:8], tuple(row[:8] for row in rows), caption, "tables")
+    return similar, Table(
+        (columns[0], *columns[8:]), tuple((row[0], *row[8:]) for row in rows), "Components and norms.", "components"
+    )
 
 
 def shares(tables: Sequence[Studied]) -> Figure:

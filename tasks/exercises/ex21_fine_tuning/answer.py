@@ -4,6 +4,7 @@ import math
 
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Sample, Series, Table
+from reports.words import shown_token
 from tasks.exercises.ex21_fine_tuning.findings import Findings, Written
 
 
@@ -47,7 +48,7 @@ def data(f: Findings) -> Table:
 
 def first_tokens(f: Findings) -> Table:
     """What a block begins with."""
-    rows = tuple((i, id_, repr(piece)) for i, (id_, piece) in enumerate(f.first_tokens))
+    rows = tuple((i, id_, shown_token(piece)) for i, (id_, piece) in enumerate(f.first_tokens))
     return Table(("place", "id", "token"), rows, "The first tokens of the training text.", "first_tokens")
 
 

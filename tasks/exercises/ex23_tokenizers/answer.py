@@ -92,7 +92,7 @@ def facts(f: Findings, kind: Kind) -> Table:
         rows.append((f"contexts of {context} that the paragraph fills", kind.paragraph / context))
     rows.append((f"words that fit into a context of {CONTEXTS[-1]}", CONTEXTS[-1] * f.words / kind.paragraph))
     key = kind.name.replace(" ", "-")
-    return Table(("", "value"), tuple(rows), f"{kind.name.capitalize()}: length and context.", f"facts-{key}")
+    return Table(("quantity", "value"), tuple(rows), f"{kind.name.capitalize()}: length and context.", f"facts-{key}")
 
 
 def rare_words(f: Findings, kind: Kind) -> Table:

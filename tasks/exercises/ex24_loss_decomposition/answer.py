@@ -5,6 +5,7 @@ import math
 from minigpt.evaluation.word_losses import CONTENT, FUNCTION, KINDS, LATER, MARK
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Series, Table, TokenScores
+from reports.words import shown_text, shown_token
 from tasks.exercises.ex24_loss_decomposition.findings import (
     BOUNDS,
     EXTREMES,
@@ -106,7 +107,7 @@ def token_table(tokens: list[PassageToken], caption: str, name: str) -> Table:
     """Tokens with what stands before them and what was expected."""
     rows: list[tuple[Cell, ...]] = []
     for rank, token in enumerate(tokens, 1):
-        piece, context, expected = (line_feeds(text) for text in (token.piece, f"…{token.before}", token.choice))
+        piece, context, expected = shown_token(token.piece), shown_text(f"…{token.before}"), shown_token(token.choice)
         flags = ("yes" if flag else "" for flag in (token.name, token.rare, token.begins, token.seen))
         numbers = (token.index + 1, token.loss, math.exp(-token.loss))
         rows.append((rank, piece, context, *numbers, expected, token.probability, token.kind, token.word, *flags))
@@ -128,11 +129,6 @@ def token_table(tokens: list[PassageToken], caption: str, name: str) -> Table:
     )
     counted = "Positions are those in the passage, from 0; the first choice is what the model would have put there."
     return Table(columns, tuple(rows), f"{caption} {counted}", name)
-
-
-def line_feeds(text: str) -> str:
-    """Made visible."""
-    return text.replace("\n", "↵")
 
 
 def share_table(f: Findings, *, highest: bool) -> Table:

@@ -6,6 +6,7 @@ from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import AttentionMaps, Cell, Check, Figure, Heatmap, Sample, Series, Table
+from reports.words import shown_text, shown_token
 from tasks.exercises.ex29_attention_sinks.findings import (
     FIRST,
     KEPT,
@@ -46,7 +47,7 @@ def answer(f: Findings) -> Draft:
             "several": SEVERAL,
             "ratios": [x.first().ratio for x in f.kinds.values()],
             "recurring": f.kinds[REPEATED].recurring,
-            "most_in_the_middle": repr(max(f.planted.tokens, key=lambda x: x.middle).piece),
+            "most_in_the_middle": max(f.planted.tokens, key=lambda x: x.middle).piece,
             "most_mib": s.size * f.model.bytes_per_token / 2**20,
             "temperature": f"{TEMPERATURE:g}",
             "mean": mean_of,
@@ -80,7 +81,7 @@ def setting(sinks: int | None) -> str:
 def texts(f: Findings) -> Table:
     """What is read."""
     rows = tuple(
-        (kind, len(x.first_tokens), x.tokens, " · ".join(map(repr, x.first_tokens)), x.begins)
+        (kind, len(x.first_tokens), x.tokens, " · ".join(map(shown_token, x.first_tokens)), shown_text(x.begins))
         for kind, x in f.kinds.items()
     )
     return Table(("kind", "rows", "tokens", "first tokens", "first row begins"), rows, "What is read.", "texts")
@@ -132,7 +133,7 @@ def planted(f: Findings) -> Table:
     x = f.planted
     return Table(
         ("token", "share as first token", "share in the middle", "uniform, first", "uniform, middle"),
-        tuple((repr(t.piece), t.first, t.middle, x.uniform_first, x.uniform_middle) for t in x.tokens),
+        tuple((shown_token(t.piece), t.first, t.middle, x.uniform_first, x.uniform_middle) for t in x.tokens),
         f"The same token first and in the middle of the same texts. Of {x.length} tokens, queries from {x.begin} on.",
         "planted",
     )

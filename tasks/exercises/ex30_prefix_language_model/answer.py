@@ -4,7 +4,7 @@ from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Heatmap, Mask, Sample, Series, Table
-from reports.words import verdict
+from reports.words import shown_text, verdict
 from tasks.comparison import curves, table
 from tasks.exercises.ex30_prefix_language_model.findings import WRONG, Completion, Findings, trained_targets
 
@@ -126,7 +126,7 @@ def words(f: Findings) -> Table:
 
 def sample(f: Findings, one: Completion) -> Sample:
     """A paragraph as one model continues it."""
-    note = f"temperature {f.temperature:g}, seed {one.seed}; the original goes on: {one.original!r}"
+    note = f"temperature {f.temperature:g}, seed {one.seed}; the original goes on: “{shown_text(one.original)}”"
     return Sample(f"Paragraph {one.paragraph}, {one.model} model", one.prompt, one.text, note)
 
 

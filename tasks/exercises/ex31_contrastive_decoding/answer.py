@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from ast import literal_eval
 from collections.abc import Sequence
 
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Sample, Series, Table
+from reports.words import shown_token
 from tasks.exercises.ex31_contrastive_decoding.findings import BOOK, PAPER, PLAUSIBILITY, Findings, Pair, Quality
 
 
@@ -57,7 +59,8 @@ def models(f: Findings) -> Table:
 
 def one_step(f: Findings) -> Table:
     """One step of the formulas."""
-    rows = tuple(zip(f.step.characters, *f.step.probabilities.values(), strict=True))
+    shown = (shown_token(literal_eval(character)) for character in f.step.characters)  # stored as Python writes them
+    rows = tuple(zip(shown, *f.step.probabilities.values(), strict=True))
     caption = f"Probabilities of the next character after “…{f.step.before}”, where the two models disagree most."
     return Table(("next character", *f.step.probabilities), rows, caption, "one_step")
 
@@ -67,7 +70,7 @@ def likeliest(f: Findings) -> dict[str, str | float]:
     p = f.step.probabilities
     place = p["expert"].index(max(p["expert"]))
     return {
-        "character": f.step.characters[place],
+        "character": literal_eval(f.step.characters[place]),
         "expert": p["expert"][place],
         "book": p["book, α = 0.5"][place],
         "paper": p["paper, α = 1"][place],

@@ -7,6 +7,7 @@ from statistics import NormalDist
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Series, Table, TokenScores
+from reports.words import shown_token
 from tasks.exercises.ex32_watermarking.findings import EDGES, RATE, USUAL, Findings, Score, allowed, uniform_share
 
 
@@ -53,9 +54,9 @@ def lists(f: Findings) -> Table:
     """Green lists at a few places."""
     rows = tuple(
         (
-            repr(one.context),
-            one.green.replace("\n", "⏎"),
-            repr(one.following),
+            shown_token(one.context),
+            shown_token(one.green),
+            shown_token(one.following),
             "green" if one.is_green else "red",
         )
         for one in f.lists

@@ -147,7 +147,7 @@ def drafts(f: Findings) -> Table:
         "tokens per pass, greedy",
         "± std",
         "sampled, τ = 1",
-        "± std ",
+        "± std, sampled",
         "ms a text, plain",
         "ms, drafted",
         "speed-up",

@@ -82,9 +82,9 @@ def students(f: Findings) -> Table:
         "loss (nats/token)",
         "± std",
         "at equal steps",
-        "verdict",
+        "verdict at equal steps",
         "at equal time",
-        "verdict ",
+        "verdict at equal time",
         "KL(teacher ‖ student)",
         "same first choice",
     )

@@ -12,7 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.options import Options, UsageError, check_places, exercise_id, nearest, outputs_folder, store_url
+from flows.options import Options, UsageError, check_places, exercise_id, nearest
+from flows.surroundings import settle, settle_streams
+from tasks.folders import named_path, outputs_folder, store_url
 
 if TYPE_CHECKING:
     from tasks.sources.resolve import Sources
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    settle_streams()
     parsed = _parser().parse_args(arguments)
     from flows.shared_server import ServerError
     from tasks.sources.resolve import SourceError
 
     try:
         check_places()
+        settle()
         return int(parsed.command(parsed))
     except (UsageError, SourceError) as error:
         print(f"chapter: {error}", file=sys.stderr)
@@ -74,11 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--mlflow-port", type=int, default=5000)
     command("doctor", _doctor, "say what this machine has, what is missing, and what would be used")
     pack = command("pack", _pack, "write what is stored as files to carry away, all of it or what some options name")
-    pack.add_argument("--to", type=Path, required=True, metavar="DIR", help="an empty folder, or one to be made")
+    pack.add_argument("--to", type=named_path, required=True, metavar="DIR", help="an empty folder, or one to be made")
     pack.add_argument("--part-size", type=int, default=16, metavar="MIB", help="size of a file at most (default: 16)")
     pack.add_argument(
         "--only-new-since",
-        type=Path,
+        type=named_path,
         action="append",
         default=[],
         metavar="MANIFEST",
@@ -87,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(pack, runs=False)
     pack.set_defaults(**{option.name: None for option in fields(Options)})
     unpack = command("unpack", _unpack, "take into the store what chapter pack has written")
-    unpack.add_argument("folder", type=Path, metavar="DIR", help="with manifest.json and all parts")
+    unpack.add_argument("folder", type=named_path, metavar="DIR", help="with manifest.json and all parts")
     gc = command("gc", _gc, "drop artifacts that no current recipe needs")
     gc.add_argument("--grace-days", type=float, default=7.0, help="keep what is younger (default: 7)")
     gc.add_argument("--user-corpora", action="store_true", help="drop results on your own corpora, too")
@@ -121,6 +125,7 @@ def _run(parsed: argparse.Namespace) -> int:
     options, sources = _checked(parsed)
     from flows.commands.local import run_here
 
+    check_places(writes=True)
     return run_here(options, sources, command=shlex.join(["chapter", *sys.argv[1:]]))
 
 
@@ -139,6 +144,7 @@ def _report(parsed: argparse.Namespace) -> int:
     options, sources = _checked(parsed)
     from flows.commands.inspect import render_again
 
+    check_places(writes=True)
     return render_again(options, sources, Edition(parsed.split, parsed.answers, parsed.share))
 
 
@@ -162,6 +168,7 @@ def _ui(parsed: argparse.Namespace) -> int:
             raise UsageError(f"--{option}-port {port}: a port is a number from 1 to 65535")
     from flows.servers import ui
 
+    check_places(writes=True)
     return ui(outputs_folder(), prefect_port=parsed.prefect_port, mlflow_port=parsed.mlflow_port)
 
 
@@ -185,6 +192,7 @@ def _pack(parsed: argparse.Namespace) -> int:
 def _unpack(parsed: argparse.Namespace) -> int:
     from flows.commands.pack import unpack
 
+    check_places(writes=True)
     return unpack(outputs_folder(), store_url(), parsed.folder)
 
 
@@ -193,6 +201,7 @@ def _gc(parsed: argparse.Namespace) -> int:
         raise UsageError(f"--grace-days {parsed.grace_days:g}: a number of days is 0 or more")
     from flows.commands.garbage import collect
 
+    check_places(writes=True)
     return collect(Path(outputs_folder()), store_url(), parsed.grace_days, parsed.user_corpora, parsed.dry_run)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
+from tasks.folders import is_address, named_path, outputs_folder
 
 PROFILE_NAMES = ("smoke", "laptop", "overnight", "gpu")
 SOURCE_NAMES = ("auto", "embedded", "hub")
@@ -128,43 +129,62 @@ def nearest(text: str, names: Sequence[str]) -> str:
     return f"; choose from {shown}"
 
 
-def outputs_folder() -> Path:
-    """Where runs write: ``CHAPTER_OUTPUTS``, or ``outputs`` in the current folder."""
-    return Path(os.environ.get("CHAPTER_OUTPUTS", "outputs")).resolve()
-
-
-def store_url() -> str:
-    """Where blobs and records are: ``CHAPTER_STORE``, any fsspec URL, or a folder in the outputs."""
-    return os.environ.get("CHAPTER_STORE") or str(outputs_folder() / "store")
-
-
-def check_places() -> None:
-    """Refuse outputs and a store that cannot be.
+def check_places(*, writes: bool = False) -> None:
+    """Refuse outputs and a store that cannot be, or, for a command that ``writes``, cannot be written.
 
     Raises:
         UsageError: names the variable, its value and the remedy.
     """
-    _check_folder("CHAPTER_OUTPUTS", os.environ.get("CHAPTER_OUTPUTS", ""), outputs_folder())
-    url = store_url()
-    if "://" not in url and "::" not in url:
-        _check_folder("CHAPTER_STORE", url, Path(url).resolve())
+    _check_folder("CHAPTER_OUTPUTS", os.environ.get("CHAPTER_OUTPUTS") or "outputs", outputs_folder, writes)
+    name = os.environ.get("CHAPTER_STORE")
+    if not name:
         return
-    import fsspec
+    if not is_address(name):
+        _check_folder("CHAPTER_STORE", name, lambda: named_path(name), writes)
+        return
     from fsspec.implementations.local import LocalFileSystem
 
+    from tasks.cache.store import opened
+
     try:
-        fs, root = fsspec.core.url_to_fs(url)
+        fs, root = opened(name)
     except (ValueError, ImportError) as error:
         reason = without_credentials(" ".join(str(error).split()))
         raise UsageError(
-            f"CHAPTER_STORE {without_credentials(url)}: {reason}; install what it needs, or name a folder or another "
+            f"CHAPTER_STORE {without_credentials(name)}: {reason}; install what it needs, or name a folder or another "
             "fsspec URL"
         ) from error
     if isinstance(fs, LocalFileSystem):
-        _check_folder("CHAPTER_STORE", url, Path(root))
+        _check_folder("CHAPTER_STORE", name, lambda: Path(root), writes)
 
 
-def _check_folder(variable: str, value: str, folder: Path) -> None:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+def _check_folder(variable: str, value: str, find: Callable[[], Path], writes: bool) -> None:
+    """Raises ``UsageError`` unless a folder is there or can be made; where a command writes, unless it may write."""
+    shown = value.encode(errors="backslashreplace").decode()
+    try:
+        value.encode()  # the page, the records and Prefect's database hold it as UTF-8
+        folder = find()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        locked = _locked(folder) if there == folder else None if _takes_files(there) else there
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{variable} {shown}: the name is not UTF-8; name another folder") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{variable} {shown}: {reason}; name a folder that is there or can be made") from error
     if not there.is_dir():
-        raise UsageError(f"{variable} {value}: {there} is not a folder; name one that is there or can be made")
+        raise UsageError(f"{variable} {shown}: {there} is not a folder; name one that is there or can be made")
+    if writes and locked:
+        raise UsageError(f"{variable} {shown}: {locked} cannot be written; name another folder, or change its owner")
+
+
+def _locked(folder: Path) -> Path | None:
+    """The first place within an existing folder of results that this user may not write, if there is one."""
+    parts = (".", "prefect", "prefect/prefect.db", "prefect/server", "mlflow", "mlflow/mlflow.db", "runs", "progress")
+    shelves = ("store", "store/records", "store/latest", "store/locks", "records", "blobs", "latest", "locks")
+    places = (folder / part for part in (*parts, *shelves))
+    return next((place for place in places if place.exists() and not _takes_files(place)), None)
+
+
+def _takes_files(place: Path) -> bool:
+    """Whether this user may write there, and the file system is one that holds files: /proc and /sys do not."""
+    return os.access(place, os.W_OK) and os.statvfs(place).f_blocks > 0

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from flows.execution.graph import Request, load_exercises
 from flows.machine import chosen_precision, cores, gpu
-from flows.options import Options, UsageError, outputs_folder, store_url
+from flows.options import Options, UsageError
 from tasks.exercises import modules
+from tasks.folders import outputs_folder, store_url
 from tasks.place import Place
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import OWN_MODEL, Sources, resolve_sources

@@ -10,9 +10,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
+from flows import named_server
 from flows.guard import STOP_SECONDS
-from flows.shared_server import LOOPBACK, ServerError, answers, nothing, shared_server
+from flows.shared_server import LOOPBACK, nothing, shared_server
+from flows.surroundings import Changes, change, direct_on_loopback, for_a_server, is_loopback, without, work_in
 
 HEARTBEAT_SECONDS = 30  # the least that Prefect takes
 
@@ -25,38 +28,60 @@ QUIET = {
 
 
 @contextmanager
-def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], object] | None = None) -> Iterator[str]:
+def prefect_server(
+    home: Path,
+    port: int | None = None,
+    meanwhile: Callable[[], object] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[str]:
     """A Prefect API for as long as the context lasts; yields its URL, which ``PREFECT_API_URL`` holds, too.
 
     Starts or joins the one server of ``home``, on the loopback address. Where ``PREFECT_API_URL`` is set
     already, that server is used and nothing is started. ``port`` is what a new server would like to have
     (None: any). ``meanwhile`` is called while the server starts: the place for slow imports.
 
-    The environment is set before the context begins, so that processes started inside it find the same server.
+    The environment is set before the context begins, so that processes started inside it find the same server. What
+    it says of Prefect holds for a server that it names; with a server of ours it gives way to our own settings.
+    ``settings`` are further ones of ours, and of a server that is named where the environment does not say otherwise.
 
     Raises:
-        ServerError: the server does not start, or the one in ``PREFECT_API_URL`` does not answer.
+        ServerError: the server does not start, or the one in ``PREFECT_API_URL`` cannot be used.
+        UsageError: Prefect refuses a setting of the environment.
     """
-    settings = {**QUIET, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}
+    ours: Changes = {**QUIET, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}
+    ours |= direct_on_loopback(os.environ)
     given = os.environ.get("PREFECT_API_URL")
     if given:
-        with _environment(settings):
+        ours |= {name: value for name, value in (settings or {}).items() if name not in os.environ}
+        if is_loopback(given) and given.startswith("http:"):
+            ours["PREFECT_API_SSL_CERT_FILE"] = ""  # it would be read, though nothing is encrypted
+        with _environment(ours):
+            named_server.check(given)
+            named_server.import_prefect()
             (meanwhile or nothing)()
-            _check_given(given)
+            named_server.check_access(given)
             yield given
         return
 
     folder = home.resolve() / "prefect"
-    settings |= {
+    ours = {
+        **without(os.environ, "PREFECT_"),
+        **ours,
+        **(settings or {}),
         "PREFECT_HOME": str(folder),
+        "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),  # looked for at home, unless it is named
+        "PREFECT_API_SSL_CERT_FILE": "",  # by default what SSL_CERT_FILE names
         # Start-up plugins have no work to do here, and each process of a pool would look for them.
         "PREFECT_PLUGINS_ENABLED": "false",
-        "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), LOOPBACK))),
     }
-    ours = shared_server(folder / "server", _prefect_command, _prefect_environment, "/api/health", port, meanwhile)
+
+    def environment(port: int) -> Mapping[str, str]:
+        return {**for_a_server(os.environ), **_settings_of_the_server(folder, port)}
+
+    shared = shared_server(folder / "server", _prefect_command, environment, "/api/health", port, meanwhile)
     with (
-        _environment(settings),  # before anything imports Prefect
-        ours as (url, started),
+        _environment(ours),  # before anything imports Prefect
+        shared as (url, started),
         _environment({"PREFECT_API_URL": f"{url}/api"}),
     ):
         if started:
@@ -69,23 +94,17 @@ def prefect_server(home: Path, port: int | None = None, meanwhile: Callable[[], 
             _send_what_is_queued()
 
 
-def _check_given(api: str) -> None:
-    """Raises ``ServerError`` unless the server that a person has named answers."""
-    if not answers(f"{api}/health", ours=False):
-        from tasks.cache.urls import without_credentials
-
-        raise ServerError(
-            f"PREFECT_API_URL is {without_credentials(api)}, where nothing answers; unset it to use a local server"
-        )
-
-
 def _prefect_command(port: int) -> Sequence[str]:
     return [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
 
 
-def _prefect_environment(port: int) -> Mapping[str, str]:
+def _settings_of_the_server(folder: Path, port: int) -> dict[str, str]:
     return {
-        **os.environ,
+        **QUIET,
+        "PREFECT_HOME": str(folder),
+        "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
+        "PREFECT_PLUGINS_ENABLED": "false",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{quote(str(folder / 'prefect.db'))}",
         "PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{port}/api",
         # On disk: leases of concurrency limits in memory are lost with the server, and their slots never freed.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -120,13 +139,13 @@ def mlflow_server(home: Path, port: int | None = None) -> Iterator[str]:
             f"--port={port}",
             "--workers=1",
             f"--backend-store-uri={tracker.uri}",
-            f"--artifacts-destination={tracker.folder / 'artifacts'}",
+            f"--artifacts-destination={(tracker.folder / 'artifacts').as_uri()}",
         ]
         return [sys.executable, "-m", "mlflow", "server", *options]
 
     def environment(port: int) -> Mapping[str, str]:
         # Without its job queue for GenAI evaluations the server is one process instead of several.
-        return {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return {**for_a_server(os.environ), **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
     with shared_server(tracker.folder / "server", command, environment, "/health", port) as (url, _):
         yield url
@@ -136,6 +155,7 @@ def ui(home: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000) -> int:
     """Serve both pages until Ctrl-C; a port that is taken makes way for the next free one. Returns the exit status."""
     for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):  # what an earlier call has printed, perhaps
         os.environ.pop(variable, None)
+    work_in(home / "prefect")
     print("starting the servers …", flush=True)
     with prefect_server(home, prefect_port) as api, mlflow_server(home, mlflow_port) as tracking:
         print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {tracking}\n", flush=True)
@@ -152,17 +172,20 @@ def ui(home: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000) -> int:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while; Prefect, which has read its settings when imported, reads them again."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """A changed environment for a while; Prefect, which has read its settings when imported, reads them again.
+
+    Afterwards it does so only if it was there before: to read them is also to make its home, in the user's.
+    """
+    before, imported = {name: os.environ.get(name) for name in changes}, "prefect" in sys.modules
+    change(changes)
     _refresh()
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        _refresh()
+        change(before)
+        if imported:
+            _refresh()
 
 
 def _refresh() -> None:

@@ -9,11 +9,13 @@ import unicodedata
 
 from markupsafe import Markup, escape
 
+# The two last code points of each plane, and 32 more, are no characters: pages that hold them are not valid.
+_NONE = "\ufdd0-\ufdef" + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
 # Control characters beside tab and line feed, soft hyphen, zero-width and bidirectional controls, line and
-# paragraph separators, byte order mark, interlinear annotation, lone surrogates, tags.
+# paragraph separators, byte order mark, interlinear annotation, lone surrogates, tags, no characters at all.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    f"\ud800-\udfff\U000e0000-\U000e007f{_NONE}]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKED = re.compile(f"{_HIDDEN.pattern}|\ufffd")
@@ -30,6 +32,10 @@ def _picture(character: str) -> str:
     return "\u2421" if code == 0x7F else f"U+{code:04X}"
 
 
+def _kind(character: str) -> str:
+    return "not a character" if re.fullmatch(f"[{_NONE}]", character) else "control character"
+
+
 def visible(text: str) -> str:
     """The text with hidden characters replaced by pictures of them, safe to print anywhere."""
     return _HIDDEN.sub(lambda match: _picture(match[0]), text.replace("\r\n", "\n"))
@@ -41,7 +47,7 @@ def visible_html(text: str) -> Markup:
     pieces: list[str] = []
     end = 0
     for match in _MARKED.finditer(text):
-        title = f"U+{ord(match[0]):04X} {escape(unicodedata.name(match[0], 'control character').lower())}"
+        title = f"U+{ord(match[0]):04X} {escape(unicodedata.name(match[0], _kind(match[0])).lower())}"
         shown = REPLACEMENT if match[0] == REPLACEMENT else _picture(match[0])
         title = escape(CUT) if match[0] == REPLACEMENT else title
         pieces += [escape(text[end : match.start()]), f'<span class="hidden-char" title="{title}">{shown}</span>']

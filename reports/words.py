@@ -216,13 +216,12 @@ def describe(
     if c.verdict == "no time":
         return f"{upper_first(other)} and {baseline} have no finished trainings of equal time to compare."
     if c.verdict == "one seed":
-        towards = direction(c.difference)
+        one = f"with one {of.removesuffix('s')}, {ALONE}"
+        if float(fixed(abs(c.difference), digits)) == 0:
+            return f"{subject} and that of {baseline} are equal to {_places(digits)}, {one}."
         sides = ((baseline, c.baseline, c.seeds[0]), (other, c.other, c.seeds[1]))
         vary = [f"; those of {name} vary by {fixed(spread, digits)}{unit}" for name, (_, spread), n in sides if n > 1]
-        alone = f"with one {of.removesuffix('s')}, {ALONE}{''.join(vary)}"
-        if float(fixed(abs(c.difference), digits)) == 0:
-            return f"{subject} and that of {baseline} are equal to {_places(digits)}, {alone}."
-        return f"{subject} is {size} {towards} than that of {baseline}, {alone}."
+        return f"{subject} is {size} {direction(c.difference)} than that of {baseline}, {one}{''.join(vary)}."
     seeds = f"{c.seeds[0]} {of} each" if c.seeds[0] == c.seeds[1] else f"{c.seeds[1]} and {c.seeds[0]} {of}"
     evidence = f"({interval(c, digits)}, {f'{c.seeds[0]} {of}, in pairs' if c.paired else seeds})"
     if c.verdict == "noise":

@@ -1,11 +1,15 @@
 """How a step can fail, as data: what is to be done about it does not hang on how a message is worded."""
 
+import errno
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from tasks.cache.store import MissingArtifact
 
-FailureKind = Literal["failed", "crashed", "lost artifact"]
+FailureKind = Literal["failed", "crashed", "lost artifact", "no room"]
+# As the system says it, also through libraries that are not written in Python, and as SQLite does.
+NO_ROOM = re.compile("No space left on device|Disk quota exceeded|database or disk is full")
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,8 @@ class Failure:
     """Why a step has no record.
 
     ``failed``: it would fail again. ``crashed``: its process died under it. ``lost artifact``: a blob that it needs
-    vanished after it had been looked up, and has to be made again.
+    vanished after it had been looked up, and has to be made again. ``no room``: a disk is full, for all other steps
+    as well.
     """
 
     text: str
@@ -31,6 +36,25 @@ class StepFailed(Exception):
         return self.text
 
 
+class NoRoom(Exception):
+    """A disk is full: nothing more can be done, and what is done is kept."""
+
+
 def kind_of(error: BaseException) -> FailureKind:
     """What kind of failure an exception of a step's code is."""
-    return "lost artifact" if isinstance(error, MissingArtifact) else "failed"
+    if isinstance(error, StepFailed):
+        return error.kind
+    if isinstance(error, MissingArtifact):
+        return "lost artifact"
+    return "no room" if is_no_room(error) else "failed"
+
+
+def is_no_room(error: BaseException | None) -> bool:
+    """Whether an exception, or one that led to it, says that a disk is full."""
+    while error is not None:
+        if isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        if NO_ROOM.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

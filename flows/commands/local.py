@@ -3,25 +3,42 @@
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from flows.options import Options, outputs_folder
+from flows.disks import check_room, full_disk
+from flows.options import Options
+from flows.surroundings import change, without, work_in
+from tasks.folders import is_address, outputs_folder, store_url
 from tasks.sources.resolve import Sources
 
 if TYPE_CHECKING:
-    from flows.chapter import Summary
+    from flows.chapter import ChapterFailed, Summary
+
+QUIET = {"PREFECT_LOGGING_LEVEL": "CRITICAL"}  # the display says it all
 
 
 def run_here(options: Options, sources: Sources, command: str) -> int:
-    """Run the options; returns the exit status: 0, or 1 if something failed."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the display says it all
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", module="pydantic")
+    """Run the options; returns the exit status: 0, or 1 if something failed.
+
+    Raises:
+        UsageError: the machine's settings, servers or disks do not allow it.
+        ServerError: Prefect's server does not start.
+    """
+    outputs, store = outputs_folder(), store_url()
+    folders = [outputs, Path(tempfile.gettempdir())] + ([] if is_address(store) else [Path(store)])
+    check_room(folders)
+    _keep_quiet()
     signal.signal(signal.SIGTERM, _terminate)
+    if not os.environ.get("PREFECT_API_URL"):
+        work_in(outputs / "prefect")
+    if not os.environ.get("MLFLOW_TRACKING_URI"):  # what is set is for other servers
+        change(without(os.environ, "MLFLOW_"))
     from flows.servers import prefect_server
 
     console = Console(stderr=True)
@@ -29,11 +46,29 @@ def run_here(options: Options, sources: Sources, command: str) -> int:
     status.start()
     try:
         # The server takes seconds to start, and so do imports: do both at once.
-        with prefect_server(outputs_folder(), meanwhile=_import_heavy):
+        with prefect_server(outputs, meanwhile=_import_heavy, settings=QUIET):
             status.stop()
-            return _run(options, sources, command, console)
+            summary, failed = _run(options, sources, command, console)
+    except Exception as error:
+        if (full := full_disk(error, folders)) is not None:
+            raise full from error
+        raise
     finally:
         status.stop()
+    if failed is not None:
+        if (full := full_disk(failed, folders)) is not None:
+            raise full from failed
+        print(f"chapter: {failed}", file=sys.stderr)
+    if summary:
+        print(sentence(summary))
+    return 0 if failed is None else 1
+
+
+def _keep_quiet() -> None:
+    """Warnings of libraries are for their programmers; also in the processes of the pool."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    warnings.simplefilter("ignore")
 
 
 def _terminate(*_: object) -> None:
@@ -52,7 +87,10 @@ def _import_heavy() -> None:
     import_mlflow()
 
 
-def _run(options: Options, sources: Sources, command: str, console: Console) -> int:
+def _run(
+    options: Options, sources: Sources, command: str, console: Console
+) -> "tuple[Summary | None, ChapterFailed | None]":
+    """Run the flow; what it has done, and what it failed with."""
     from flows.chapter import TERMINAL, ChapterFailed, Terminal, full_chapter, parameters_of
 
     terminal = Terminal(sources, console, command)
@@ -60,13 +98,10 @@ def _run(options: Options, sources: Sources, command: str, console: Console) -> 
     try:
         full_chapter(**replace(options, sources=sources.bundle).told(parameters_of(full_chapter)))
     except ChapterFailed as error:
-        print(f"chapter: {error}", file=sys.stderr)
-        return 1
+        return terminal.summary, error
     finally:
         TERMINAL.reset(token)
-        if terminal.summary:
-            print(sentence(terminal.summary))
-    return 0
+    return terminal.summary, None
 
 
 def sentence(summary: "Summary") -> str:

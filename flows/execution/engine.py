@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from flows.execution.graph import Node
 from tasks.cache.keys import Step, explain
 from tasks.cache.store import Store
-from tasks.failures import Failure
+from tasks.failures import Failure, NoRoom
 
 Record = dict[str, Any]
 CRASH_ATTEMPTS = 3
@@ -69,7 +69,11 @@ class Outcome:
 
 
 def execute(graph: Mapping[str, Node], store: Store, runner: Runner, listener: Listener) -> Outcome:
-    """Run a graph to its end. Nothing that is computed is lost when this is interrupted."""
+    """Run a graph to its end. Nothing that is computed is lost when this is interrupted.
+
+    Raises:
+        NoRoom: a disk is full.
+    """
     return _Execution(graph, store, runner, listener).run()
 
 
@@ -158,6 +162,8 @@ class _Execution:
             self.open.add(twin)  # a hit by now
 
     def _settle_failure(self, name: str, step: Step, failure: Failure) -> None:
+        if failure.kind == "no room":
+            raise NoRoom(failure.text)
         attempts = self.attempts.setdefault(name, 1)
         if failure.kind == "failed" or attempts == CRASH_ATTEMPTS:
             self._fail(name, failure.text)

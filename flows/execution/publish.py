@@ -100,8 +100,7 @@ def publish(
     )
     folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
     found = {id: stored_findings(records[f"exercise/{id}"], store) for id in modules() if f"exercise/{id}" in records}
-    sections = sections_of(outputs)
-    write_outputs(folder, results, info, findings=found, sections_cache=sections, editions=editions)
+    write_outputs(folder, results, info, findings=found, sections_cache=sections_of(outputs), editions=editions)
     point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
     return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)))

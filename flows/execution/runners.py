@@ -20,7 +20,7 @@ from tasks.cache.keys import Step
 from tasks.cache.progress import STOP
 from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
-from tasks.failures import Failure, StepFailed
+from tasks.failures import Failure, kind_of
 from tasks.place import Place
 from tasks.steps import cached_task, drop_checkpoints, save_storage
 
@@ -50,7 +50,7 @@ def _failure(state: State[Any]) -> Failure:
     text = str(result) if isinstance(result, Exception) and str(result) else state.message or repr(state)
     if state.is_crashed():
         return Failure(text, "crashed")
-    return Failure(text, result.kind if isinstance(result, StepFailed) else "failed")
+    return Failure(text, kind_of(result) if isinstance(result, Exception) else "failed")
 
 
 class Inline:
@@ -98,8 +98,9 @@ class LocalPool:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is not None:  # let trainings write their checkpoints; a second Ctrl-C does not wait for them
-                self.place.progress.mkdir(parents=True, exist_ok=True)
-                (self.place.progress / STOP).touch()
+                with suppress(OSError):  # on a full disk they are killed as they are, and go on from the last one
+                    self.place.progress.mkdir(parents=True, exist_ok=True)
+                    (self.place.progress / STOP).touch()
                 end = time.monotonic() + STOP_SECONDS
                 while len(self._free) < self._slots and time.monotonic() < end:
                     with suppress(queue.Empty):
@@ -132,7 +133,7 @@ class LocalPool:
         except BrokenProcessPool as error:
             finished = Finished(node, Failure(f"{node.title}: its process died ({error})", "crashed"))
         except Exception as error:
-            finished = Finished(node, Failure(f"{type(error).__name__}: {error}"))
+            finished = Finished(node, Failure(f"{type(error).__name__}: {error}", kind_of(error)))
         self._done.put((slot, finished))
 
     def wait(self) -> list[Finished]:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from minigpt.atomic import replaced_atomically, write_atomic
 from tasks.cache.keys import digest
+from tasks.folders import is_address
 
 SERIALIZER: Literal["chapter-record"] = "chapter-record"
 
@@ -42,13 +44,13 @@ class Artifact:
 class Store:
     """Blobs and records under ``url``, any location that fsspec can write.
 
-    ``cache`` is where blobs of a remote store are kept after their first download.
+    A name without "://" is a folder. ``cache`` is where blobs of a remote store are kept after their first download.
     """
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
         self.url = url
-        self.fs, root = fsspec.core.url_to_fs(url)
-        self.root = str(root).rstrip("/")
+        self.fs, root = opened(url)
+        self.root = root.rstrip("/")
         self.local = Path(self.root) if "file" in self._protocols() else None
         self.cache = cache
 
@@ -220,6 +222,20 @@ class Store:
         except (FileNotFoundError, ValueError):
             return None
         return entry if isinstance(entry, dict) else None
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """The file system of a store and the place in it. What is no address is a folder, whatever is in its name.
+
+    Raises:
+        ValueError: fsspec knows no such protocol.
+        ImportError: the package is missing that reads it.
+    """
+    if not is_address(url) or url.startswith("file://"):
+        fs = LocalFileSystem()
+        return fs, str(fs._strip_protocol(url))
+    fs, root = fsspec.core.url_to_fs(url)
+    return fs, str(root)
 
 
 def _write_chunks(path: Path, chunks: Iterable[bytes]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minigpt.precision import Precision
-from tasks.recipes.recipe import FineTune, Recipe
+from tasks.recipes.recipe import FineTune, Recipe, TokenizerName
 
 # From this width on a step in bf16 is faster, where a processor has instructions for it: 0.9 to 1.05 times at width 64,
 # 1.1 to 1.3 at 128, 1.5 to 1.9 at 256, 1.7 to 2.1 at 384 (docs/performance.md).
@@ -17,12 +17,14 @@ class Scale:
     """What a profile changes in the recipes of one group.
 
     ``model`` and ``train`` replace fields of the same name; ``bf16`` replaces fields of ``train`` once more where the
-    run computes in bf16: equal time is then another number of steps. ``seeds`` are the seeds that are trained.
+    run computes in bf16: equal time is then another number of steps. ``tokenizer`` takes the place of the recipes' own.
+    ``seeds`` are the seeds that are trained; without any the group's recipes are not trained at all.
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     bf16: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: TokenizerName | None = None
     seeds: tuple[int, ...] = (0,)
 
     def times(self, factor: float) -> "Scale":
@@ -64,6 +66,7 @@ class Profile:
         return replace(
             recipe,
             model=model,
+            tokenizer=scale.tokenizer or recipe.tokenizer,
             train=replace(train, precision=precision),
             teacher=self.resolve(recipe.teacher) if recipe.teacher else None,
         )
@@ -159,11 +162,32 @@ SMOKE = Profile(
     validation_characters=8_000,
     scales={
         # The book's three sizes keep their depth and give up their width and length.
-        "small": Scale(model={"d_model": 32, "context": 64}, train={"steps": 60, "batch_size": 8}),
-        "medium": Scale(model={"d_model": 48, "context": 64}, train={"steps": 60, "batch_size": 8}),
-        "large": Scale(model={"d_model": 72, "context": 64}, train={"steps": 60, "batch_size": 8}),
-        "small-long": Scale(model={"d_model": 32, "context": 64}, train={"steps": 240, "batch_size": 8}),
-        "medium-long": Scale(model={"d_model": 48, "context": 64}, train={"steps": 120, "batch_size": 8}),
+        "small": Scale(model={"d_model": 32, "context": 64}, train={"steps": 60, "batch_size": 8, "warmup_steps": 6}),
+        "medium": Scale(
+            model={"d_model": 48, "context": 64},
+            train={"steps": 60, "batch_size": 8, "warmup_steps": 6, "budgets": (0.5,)},
+        ),
+        "large": Scale(
+            model={"d_model": 72, "context": 64},
+            train={"steps": 60, "batch_size": 8, "warmup_steps": 6, "budgets": (0.5,)},
+        ),
+        "small-long": Scale(
+            model={"d_model": 32, "context": 64},
+            train={"steps": 240, "batch_size": 8, "warmup_steps": 6, "budgets": (60 / 240,)},
+        ),
+        "small-bpe": Scale(
+            model={"d_model": 32, "context": 64},
+            train={"steps": 60, "batch_size": 8, "warmup_steps": 6},
+            tokenizer="bpe-2k",
+        ),
+        "medium-bpe": Scale(tokenizer="bpe-2k", train={"steps": 60}, seeds=()),
+        "large-bpe": Scale(tokenizer="bpe-2k", train={"steps": 60}, seeds=()),
+        "draft-poor": Scale(
+            model={"d_model": 32, "context": 64}, train={"steps": 15, "batch_size": 8, "warmup_steps": 6}
+        ),
+        "draft-fair": Scale(
+            model={"d_model": 32, "context": 64}, train={"steps": 30, "batch_size": 8, "warmup_steps": 6}
+        ),
         "timing": Scale(model={"n_layer": 2, "d_model": 64}, train={"steps": 8, "batch_size": 2}),
         "study": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
         "positions": Scale(model={"d_model": 32, "context": 32}, train={"steps": 40, "batch_size": 16}),
@@ -189,17 +213,54 @@ LAPTOP = Profile(
     train_characters=300_000,
     validation_characters=32_000,
     scales={
-        # 512 characters a step: at these budgets more steps are worth more than larger ones; and learned positions
-        # learn what attention is for much sooner with 64 of them than with 128. The two long trainings have the
-        # steps that fit into large's time by the step times measured alone on one thread.
-        "small": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
-        "medium": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
-        "large": Scale(model={"context": 64}, train={"steps": 250, "batch_size": 8, "eval_every": 50}),
-        "small-long": Scale(model={"context": 64}, train={"steps": 4_250, "batch_size": 8}, bf16={"steps": 3_050}),
-        "medium-long": Scale(
+        # Two passes over the text in bf16; in fp32, which takes twice as long and more, a quarter of one. Learned
+        # positions learn what attention is for much sooner with 64 of them than with 128. The long training of small
+        # passes the end of the short one on its way, and the larger two finish one in about its time on theirs (step
+        # times measured alone on one thread).
+        "small": Scale(
             model={"context": 64},
-            train={"steps": 800, "batch_size": 8, "eval_every": 160},
-            bf16={"steps": 690, "eval_every": 138},
+            train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80},
+            bf16={"steps": 586, "warmup_steps": 60, "eval_every": 293},
+        ),
+        "medium": Scale(
+            model={"context": 64},
+            train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80, "budgets": (0.8,)},
+            bf16={"steps": 586, "warmup_steps": 60, "eval_every": 293, "budgets": (0.55,)},
+            seeds=(0, 1),
+        ),
+        "large": Scale(
+            model={"context": 64},
+            train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80, "budgets": (0.25,)},
+            bf16={"steps": 586, "warmup_steps": 60, "eval_every": 586, "budgets": (0.17,)},
+            seeds=(0, 1),
+        ),
+        "small-long": Scale(
+            model={"context": 64},
+            train={
+                "steps": 1_600,
+                "batch_size": 16,
+                "warmup_steps": 20,
+                "eval_every": 400,
+                "budgets": (80 / 1_600,),
+            },
+            bf16={"steps": 1_500, "warmup_steps": 60, "eval_every": 375, "budgets": (586 / 1_500,)},
+            seeds=(0, 1),
+        ),
+        # A vocabulary of this text's own; of the book's 50,257 tokens it has fewer than a sixth.
+        "small-bpe": Scale(
+            model={"context": 64},
+            train={"steps": 500, "batch_size": 16, "warmup_steps": 50, "eval_every": 250},
+            tokenizer="bpe-2k",
+        ),
+        "medium-bpe": Scale(
+            tokenizer="bpe-2k", model={"context": 64}, train={"steps": 600, "batch_size": 16}, seeds=()
+        ),
+        "large-bpe": Scale(tokenizer="bpe-2k", model={"context": 64}, train={"steps": 600, "batch_size": 16}, seeds=()),
+        "draft-poor": Scale(
+            model={"context": 64}, train={"steps": 40, "batch_size": 16, "warmup_steps": 10, "eval_every": 40}
+        ),
+        "draft-fair": Scale(
+            model={"context": 64}, train={"steps": 150, "batch_size": 16, "warmup_steps": 20, "eval_every": 150}
         ),
         "timing": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 60}),
         "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
@@ -212,9 +273,11 @@ LAPTOP = Profile(
         # Steps for about the time of a study on characters, by step times measured alone on one thread.
         "study-word": Scale(train={"steps": 250, "batch_size": 8, "eval_every": 50}, seeds=(0, 1, 2)),
         "study-bpe": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 30}, seeds=(0, 1, 2)),
-        "teacher": Scale(train={"steps": 500, "batch_size": 16, "eval_every": 100}),
-        "student": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
-        "student-long": Scale(train={"steps": 960, "batch_size": 8, "eval_every": 120}, seeds=(0, 1, 2)),
+        # A pass over the text and a half for the teacher, half a pass for its students; "student-long" takes about the
+        # time that a distilled student takes.
+        "teacher": Scale(train={"steps": 450, "batch_size": 16, "eval_every": 150}),
+        "student": Scale(train={"steps": 150, "batch_size": 16, "eval_every": 50}, seeds=(0, 1, 2)),
+        "student-long": Scale(train={"steps": 320, "batch_size": 16, "eval_every": 80}, seeds=(0, 1, 2)),
     },
 )
 
@@ -248,13 +311,34 @@ GPU = Profile(
             train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True},
             seeds=(0, 1, 2),
         )
-        for name in ("small", "medium", "large", "study", "study-long", "study-mqa-wide", "student")
+        for name in ("small", "study", "study-long", "study-mqa-wide", "student")
     }
     | {
-        f"{name}-long": Scale(
-            train={"steps": steps, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
+        name: Scale(
+            train={"steps": steps, "batch_size": 64, "precision": "bf16", "compile": True, "budgets": (0.5,)},
+            seeds=(0, 1, 2),
         )
-        for name, steps in (("small", 9_000), ("medium", 4_500), ("student", 6_000))
+        for name, steps in (("medium", 3_000), ("large", 3_000), ("small-long", 6_000))
+    }
+    | {
+        "student-long": Scale(
+            train={"steps": 6_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
+        )
+    }
+    | {
+        # The book's own sizes, with GPT-2's vocabulary: of a million tokens five passes, after which they are learned
+        # by heart.
+        f"{name}-bpe": Scale(
+            train={"steps": 300, "batch_size": 64, "warmup_steps": 30, "precision": "bf16", "compile": True},
+            seeds=(0, 1, 2),
+        )
+        for name in ("small", "medium", "large")
+    }
+    | {
+        f"draft-{name}": Scale(
+            train={"steps": steps, "batch_size": 64, "warmup_steps": 20, "precision": "bf16", "compile": True}
+        )
+        for name, steps in (("poor", 100), ("fair", 400))
     }
     | {
         name: Scale(train={"steps": 6_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2))

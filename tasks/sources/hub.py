@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from tasks.folders import outputs_folder
+
 T = TypeVar("T")
 RepoType = Literal["model", "dataset"]
 
@@ -52,7 +54,7 @@ def offline() -> bool:
 
 def text_cache() -> Path:
     """Where texts that were fetched by address are kept."""
-    return Path(os.environ.get("CHAPTER_OUTPUTS", "outputs")).resolve() / "sources"
+    return outputs_folder() / "sources"
 
 
 def within(seconds: float, work: Callable[[], T], what: str) -> T:

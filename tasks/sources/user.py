@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.folders import named_path
 from tasks.sources import hub
 from tasks.sources.embedded import sha256_of
 from tasks.sources.hub import NotThere, Unreachable
@@ -37,7 +38,7 @@ def user_corpus(value: str, cache: Path) -> Reference:
         return _dataset(value)
     if "://" in value:
         return _address(value, cache)
-    path = Path(value).expanduser()
+    path = _path("--corpus", value)
     if not path.exists():
         raise SourceError(f"--corpus {value}: there is no such file; give a UTF-8 text, hf:NAME or an address.")
     if not path.is_file():
@@ -52,12 +53,31 @@ def user_corpus(value: str, cache: Path) -> Reference:
     characters = check_text(content, f"--corpus {value}")
     return Reference(
         kind="text",
-        name=path.name,
-        location=str(path.resolve()),
+        name=Path(value).name,
+        location=str(path),
         sha256=hashlib.sha256(content).hexdigest(),
         description=f"{characters:,} characters of the user's own text.",
         licence="as its owner says",
     )
+
+
+def _path(option: str, value: str) -> Path:
+    """A file or directory as a person names it.
+
+    Raises:
+        SourceError: it can be none.
+    """
+    try:
+        value.encode()  # records, and the report, hold it as UTF-8
+        path = named_path(value)
+        path.exists()
+    except UnicodeEncodeError as error:
+        shown = value.encode(errors="backslashreplace").decode()
+        raise SourceError(f"{option} {shown}: its name is not UTF-8; rename it.") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(f"{option} {value}: {reason}; give a path that can be read.") from error
+    return path
 
 
 def check_text(content: bytes, where: str) -> int:
@@ -139,7 +159,7 @@ def user_model(value: str, pinned: Reference | None = None) -> Reference:
     Raises:
         SourceError: it is not one, lacks a file, or cannot be had.
     """
-    path = Path(value).expanduser()
+    path = _path("--pretrained", value)
     if path.is_dir():
         return _directory(value, path)
     if path.exists():

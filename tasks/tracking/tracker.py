@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -53,7 +54,8 @@ class Tracker:
     def __init__(self, outputs: Path, uri: str | None = None, *, ui: str = "http://127.0.0.1:5000") -> None:
         self.folder = Path(outputs).resolve() / "mlflow"
         self.database = self.folder / "mlflow.db"
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.database}"
+        self._own_uri = f"sqlite:///{quote(str(self.database), safe=' +/')}"  # as SQLAlchemy writes it
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or self._own_uri
         self.ui = without_credentials(self.uri).rstrip("/") if self.uri.startswith("http") else ui
         slug = re.sub(r"\W+", "-", without_credentials(self.uri)).strip("-")[-80:]
         self.outbox = Outbox(self.folder / f"outbox-{slug}.jsonl")
@@ -197,7 +199,7 @@ class Tracker:
     def _known(self) -> dict[str, Any]:
         if self._index is None:
             empty: dict[str, Any] = {"experiment": "", "runs": {}}
-            if self.uri == f"sqlite:///{self.database}" and not self.database.exists():
+            if self.uri == self._own_uri and not self.database.exists():
                 return empty  # the database was deleted, and what the index says with it
             try:
                 self._index = {**empty, **json.loads(self._index_file.read_text(encoding="utf-8"))}
@@ -289,7 +291,7 @@ class Tracker:
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is None:
-            local = self.uri == f"sqlite:///{self.database}"
+            local = self.uri == self._own_uri
             place = (self.folder / "artifacts").as_uri() if local else None
             return str(client.create_experiment(EXPERIMENT, place, EXPERIMENT_TAGS))
         if found.lifecycle_stage == "deleted":

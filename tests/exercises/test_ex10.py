@@ -59,19 +59,19 @@ def said_in(answer, part):
 
 def test_size_catches_up_only_where_there_is_something_to_catch_up(findings):
     def said(masked, larger):
-        found = {"masked": (masked,), "causal": (0.65,), "causal large": (0.60,), "causal medium-long": (larger,)}
+        found = {"masked": (masked,), "causal": (0.65,), "causal large": (0.60,), "causal medium": (larger,)}
         text = said_in(answered(EXERCISE, with_accuracies(better, "spelling", **found)), 3)
         return text.split("On spelling")[1].split("On word order")[0]
 
-    losses = {"small-long": 1.6, "medium-long": 1.4, "large": 1.5}
+    losses = {"small-long": 1.6, "medium": 1.4, "large": 1.5}
     larger = {name: replace(findings.larger[name], losses=(loss,)) for name, loss in losses.items()}
     better = replace(findings, larger=larger, causal=replace(findings.causal, losses=(1.7,)))
 
     level = said(0.64, 0.70)
     assert "nothing to catch up" in level
     assert "0.650 against 0.640" in level
-    assert "medium-long reaches 0.700" in level
-    assert "medium-long reaches the small masked model (0.700 against 0.660" in said(0.66, 0.70)
+    assert "medium reaches 0.700" in level
+    assert "medium reaches the small masked model (0.700 against 0.660" in said(0.66, 0.70)
     assert "does not reach" in said(0.71, 0.70)
 
 

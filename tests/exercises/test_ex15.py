@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minigpt.evaluation import ngrams
 from tasks.exercises.ex15_mini_gpt_training.experiment import EXERCISE, count_baselines
 from tasks.exercises.ex15_mini_gpt_training.findings import Baselines, Epoch
 from tests.exercise_context import answered, assert_sound, make_context, measured
@@ -44,7 +45,7 @@ def test_a_sample_for_the_untrained_model_and_every_snapshot(answer):
 def test_baselines_on_a_text_made_of_two_letters():
     # "ab" for ever: a bigram model knows it, a unigram model pays one bit, uniform over two letters too.
     tokens = torch.tensor([0, 1] * 500)
-    base = count_baselines(tokens, tokens, ("ab" * 500, "ab" * 500), 2)
+    base = count_baselines(ngrams.baselines(tokens.numpy(), tokens.numpy(), 2), ("ab" * 500, "ab" * 500), 2)
     assert base.uniform == pytest.approx(math.log(2))
     assert base.unigram == pytest.approx(math.log(2), abs=1e-3)
     assert base.bigram == pytest.approx(0, abs=5e-3)
@@ -55,18 +56,22 @@ def test_baselines_on_a_text_made_of_two_letters():
 @pytest.mark.parametrize(
     ("losses", "wobble", "said"),
     [
-        ((4.0, 2.0, 1.5, 1.4), 0.0, "at its lowest"),
+        ((4.0, 2.0, 1.5, 1.4), 0.0, "at its lowest at the end"),
+        ((4.0, 2.0, 1.242, 1.246), 0.0, "lowest after epoch 2, at 1.242 nats, and ends 0.004 higher: it stands still"),
         ((4.0, 2.0, 1.5, 1.6), 0.0, "overfitting has begun"),
         ((4.0, 2.0, 2.2, 1.5, 1.6), 0.2, "no more than it has moved"),
     ],
 )
 def test_a_rise_is_held_against_the_moves_before_it(findings, losses, wobble, said):
     epochs = tuple(Epoch(float(i), i, 1.2, loss, loss, 10, "", 0.5) for i, loss in enumerate(losses))
-    found = replace(findings, epochs=epochs, baselines=Baselines(4.0, 3.0, 2.2, 1.1), bits=(2.0,), steps_per_epoch=1.0)
+    found = replace(
+        findings, epochs=epochs, baselines=Baselines(4.0, 3.0, 2.2, 1.1, 1.9, 5), bits=(2.0,), steps_per_epoch=1.0
+    )
     assert found.wobble == pytest.approx(wobble)
     text = prose(answered(EXERCISE, found))
     assert said in text
-    assert "less than bigrams (2.200) but more than the compressor xz" in text
+    assert "less than bigrams (2.200) and smoothed 5-grams (1.900) but more than the compressor xz" in text
+    assert ("at its lowest" in text) == (losses[-1] == min(losses))
     assert "(one seed)" in text
 
 
@@ -74,12 +79,12 @@ def test_a_rise_is_held_against_the_moves_before_it(findings, losses, wobble, sa
     ("baselines", "said"),
     [
         (
-            Baselines(9.0, 9.0, 9.0, 9.0),
-            ", less than bigrams (9.000) and the compressor xz after the same training text",
+            Baselines(9.0, 9.0, 9.0, 9.0, 9.0, 4),
+            ", less than bigrams (9.000), smoothed 4-grams (9.000) and the compressor xz after the same training text",
         ),
         (
-            Baselines(0.1, 0.1, 0.1, 0.1),
-            ", more than bigrams (0.100) and the compressor xz after the same training text",
+            Baselines(0.1, 0.1, 0.1, 0.1, 0.1, 4),
+            ", more than bigrams (0.100), smoothed 4-grams (0.100) and the compressor xz after the same training text",
         ),
     ],
 )

@@ -8,6 +8,7 @@ from minigpt.config import GPTConfig
 from minigpt.decoding.speculative import Speculation
 from minigpt.model import GPT
 from tasks.exercises.ex27_speculative_decoding import experiment as ex27
+from tasks.exercises.ex27_speculative_decoding import speed
 from tasks.exercises.ex27_speculative_decoding.findings import ITSELF, DraftModel
 from tasks.exercises.ex27_speculative_decoding.speed import predicted
 from tests.exercise_context import answered, assert_sound, measured
@@ -79,6 +80,7 @@ def drafting(label: str, loss: float, alpha: float, speedup: float, gamma: int =
         measured=speedup,
         low=speedup * 0.9,
         high=speedup * 1.1,
+        texts=30,
     )
     return DraftModel(label, label.replace(" ", "_"), 1, 4, 100, 1_000, loss, (speed,))
 
@@ -107,7 +109,7 @@ def test_what_is_said_of_the_drafts_follows_their_numbers(findings, order):
 @pytest.mark.parametrize(
     ("speedup", "words"),
     [
-        (0.8, "Nothing is gained at this size"),
+        (0.8, "nothing is gained at this size"),
         (1.05, "not distinguishable from plain decoding; its"),
         (1.5, "is 1.50 times as fast as plain decoding; its"),
     ],
@@ -128,3 +130,100 @@ def test_a_better_draft_may_run_ahead_longer(findings):
     said = said_of(findings, drafts, 3)
     assert "the longer it may run ahead: the best γ is 1 for the worst of them and 4 for the best" in said
     assert "not quite the order by speed-up" in said
+
+
+# --- The race ---------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_written_in_stretches_that_each_go_on_from_the_last_tokens():
+    seen = []
+
+    def count_on(prompt, n):
+        seen.append(prompt.clone())
+        return torch.cat([prompt, prompt[:, -1:] + 1 + torch.arange(n)], dim=1)
+
+    prompt = torch.arange(speed.LEAD)[None]
+    text = speed.write_text(count_on, prompt, 25, 10, torch.device("cpu"))
+    assert [len(tokens[0]) - speed.LEAD for tokens in text.tokens] == [10, 10, 5]
+    written = torch.cat([tokens[0, speed.LEAD :] for tokens in text.tokens])
+    assert torch.equal(written, speed.LEAD + torch.arange(25))
+    assert all(torch.equal(one[0], one[0, 0] + torch.arange(speed.LEAD)) for one in seen)
+    assert text.seconds > 0
+
+
+def test_counts_of_a_text_are_those_of_its_stretches():
+    def speculated(prompt, n):
+        return Speculation(torch.cat([prompt, prompt[:, :1].expand(1, n)], dim=1), 2, n, 4, 3)
+
+    text = speed.write_text(speculated, torch.zeros(1, speed.LEAD, dtype=torch.long), 20, 8, torch.device("cpu"))
+    assert (text.passes, text.emitted, text.tested, text.accepted) == (6, 20, 12, 9)
+    assert speed.share([text, text], "accepted", "tested") == 0.75
+
+
+def test_all_write_from_the_same_prompts_and_each_is_first_in_its_turn():
+    order = []
+
+    def writer(name):
+        def write(prompt, n):
+            order.append((name, int(prompt[0, 0])))
+            return torch.cat([prompt, prompt[:, :1].expand(1, n)], dim=1)
+
+        return write
+
+    prompts = torch.arange(3)[:, None].expand(3, speed.LEAD)
+    told = []
+    counts = {"a": 3, "b": 3, "c": 1}
+    found = speed.race({name: writer(name) for name in "abc"}, prompts, 6, 8, counts, told.append)
+    assert {name: len(texts) for name, texts in found.items()} == counts
+    assert [int(text.tokens[0][0, 0]) for text in found["a"]] == [0, 1, 2]
+    turns = order[3:]  # after the warm-up
+    assert next(name for name, prompt in turns if prompt == 0) == "a"
+    assert next(name for name, prompt in turns if prompt == 1) == "b"
+    assert told[-1] == 1.0
+
+
+def test_the_speed_up_is_that_of_the_pairs():
+    plain = [speed.Text([], seconds) for seconds in (1.0, 2.0, 4.0)]
+    twice = [speed.Text([], seconds) for seconds in (0.5, 1.0, 2.0)]
+    measured, low, high = speed.speed_up(plain, twice)
+    assert measured == pytest.approx(2.0)
+    assert low == pytest.approx(high) == pytest.approx(2.0), "texts that differ in length alone say it exactly"
+    noisy = [speed.Text([], seconds) for seconds in (0.5, 2.0, 1.0)]
+    measured, low, high = speed.speed_up(plain, noisy)
+    assert low < measured < high
+
+
+def test_alpha_is_that_of_the_stretches_behind_what_they_went_on_from():
+    torch.manual_seed(0)
+    config = GPTConfig(n_layer=1, n_head=1, d_model=8, context=40, vocab_size=11)
+    target, draft = GPT(config).eval(), GPT(config).eval()
+    rows = torch.randint(11, (3, speed.LEAD + 6))
+    texts = [speed.Text([row[None], row[None, : speed.LEAD + 2]], 1.0) for row in rows]
+    by_hand = []
+    with torch.no_grad():
+        for text in texts:
+            for tokens in text.tokens:
+                p, q = (model(tokens)[0].softmax(-1) for model in (target, draft))
+                by_hand += torch.minimum(p, q).sum(-1)[speed.LEAD - 1 : -1].tolist()
+    assert speed.alpha_on(target, draft, texts) == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-5)
+    assert speed.alpha_on(target, target, texts) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_the_best_gamma_is_a_longer_one_for_a_better_draft():
+    price = speed.Costs(0.1, {1: 1.1, 2: 1.2, 4: 1.4, 8: 1.8})
+    assert price.best_gamma(0.1) == 1
+    assert price.best_gamma(0.95) == 8
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (1.0, "better than the best of them by 1.000 nats"),
+        (1.95, "hardly better than the best of them"),
+        (2.0, "no worse than the target"),
+        (2.5, "no worse than the target"),
+    ],
+)
+def test_a_target_is_called_better_where_it_is(findings, loss, words):
+    drafts = [drafting("bad", 3.0, 0.2, 0.9), drafting("good", 2.0, 0.8, 1.5), drafting(ITSELF, loss, 1.0, 0.7)]
+    assert words in said_of(findings, drafts, 0)

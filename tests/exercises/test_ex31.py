@@ -2,8 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from minigpt.evaluation.ngrams import Baselines
 from tasks.exercises.ex31_contrastive_decoding import experiment as ex31
 from tests.exercise_context import answered, assert_sound, make_context, measured
+
+BEATEN = Baselines(9.0, 9.0, 9.0, 1)  # by any model
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def judged(pair: ex31.Pair, shift: float) -> ex31.Pair:
 def test_the_summary_follows_the_texts(findings, book, paper, said):
     shifts = {ex31.BOOK: book, ex31.PAPER: paper}
     pairs = tuple(judged(pair, shifts[pair.own.setting.formula]) for pair in findings.pairs)
-    answer = answered(ex31.EXERCISE, replace(findings, pairs=pairs))
+    answer = answered(ex31.EXERCISE, replace(findings, pairs=pairs, baselines=BEATEN))
     assert answer.summary.startswith("Compared with plain sampling of equal entropy, the book's formula ")
     assert said in answer.summary
 
@@ -64,6 +67,12 @@ def test_several_alphas_and_verdicts_are_one_sentence(findings):
         for pair, alpha in ((weak, 0.25), (weak, 0.5), (strong, 0.75))
     ]
     pairs = (findings.at(ex31.BOOK, 0.0), *more, *findings.of(ex31.PAPER))
-    answer = answered(ex31.EXERCISE, replace(findings, pairs=pairs))
+    answer = answered(ex31.EXERCISE, replace(findings, pairs=pairs, baselines=BEATEN))
     wanted = "writes less likely text at α = 0.75 and text as likely, up to noise, at α = 0.25 and 0.5; the paper's"
     assert wanted in answer.summary
+
+
+def test_an_expert_that_does_not_beat_a_bigram_has_no_opinion(findings):
+    answer = answered(ex31.EXERCISE, replace(findings, baselines=Baselines(3.0, 0.1, 0.1, 2)))
+    assert "not trained far enough" in answer.summary
+    assert "likelier" not in answer.summary

@@ -15,12 +15,13 @@ from flows.servers import _environment, prefect_server
 from flows.shared_server import LOOPBACK, ServerError, free_port, shared_server
 from tests.flows.conftest import ROOT, wait_until
 
-# A server that starts quickly and answers with its process id.
+# A server that starts quickly and answers with its process id, or as Prefect's API does that it is well.
 FAKE = """
 import http.server, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.end_headers(); self.wfile.write(str(os.getpid()).encode())
+        answer = "true" if self.path.endswith("/api/health") else str(os.getpid())
+        self.send_response(200); self.end_headers(); self.wfile.write(answer.encode())
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 USER = """

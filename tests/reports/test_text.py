@@ -45,6 +45,8 @@ def test_every_hidden_character_shows():
         assert len(visible(character)) >= 1
     assert visible("\x1b[31m") == "␛[31m"
     assert visible("\u202eabc") == "U+202Eabc"
+    assert visible("a\ufffeb\ufdd0\U0010ffff") == "aU+FFFEbU+FDD0U+10FFFF"
+    assert 'title="U+FFFE not a character"' in visible_html("\ufffe")
     assert 'title="U+202E right-to-left override"' in visible_html("\u202e")
 
 

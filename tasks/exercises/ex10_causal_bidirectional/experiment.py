@@ -13,9 +13,9 @@ from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex10_causal_bidirectional.corruption import letters, make_task
 from tasks.exercises.ex10_causal_bidirectional.findings import TASKS, Findings, Gap, Model, Written
 from tasks.exercises.ex10_causal_bidirectional.reading import probed, read, read_twice, untrained
-from tasks.recipes.catalogue import LARGE, MEDIUM_LONG, SMALL_LONG, STUDY_MASKED, STUDY_ROPE
+from tasks.recipes.catalogue import LARGE, MEDIUM, SMALL_LONG, STUDY_MASKED, STUDY_ROPE
 
-LARGER = (SMALL_LONG, MEDIUM_LONG, LARGE)  # and longer trained
+LARGER = (SMALL_LONG, MEDIUM, LARGE)  # and longer trained
 
 
 def measure(context: Context) -> Findings:

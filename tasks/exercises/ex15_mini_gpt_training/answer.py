@@ -9,7 +9,11 @@ from tasks.exercises.ex15_mini_gpt_training.findings import Findings
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
-    others = {"bigrams": f.baselines.bigram, "the compressor xz after the same training text": f.baselines.xz}
+    others = {
+        "bigrams": f.baselines.bigram,
+        f"smoothed {f.baselines.n}-grams": f.baselines.ngram,
+        "the compressor xz after the same training text": f.baselines.xz,
+    }
     return Draft(
         blocks={"setting": setting(f), "curves": curves(f), "epochs": by_epoch(f), "samples": samples(f)},
         checks=checks(f),
@@ -49,7 +53,13 @@ def curves(f: Findings) -> Figure:
             f.validation.losses,
         ),
     )
-    hlines = ((base.uniform, "ln V"), (base.unigram, "unigrams"), (base.bigram, "bigrams"), (base.xz, "xz"))
+    hlines = (
+        (base.uniform, "ln V"),
+        (base.unigram, "unigrams"),
+        (base.bigram, "bigrams"),
+        (base.ngram, f"{base.n}-grams"),
+        (base.xz, "xz"),
+    )
     caption = "Loss in training. Lines: what the validation text costs a model that knows less, and the compressor xz."
     return Figure("line", series, "epoch", "loss, nats per character", caption, hlines=hlines)
 

@@ -4,13 +4,12 @@ import lzma
 import math
 
 import torch
-from torch import Tensor
 
 from minigpt.cost.counting import count_parameters
 from minigpt.data import Windows
 from minigpt.decoding.sampling import Sampling, generate
+from minigpt.evaluation import ngrams
 from minigpt.evaluation.curves import mean_between
-from minigpt.evaluation.entropy import unigram_loss
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.words import share_of_real_words, words
 from minigpt.model import GPT
@@ -27,17 +26,16 @@ def untrained(trained: TrainedModel, device: torch.device) -> GPT:
         return GPT(trained.model.config).eval().to(device)
 
 
-def count_baselines(train: Tensor, validation: Tensor, texts: tuple[str, str], vocab_size: int) -> Baselines:
-    """Uniform, unigram and bigram (add-one) models of characters, and a general-purpose compressor."""
-    pairs = torch.bincount(train[:-1] * vocab_size + train[1:], minlength=vocab_size**2).double() + 1
-    bigram = pairs.view(vocab_size, vocab_size)
-    log_bigram = (bigram / bigram.sum(dim=1, keepdim=True)).log()
+def count_baselines(grams: ngrams.Baselines, texts: tuple[str, str], vocab_size: int) -> Baselines:
+    """Uniform and smoothed n-gram models of characters, and a general-purpose compressor."""
     size = [len(lzma.compress(text.encode(), preset=9)) for text in (texts[0], texts[0] + texts[1])]
     return Baselines(
         uniform=math.log(vocab_size),
-        unigram=unigram_loss(train, validation, vocab_size),
-        bigram=-log_bigram[validation[:-1], validation[1:]].mean().item(),
+        unigram=grams.unigram,
+        bigram=grams.bigram,
         xz=(size[1] - size[0]) * 8 * math.log(2) / len(texts[1]),
+        ngram=grams.ngram,
+        n=grams.n,
     )
 
 
@@ -93,7 +91,7 @@ def measure(ctx: Context) -> Findings:
         epochs=tuple(epochs),
         steps_per_epoch=steps_per_epoch,
         tokens_per_epoch=windows.per_epoch * trained.model.config.context,
-        baselines=count_baselines(train, listener.tokens, texts, trained.tokenizer.vocab_size),
+        baselines=count_baselines(trained.baselines, texts, trained.tokenizer.vocab_size),
         targets=len(listener.tokens) - 1,
         prompt=listener.prompt,
         bits=(epochs[-1].bits, *others),

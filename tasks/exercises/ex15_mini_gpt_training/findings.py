@@ -39,6 +39,8 @@ class Baselines:
     unigram: float
     bigram: float
     xz: float  # what it adds to the xz-compressed training text
+    ngram: float  # of the n below, the best of 1 … 8
+    n: int
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class Findings:
             "epochs": self.last.number,
             "unigram_loss_nats": self.baselines.unigram,
             "bigram_loss_nats": self.baselines.bigram,
+            "best_ngram_loss_nats": self.baselines.ngram,
+            "best_n": self.baselines.n,
             "xz_loss_nats": self.baselines.xz,
             "real_words_first_epoch_share": self.epochs[1].real_words,
             "real_words_last_epoch_share": self.last.real_words,

@@ -1,46 +1,60 @@
 """Tables, figures and checks of 21.22; the text is in answer.md."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
+from minigpt.evaluation.craft import Craft
 from minigpt.evaluation.curves import smoothed
-from minigpt.evaluation.statistics import mean_std
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Sample, Series, Table
 from reports.words import plural
-from tasks.exercises.ex22_model_sizes.findings import EQUAL_TIME, SIZES, Count, Findings, Run
+from tasks.exercises.ex22_model_sizes.findings import (
+    BYTE_PAIRS,
+    CHARACTERS,
+    SIZES,
+    TRUNKS,
+    Count,
+    Findings,
+    Run,
+)
 
 CLAIMED = {"small": 2e6, "medium": 10e6, "large": 30e6}  # the chapter's figures
 
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
-    per_step = f.runs["small"].tokens_per_step
     seen = "characters seen"
     return Draft(
         blocks={
             "parameters": parameters(f),
             "training by characters": Figure(
                 "line",
-                tuple(training_curve(f.runs[name], per_step) for name in SIZES),
+                tuple(training_curve(f.runs[name]) for name in SIZES),
                 seen,
                 "training loss, nats per character",
-                "Equal steps: training loss (means of groups of steps, first seed).",
+                "Equal tokens: training loss (means of groups of steps, first seed).",
+                hlines=lines(f),
             ),
             "validation by characters": Figure(
                 "line",
-                tuple(validation_curve(f.runs[name], per_step) for name in SIZES),
+                tuple(validation_curve(f.runs[name], f.runs[name].tokens_per_step) for name in SIZES),
                 seen,
                 "validation loss, nats per character",
-                "Equal steps: validation loss.",
+                "Equal tokens: validation loss, mean ± standard deviation over the seeds.",
+                hlines=lines(f),
             ),
             "validation by seconds": Figure(
                 "line",
-                tuple(validation_curve(f.runs[name], f.runs[name].step_seconds) for name in EQUAL_TIME),
+                tuple(finished_curve(f.runs[name]) for name in TRUNKS.values()),
                 "seconds of training (steps × step time)",
-                "validation loss, nats per character",
-                "Equal time: the smaller models train longer.",
+                "validation loss at the end, nats per character",
+                "Finished trainings by the time they took; between two of a size the loss is taken as straight.",
+                hlines=lines(f),
             ),
             "validation": validation(f),
+            **({"byte pairs": byte_pairs(f)} if trained_on_pairs(f) else {}),
             "texts": tuple(sample(f, run) for run in f.runs.values()),
             "samples": counted(f),
             "time": time(f),
@@ -60,15 +74,38 @@ def answer(f: Findings) -> Draft:
             ],
             "fitting": [f"{fitting(c):,} for {c.size}" for c in own_counts(f)],
             "training_losses": [f"{run.training_loss:.3f} for {run.name}" for run in by_training_loss(f)],
-            "sizes": [f.runs[name] for name in SIZES],
-            "equal_time": EQUAL_TIME,
+            "in_order": [run.name for run in by_training_loss(f)] == list(reversed(SIZES)),
+            "untaught": f.untaught,
+            "base": f.base,
+            "writers": writers(f),
+            "counted": {name: means(run.craft) for name, run in f.runs.items()},
+            "people": means(f.heldout),
+            "spelling": texts_compared(f, "spelled"),
+            "pairing": texts_compared(f, "paired"),
+            "rates": [gflops(f.runs[name]) for name in SIZES],
+            "course": course([gflops(f.runs[name]) for name in SIZES]),
+            "on_pairs": trained_on_pairs(f),
+            "beside": beside(f, trained_on_pairs(f)[-1]) if trained_on_pairs(f) else None,
+            "not_on_pairs": [name.partition(",")[0] for name in f.missing],
+            "book_counts": {c.size: c for c in f.counts if c.vocabulary.startswith("GPT-2")},
         },
     )
 
 
 def by_training_loss(f: Findings) -> list[Run]:
-    """The three sizes at equal steps, the lowest training loss first."""
+    """The three sizes at equal tokens, the lowest training loss first."""
     return sorted((f.runs[name] for name in SIZES), key=lambda run: run.training_loss)
+
+
+def trained_on_pairs(f: Findings) -> list[Run]:
+    """The runs on byte pairs that this profile has."""
+    return [f.runs[name] for name in BYTE_PAIRS if name in f.runs]
+
+
+def beside(f: Findings, run: Run) -> Run:
+    """The run on characters of the same size whose number of passes is nearest."""
+    others = [f.runs[name] for name in CHARACTERS if f.runs[name].size == run.size]
+    return min(others, key=lambda one: abs(math.log(one.characters / run.characters)))
 
 
 def claimed(count: Count) -> float:
@@ -86,82 +123,182 @@ def fitting(count: Count) -> int:
     return round((claimed(count) - count.closed_form) / count.d_model + count.vocab_size)
 
 
+def writers(f: Findings) -> list[Run]:
+    """The runs on characters by how well they spell, the best first."""
+    return sorted((f.runs[name] for name in CHARACTERS), key=lambda run: -mean_std(run.craft.spelled)[0])
+
+
+def means(craft: Craft) -> dict[str, float]:
+    """The criteria, over the texts."""
+    return {name: mean_std(getattr(craft, name))[0] for name in ("spelled", "paired", "repeated", "copied")}
+
+
+def texts_compared(f: Findings, measure: str) -> Comparison:
+    """Large against small at equal tokens, prompt by prompt."""
+    small, large = (getattr(f.runs[name].craft, measure) for name in ("small", "large"))
+    return compare_paired(small, large)
+
+
+def gflops(run: Run) -> float:
+    """Arithmetic of the training per second of it, in 10⁹."""
+    return run.flops_per_token * run.rate / 1e9
+
+
+def course(values: Sequence[float]) -> str:
+    """How values go: "rises", "rises and then falls", …; a change of less than 5 % is none."""
+    ways = [
+        "rises" if after > 1.05 * before else "falls" if before > 1.05 * after else "stays"
+        for before, after in pairwise(values)
+    ]
+    return " and then ".join(way for i, way in enumerate(ways) if i == 0 or way != ways[i - 1])
+
+
+def lines(f: Findings) -> tuple[tuple[float, str], ...]:
+    """What counting pays for the same text."""
+    base = f.base
+    return (base.bigram, "bigrams"), (base.ngram, f"{base.n}-grams")
+
+
 def parameters(f: Findings) -> Table:
     """True parameter counts beside the book's."""
     rows: list[tuple[Cell, ...]] = []
     for own in own_counts(f):
         counts = [count.closed_form for count in f.counts if count.size == own.size]
-        rows.append((own.size, claimed(own), *counts, fitting(own), f.runs[own.size].parameters))
+        trained = [run.parameters for run in trained_on_pairs(f) if run.size == own.size]
+        on_pairs = trained[0] if trained else None
+        rows.append((own.size, claimed(own), *counts, on_pairs, fitting(own), f.runs[own.size].parameters))
     columns = (
         "size",
         "the book's figure",
         *(f"V = {count.vocabulary}" for count in f.counts if count.size == "small"),
+        "trained here on byte pairs",
         "V that would give the book's figure",
-        "trained here",
+        "trained here on characters",
     )
-    return Table(columns, tuple(rows), "Parameters, shared ones once, context 256.", "parameters")
+    return Table(columns, tuple(rows), "Parameters, shared ones once; counts by V at context 256.", "parameters")
 
 
-def training_curve(run: Run, unit: float) -> Series:
-    """Training loss of the first seed against steps times ``unit``, in means of groups of steps."""
-    steps, losses = smoothed(run.seeds[0].trained_steps, run.seeds[0].trained_losses, points=50)
-    return Series(run.name, tuple(step * unit for step in steps), tuple(losses))
+def training_curve(run: Run) -> Series:
+    """Training loss of the first seed against characters, in means of groups of steps."""
+    steps, losses = smoothed(run.trained_steps, run.trained_losses, points=50)
+    return Series(run.name, tuple(step * run.tokens_per_step for step in steps), tuple(losses))
 
 
 def validation_curve(run: Run, unit: float) -> Series:
-    """Validation loss of the first seed against steps times ``unit``."""
-    steps = tuple(step * unit for step in run.seeds[0].evaluated_steps)
-    return Series(run.name, steps, run.seeds[0].evaluated_losses)
+    """Validation loss against steps times ``unit``."""
+    steps = run.variant.curves[0].steps[1:]  # all start at ln V
+    points = [mean_std([loss / run.characters_per_token for loss in run.variant.losses_after(step)]) for step in steps]
+    error = tuple(spread for _, spread in points) if len(run.losses) > 1 else ()
+    return Series(run.name, tuple(step * unit for step in steps), tuple(mean for mean, _ in points), error)
+
+
+def finished_curve(run: Run) -> Series:
+    """Final loss against the time of the training, for every budget that came to its end."""
+    curves = run.variant.curves
+    steps = curves[0].finished_steps
+    points = [mean_std([curve.finished_losses[i] for curve in curves]) for i in range(len(steps))]
+    error = tuple(spread for _, spread in points) if len(curves) > 1 else ()
+    times = tuple(step * run.step.median for step in steps)
+    return Series(run.size, times, tuple(mean for mean, _ in points), error)
 
 
 def validation(f: Findings) -> Table:
     """The losses in all units."""
-    rows = tuple(
+    rows: list[tuple[Cell, ...]] = [
         (
             name,
             run.steps,
             run.characters / f.epoch,
-            run.characters / run.parameters,
             run.seconds,
+            len(run.losses),
             run.loss,
             mean_std(run.losses)[1] if len(run.losses) > 1 else None,
-            run.perplexity,
+            math.exp(run.loss),
             run.loss / math.log(2),
-            run.bits_per_byte,
         )
-        for name, run in f.runs.items()
-    )
+        for name, run in ((name, f.runs[name]) for name in CHARACTERS)
+    ]
+    base = f.base
+    for name, loss in (("bigrams", base.bigram), (f"{base.n}-grams, smoothed", base.ngram)):
+        rows.append((name, None, 1.0, None, None, loss, None, math.exp(loss), loss / math.log(2)))
     columns = (
         "model",
         "steps",
         "epochs",
-        "characters per parameter",
         "training, s",
+        "seeds",
         "validation loss, nats",
         "± over seeds",
         "perplexity per character",
         "bits per character",
-        "bits per byte",
     )
-    seeds = plural(len(f.runs["large"].seeds), "seed")
-    return Table(columns, rows, f"Over the whole validation split, {f.targets:,} characters; {seeds}.", "validation")
+    caption = f"Over the whole validation split, {f.runs['small'].targets:,} characters. The last rows only count."
+    return Table(columns, tuple(rows), caption, "validation")
+
+
+def byte_pairs(f: Findings) -> Table:
+    """The track on byte pairs beside the same sizes on characters."""
+    rows: list[tuple[Cell, ...]] = []
+    for run in trained_on_pairs(f):
+        for one in (run, beside(f, run)):
+            rows.append(
+                (
+                    one.name,
+                    one.vocab_size,
+                    one.parameters,
+                    one.characters / f.epoch,
+                    len(one.losses),
+                    mean_std(one.variant.losses)[0],
+                    one.loss,
+                    one.loss / math.log(2),
+                )
+            )
+    base = trained_on_pairs(f)[0].variant.baselines
+    per_token = trained_on_pairs(f)[0].characters_per_token
+    for name, loss in (("bigrams of byte pairs", base.bigram), (f"{base.n}-grams of byte pairs", base.ngram)):
+        rows.append((name, None, None, 1.0, None, loss, loss / per_token, loss / per_token / math.log(2)))
+    columns = (
+        "model",
+        "V",
+        "parameters",
+        "epochs",
+        "seeds",
+        "nats per token",
+        "nats per character",
+        "bits per character",
+    )
+    caption = f"A byte pair holds {per_token:.2f} characters of the validation text on average."
+    return Table(columns, tuple(rows), caption, "byte_pairs")
 
 
 def sample(f: Findings, run: Run) -> Sample:
     """One text of a run."""
     note = f"Temperature {f.temperature:g}; validation {run.loss:.3f} nats per character."
-    return Sample(f"{run.name} ({run.steps:,} steps)", f.prompt, run.texts[0], note)
+    return Sample(f"{run.name} ({run.steps:,} steps)", f.prompts[0], run.texts[0], note)
 
 
 def counted(f: Findings) -> Table:
-    """Numbers to hold against one's impression of the texts."""
-    rows = tuple((name, run.loss, run.real_words, run.copied) for name, run in f.runs.items())
-    columns = ("model", "validation loss, nats", "share of real words", "longest copied run, characters")
-    caption = (
-        f"{f.samples} samples of {f.characters} characters each. Real words occur in the training text; a copied run "
-        "is the longest piece of a sample that the training text has too (mean over samples)."
+    """The criteria, and what held-out text scores by them."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, loss, craft in (
+        *((name, run.loss, run.craft) for name, run in f.runs.items()),
+        ("held-out text", None, f.heldout),
+    ):
+        rows.append((name, loss, *means(craft).values(), ", ".join(craft.invented[:3])))
+    columns = (
+        "writer",
+        "validation loss, nats per character",
+        "spelled: known words",
+        "known word pairs",
+        "repeated 8-grams",
+        "longest copied run, characters",
+        "words of its own",
     )
-    return Table(columns, rows, caption, "samples")
+    caption = (
+        f"{plural(len(f.prompts), 'text')} of {f.characters} characters each, after the same prompts. Known: in the "
+        "training text. The last row is what people wrote, in pieces of the same length."
+    )
+    return Table(columns, tuple(rows), caption, "samples")
 
 
 def time(f: Findings) -> Table:
@@ -171,12 +308,14 @@ def time(f: Findings) -> Table:
         (
             run.name,
             run.parameters,
-            run.step_seconds * 1e3,
+            run.step.median * 1e3,
+            run.step.low * 1e3,
+            run.step.high * 1e3,
             run.rate,
             f.epoch / run.rate,
-            run.step_seconds / small.step_seconds,
+            run.step.median / small.step.median,
             run.flops_per_token / small.flops_per_token,
-            run.flops_per_token * run.rate / 1e9,
+            gflops(run),
         )
         for run in (f.runs[name] for name in SIZES)
     )
@@ -184,24 +323,28 @@ def time(f: Findings) -> Table:
         "model",
         "parameters",
         "ms per step",
+        "from",
+        "to",
         "characters/s",
         "seconds per epoch",
         "time, small = 1",
         "FLOPs, small = 1",
         "GFLOP/s reached",
     )
-    return Table(
-        columns, rows, f"One epoch is {f.epoch:,} characters. Medians over the training, on {f.device}.", "time"
+    caption = (
+        f"One epoch is {f.epoch:,} characters. Medians and quartiles of steps timed alone, in turn, one thread, on "
+        f"{f.device}."
     )
+    return Table(columns, rows, caption, "time")
 
 
 def checks(f: Findings) -> tuple[Check, ...]:
     """The claims."""
     runs = f.runs
-    seeds = [(run, seed) for run in runs.values() for seed in run.seeds]
-    recorded = [abs(seed.nats - seed.evaluated_losses[-1]) for _, seed in seeds]
-    starts = [abs(seed.evaluated_losses[0] - math.log(run.vocab_size)) for run, seed in seeds]
-    large, longer = runs["large"], runs["small, longer"]
+    recorded = [abs(run.rescored - run.variant.losses[0]) for run in runs.values()]
+    starts = [abs(c.losses[0] - math.log(run.vocab_size)) for run in runs.values() for c in run.variant.curves]
+    tokens, timed = f.at_equal_tokens, f.at_equal_time
+    branched = f.runs["small, longer"].variant.finished_after(runs["small"].steps)
     return (
         Check.equal(
             f"of {len(f.counts)} parameter counts in closed form, those that a built model confirms",
@@ -209,21 +352,40 @@ def checks(f: Findings) -> tuple[Check, ...]:
             len(f.counts),
         ),
         Check.equal(
-            "different numbers of characters seen by the three at equal steps",
-            len({runs[name].characters for name in SIZES}),
+            "different numbers of characters seen by the three at equal tokens",
+            len({runs[name].tokens for name in SIZES}),
             1,
         ),
         Check.equal(
-            "every model is scored on the whole validation split",
-            {seed.targets for _, seed in seeds} == {f.targets},
-            True,
+            "models on characters that are not scored on the whole validation split",
+            sum(runs[name].targets != runs["small"].targets for name in CHARACTERS),
+            0,
         ),
         Check.at_most("scored again, no loss differs from the recorded one by more than", max(recorded), 2e-3),
-        Check.at_most("no training starts further from ln V, in nats, than", max(starts), 0.3),
-        Check.at_most("equal steps: large is at or below small, nats", large.loss, runs["small"].loss, "empirical"),
-        Check.at_least("equal time: large is at or above small, nats", large.loss, longer.loss, "empirical"),
-        *(
-            Check.close(f"training time of {name} over large's", f.time_ratio(name), 1.0, 0.25, "empirical")
-            for name in EQUAL_TIME[:-1]
+        Check.close(
+            "the small model's loss is that of the branch of its longer training",
+            branched[0] if branched else math.nan,
+            runs["small"].variant.losses[0],
+            2e-3,
+        ),
+        Check.at_most("no training starts further from ln V, in nats, than", max(starts), 0.3, "empirical"),
+        Check.at_least(
+            "large has read the training text (epochs)", runs["large"].characters / f.epoch, 2.0, "empirical"
+        ),
+        Check.at_most(
+            "the worst of the models, against a bigram (nats per character)",
+            max(runs[name].loss for name in CHARACTERS),
+            f.base.bigram,
+            "empirical",
+        ),
+        Check.equal(
+            "equal tokens: the order is large, medium, small",
+            ", ".join(tokens.losses),
+            ", ".join(reversed(SIZES)),
+            "empirical",
+        ),
+        Check.equal("equal tokens: the whole order is a conclusion", tokens.decided, True, "empirical"),
+        Check.equal(
+            "equal time: the whole order is a conclusion", timed is not None and timed.decided, True, "empirical"
         ),
     )

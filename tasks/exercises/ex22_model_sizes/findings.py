@@ -1,29 +1,21 @@
-"""What 21.22 measures: losses, times and texts of three sizes, at equal steps and at equal time."""
+"""What 21.22 measures: losses, times and texts of three sizes, after equal tokens and after equal time."""
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from minigpt.evaluation.craft import Craft
 from minigpt.evaluation.curves import mean_between
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.ngrams import Baselines
+from minigpt.evaluation.pooled import compare_pooled
+from minigpt.evaluation.statistics import Comparison, holm, mean_std
+from minigpt.evaluation.timing import Timing
+from tasks.variants import Variant
 
 SIZES = ("small", "medium", "large")
-EQUAL_TIME = ("small, longer", "medium, longer", "large")
-
-
-@dataclass(frozen=True)
-class Seed:
-    """One training of a recipe, and its score over the whole validation split."""
-
-    nats: float  # per character
-    perplexity: float  # per character
-    bits_per_byte: float
-    targets: int  # characters scored
-    tokens_per_second: float  # median over the history of the training
-    evaluated_steps: tuple[float, ...]
-    evaluated_losses: tuple[float, ...]  # nats per character, as the training recorded them
-    trained_steps: tuple[float, ...]
-    trained_losses: tuple[float, ...]
+TRUNKS = {"small": "small, longer", "medium": "medium", "large": "large"}  # the runs that finished several budgets
+CHARACTERS = (*SIZES, "small, longer")
+BYTE_PAIRS = tuple(f"{size}, byte pairs" for size in SIZES)
 
 
 @dataclass(frozen=True)
@@ -31,20 +23,37 @@ class Run:
     """One recipe with all its seeds."""
 
     name: str
-    seeds: tuple[Seed, ...]
-    steps: int  # updates of the weights
+    variant: Variant  # curves of all seeds, steps, parameters, and the time of a step measured alone
     tokens_per_step: int  # targets in a batch
-    parameters: int  # trained numbers, shared ones once
     vocab_size: int
+    characters_per_token: float  # of the validation text
     flops_per_token: float  # of a training step
-    texts: tuple[str, ...]  # samples of the first seed
-    real_words: float  # share of the words that the training text has too
-    copied: float  # mean over samples of the longest run that the training text has too, characters
+    trained_steps: tuple[float, ...]  # of the first seed
+    trained_losses: tuple[float, ...]
+    rescored: float  # loss of the first seed on the whole validation split, once more, nats per token
+    targets: int  # tokens scored
+    texts: tuple[str, ...]  # of the first seed, one per prompt
+    craft: Craft  # of these
+
+    @property
+    def size(self) -> str:
+        """Of the model: its name up to the comma."""
+        return self.name.partition(",")[0]
+
+    @property
+    def steps(self) -> int:
+        """Updates of the weights."""
+        return self.variant.steps
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers, shared ones once."""
+        return self.variant.parameters
 
     @property
     def losses(self) -> list[float]:
         """Validation loss of each seed, nats per character."""
-        return [seed.nats for seed in self.seeds]
+        return [loss / self.characters_per_token for loss in self.variant.losses]
 
     @property
     def loss(self) -> float:
@@ -52,41 +61,34 @@ class Run:
         return mean_std(self.losses)[0]
 
     @property
-    def perplexity(self) -> float:
-        """Per character, mean over the seeds."""
-        return mean_std([seed.perplexity for seed in self.seeds])[0]
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Mean over the seeds."""
-        return mean_std([seed.bits_per_byte for seed in self.seeds])[0]
-
-    @property
     def training_loss(self) -> float:
-        """Mean over the last tenth of the steps, nats per character; of the first seed."""
-        first = self.seeds[0]
-        return mean_between(first.trained_steps, first.trained_losses, 0.9 * self.steps, self.steps)
+        """Mean over the last tenth of the steps, nats per token; of the first seed."""
+        return mean_between(self.trained_steps, self.trained_losses, 0.9 * self.steps, self.steps)
 
     @property
-    def characters(self) -> int:
+    def tokens(self) -> int:
         """Seen in training, repetitions included."""
         return self.steps * self.tokens_per_step
 
     @property
-    def step_seconds(self) -> float:
-        """Median over the history of the training, of which the median over seeds."""
-        rates = sorted(seed.tokens_per_second for seed in self.seeds)
-        return self.tokens_per_step / rates[len(rates) // 2]
+    def characters(self) -> float:
+        """The same in characters."""
+        return self.tokens * self.characters_per_token
+
+    @property
+    def step(self) -> Timing:
+        """Time of a training step."""
+        return self.variant.step
 
     @property
     def rate(self) -> float:
-        """Characters per second of training."""
-        return self.tokens_per_step / self.step_seconds
+        """Tokens per second of training."""
+        return self.tokens_per_step / self.step.median
 
     @property
     def seconds(self) -> float:
-        """Of the training: steps times the median step, so that a pause of the machine does not count."""
-        return self.steps * self.step_seconds
+        """Of the training: steps times the time of one."""
+        return self.steps * self.step.median
 
 
 @dataclass(frozen=True)
@@ -102,61 +104,142 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """The sizes after one budget, the lowest mean loss first, and each against each that comes after it."""
+
+    losses: dict[str, tuple[float, ...]]  # of each size, one per seed, nats per character
+    steps: dict[str, float]
+    pairs: tuple[tuple[str, str, Comparison], ...]  # lower, higher, and what is between them
+
+    @property
+    def best(self) -> str:
+        """The size with the lowest mean loss."""
+        return next(iter(self.losses))
+
+    @property
+    def decided(self) -> bool:
+        """Whether the whole order is a conclusion."""
+        return all(found.verdict == "lower" for *_, found in self.pairs)
+
+    @property
+    def open(self) -> list[tuple[str, str, Comparison]]:
+        """The pairs of which it is not."""
+        return [pair for pair in self.pairs if pair[2].verdict != "lower"]
+
+
+@dataclass(frozen=True)
 class Findings:
     """All that was measured."""
 
-    runs: dict[str, Run]
+    runs: dict[str, Run]  # all that this profile trains
+    missing: tuple[str, ...]  # runs on byte pairs that it does not
     counts: tuple[Count, ...]
+    heldout: Craft  # of pieces of the held-out text, as long as the generated ones
     epoch: int  # training characters
-    targets: int  # validation characters but the first
-    prompt: str
-    samples: int
-    characters: int  # of a sample
+    prompts: tuple[str, ...]
+    characters: int  # of a text
     temperature: float
     device: str
 
-    def time_ratio(self, name: str) -> float:
-        """Training time of a run over that of large."""
-        return self.runs[name].seconds / self.runs["large"].seconds
-
-    def best(self, names: Sequence[str]) -> Run:
-        """The run with the lowest mean validation loss."""
-        return min((self.runs[name] for name in names), key=lambda run: run.loss)
+    @property
+    def base(self) -> Baselines:
+        """What n-grams of characters pay."""
+        return self.runs["small"].variant.baselines
 
     @property
-    def at_equal_steps(self) -> Comparison:
-        """Large against small."""
-        return compare(self.runs["small"].losses, self.runs["large"].losses)
+    def trunks(self) -> dict[str, Run]:
+        """By size."""
+        return {size: self.runs[name] for size, name in TRUNKS.items()}
 
     @property
-    def at_equal_time(self) -> Comparison:
-        """Large against small, trained longer."""
-        return compare(self.runs["small, longer"].losses, self.runs["large"].losses)
+    def budget(self) -> float:
+        """Seconds of equal time: the shortest of the three trainings."""
+        return min(run.seconds for run in self.trunks.values())
+
+    @property
+    def untaught(self) -> list[Run]:
+        """Those that do not beat the bigram, and have no opinion."""
+        return [self.runs[name] for name in CHARACTERS if not self.runs[name].variant.beats_bigram]
+
+    @property
+    def at_equal_tokens(self) -> Standing:
+        """The three sizes after as many characters: those of the shortest training."""
+        steps = float(min(run.steps for run in self.trunks.values()))
+        return self._standing(dict.fromkeys(SIZES, steps), dict.fromkeys(SIZES, 0.0))
+
+    @property
+    def at_equal_time(self) -> Standing | None:
+        """Trainings that were finished in the time of the shortest; None where a size has finished none so short."""
+        steps = {size: min(self.budget / run.step.median, float(run.steps)) for size, run in self.trunks.items()}
+        if any(run.variant.finished_after(steps[size]) is None for size, run in self.trunks.items()):
+            return None
+        return self._standing(steps, {size: self.timing_error(size) for size in SIZES})
+
+    def timing_error(self, size: str) -> float:
+        """How far the quartiles of its step times leave a size's loss at a given time open, nats."""
+        run = self.trunks[size]
+        curves = run.variant.curves
+        ends = [mean_std([c.finished_losses[place] for c in curves])[0] for place in (0, -1)]
+        ratio = math.log(curves[0].finished_steps[-1] / curves[0].finished_steps[0])
+        return abs((ends[1] - ends[0]) / ratio) * math.log(run.step.high / run.step.low) / 2 if ratio else 0.0
+
+    def _standing(self, steps: dict[str, float], errors: dict[str, float]) -> Standing:
+        ended = {size: run.variant.finished_after(steps[size]) or () for size, run in self.trunks.items()}
+        losses = dict(sorted(ended.items(), key=lambda item: mean_std(item[1])[0]))
+        pairs = list(itertools.combinations(losses, 2))
+        found = holm([compare_pooled(losses, worse, better) for better, worse in pairs])
+        untaught = {run.size for run in self.untaught}
+        judged = []
+        for (better, worse), one in zip(pairs, found, strict=True):
+            widened = _widened(one, errors[better] + errors[worse])
+            if untaught & {better, worse}:
+                widened = replace(widened, verdict="untrained")
+            judged.append((better, worse, widened))
+        return Standing(losses, steps, tuple(judged))
 
     @property
     def metrics(self) -> dict[str, float | int]:
         """The numbers of the answer."""
         metrics: dict[str, float | int] = {}
         for name, run in self.runs.items():
-            key = name.replace(", ", "_")
+            key = name.replace(", ", "_").replace(" ", "_")
+            craft = run.craft
             metrics |= {
                 f"{key}_parameters": run.parameters,
                 f"{key}_steps": run.steps,
+                f"{key}_epochs": run.characters / self.epoch,
                 f"{key}_training_loss_nats": run.training_loss,
-                f"{key}_validation_loss_nats": run.loss,
-                f"{key}_validation_perplexity_per_character": run.perplexity,
+                f"{key}_validation_loss_nats": mean_std(run.variant.losses)[0],
+                f"{key}_validation_nats_per_character": run.loss,
                 f"{key}_bits_per_character": run.loss / math.log(2),
-                f"{key}_bits_per_byte": run.bits_per_byte,
-                f"{key}_seconds_per_epoch": self.epoch / run.tokens_per_step * run.step_seconds,
+                f"{key}_validation_perplexity_per_character": math.exp(run.loss),
+                f"{key}_seconds_per_epoch": self.epoch / run.characters_per_token / run.rate,
                 f"{key}_tokens_per_second": run.rate,
                 f"{key}_training_seconds": run.seconds,
-                f"{key}_real_words_share": run.real_words,
-                f"{key}_longest_copied_run_characters": run.copied,
+                f"{key}_real_words_share": mean_std(craft.spelled)[0],
+                f"{key}_known_pairs_share": mean_std(craft.paired)[0],
+                f"{key}_repeated_8grams_share": mean_std(craft.repeated)[0],
+                f"{key}_longest_copied_run_characters": mean_std(craft.copied)[0],
             }
             if len(run.losses) > 1:
-                metrics[f"{key}_validation_loss_nats_std"] = mean_std(run.losses)[1]
+                metrics[f"{key}_validation_loss_nats_std"] = mean_std(run.variant.losses)[1]
+        metrics |= {"bigram_nats": self.base.bigram, "best_ngram_nats": self.base.ngram, "best_n": self.base.n}
+        for name, standing in (("tokens", self.at_equal_tokens), ("time", self.at_equal_time)):
+            for size, losses in standing.losses.items() if standing else ():
+                metrics[f"{size}_loss_at_equal_{name}_nats"], spread = mean_std(losses)
+                metrics[f"{size}_steps_at_equal_{name}"] = standing.steps[size] if standing else 0.0
+                if len(losses) > 1:
+                    metrics[f"{size}_loss_at_equal_{name}_nats_std"] = spread
+        metrics["heldout_known_pairs_share"] = mean_std(self.heldout.paired)[0]
         own = self.runs["small"].vocab_size
         for count in self.counts:
             if count.vocab_size != own:
                 metrics[f"{count.size}_parameters_vocab_{count.vocab_size}"] = count.closed_form
         return metrics
+
+
+def _widened(found: Comparison, error: float) -> Comparison:
+    """The comparison with an error beside that of the seeds; what was a conclusion may be none any more."""
+    low, high = found.interval[0] - error, found.interval[1] + error
+    lost = found.verdict in ("lower", "higher") and low <= 0 <= high
+    return replace(found, interval=(low, high), verdict="noise" if lost else found.verdict)

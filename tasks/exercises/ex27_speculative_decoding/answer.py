@@ -17,6 +17,7 @@ def answer(f: Findings) -> Draft:
             "distribution": distribution(f),
             "speed-up": speed_figure(f),
             "speed": speed_table(f),
+            "by quality": by_quality(f),
             "quality": quality(f),
             "distilled drafts": distilled(f),
             "passes": passes(f),
@@ -27,6 +28,8 @@ def answer(f: Findings) -> Draft:
             "by_alpha": others,
             "same_order": others == sorted(others, key=lambda draft: draft.best.measured),
             "likeliest": min(others, key=lambda draft: draft.loss),
+            "gaining": [f"“{draft.label}”" for draft in f.drafts if draft.best.low > 1],
+            "losing": [f"“{draft.label}”" for draft in f.drafts if draft.best.high < 1],
             "verify_costs": [speed.verify_cost for _, speed in f.runs],
             "error": mean([deviation(speed.predicted, speed.measured) for _, speed in f.runs]),
             "textbook_error": mean([deviation(speed.textbook, speed.measured) for _, speed in f.runs]),
@@ -93,17 +96,18 @@ def distribution(f: Findings) -> Table:
 
 
 def speed_figure(f: Findings) -> Figure:
-    """Measured and predicted speed-up over γ, two lines per draft."""
+    """Predicted speed-up over γ, a line per draft, and what was measured."""
     series = []
     for draft in f.drafts:
         gammas = tuple(float(s.gamma) for s in draft.speeds)
         spread = tuple((s.high - s.low) / 2 for s in draft.speeds)
-        measured, predicted = (tuple(getattr(s, name) for s in draft.speeds) for name in ("measured", "predicted"))
-        series.append(Series(draft.label, gammas, measured, spread))
-        series.append(Series(f"{draft.label} (predicted)", gammas, predicted, predicts=draft.label))
+        series.append(Series(draft.label, gammas, tuple(s.measured for s in draft.speeds), spread))
+        if draft.predictions:
+            tried, speed = zip(*draft.predictions, strict=True)
+            x = tuple(float(gamma) for gamma in tried)
+            series.append(Series(f"{draft.label} (predicted)", x, speed, predicts=draft.label))
     caption = (
-        "Speed-up over plain decoding with the target, measured, and predicted from α, c and v. The bar is half the "
-        "distance of the ratios of quartiles."
+        "Speed-up over plain decoding with the target, measured with its 95 % interval, and predicted from α, c and v."
     )
     hlines = ((1.0, "plain decoding"),)
     return Figure("line", tuple(series), "γ (drafts per pass)", "speed-up", caption, hlines=hlines)
@@ -125,6 +129,7 @@ def speed_table(f: Findings) -> Table:
         "measured",
         "from",
         "to",
+        "texts",
     )
 
     def row(label: str, s: Speed) -> tuple[Cell, ...]:
@@ -142,21 +147,43 @@ def speed_table(f: Findings) -> Table:
             s.measured,
             s.low,
             s.high,
+            s.texts,
         )
 
     caption = (
-        f"{f.n_new} tokens at a time, one text at a time, temperature 1. c: a step of the draft, v: verifying γ + 1 "
-        "tokens, both in plain steps of the target. Paper: Leviathan et al. (2023), theorem 3.8, which sets v = 1; "
-        "predicted: the same with the measured v. Measured: ratio of median times, with the ratios of the quartiles."
+        f"Texts of {f.n_new} tokens, one at a time, in stretches of {f.stretch}, temperature 1. c: a step of the "
+        "draft, v: verifying γ + 1 tokens, both in plain steps of the target. Paper: Leviathan et al. (2023), theorem "
+        "3.8, which sets v = 1; predicted: the same with the measured v. Measured: geometric mean over texts from the "
+        "same prompts as plain decoding's, in turn with it, and its 95 % interval."
     )
     return Table(columns, tuple(row(draft.label, speed) for draft, speed in f.runs), caption, "speed")
 
 
 def quality(f: Findings) -> Table:
     """The best γ of each draft."""
-    rows = tuple((d.label, d.loss, d.alpha, d.best.draft_cost, d.best.gamma, d.best.measured) for d in f.drafts)
-    columns = ("draft", "validation loss (nats/token)", "α", "c", "best γ", "speed-up there")
-    return Table(columns, rows, "Each draft with the γ that suits it best.", "quality")
+    rows = tuple(
+        (d.label, d.loss, d.alpha, d.best.draft_cost, d.best.gamma, d.best.measured, d.best.low, d.best.high)
+        for d in f.drafts
+    )
+    columns = ("draft", "validation loss (nats/token)", "α", "c", "best γ", "speed-up there", "from", "to")
+    caption = "Each draft with the γ that the cost model finds best for it, chosen before the timing."
+    return Table(columns, rows, caption, "quality")
+
+
+def by_quality(f: Findings) -> Figure:
+    """Speed-up against the loss of the draft."""
+    others = sorted(f.drafts[:-1], key=lambda draft: draft.loss)
+    losses = tuple(draft.loss for draft in others)
+    best = [draft.best for draft in others]
+    series = (
+        Series("measured", losses, tuple(s.measured for s in best), tuple((s.high - s.low) / 2 for s in best)),
+        Series("predicted", losses, tuple(s.predicted for s in best)),
+        Series("α", losses, tuple(s.alpha for s in best)),
+        Series(ITSELF, (f.target.loss,), (f.target.best.measured,)),
+    )
+    caption = "Drafts of one size by their validation loss, each with its best γ; beside them the target."
+    hlines = ((1.0, "plain decoding"),)
+    return Figure("line", series, "validation loss of the draft (nats/token)", "speed-up; α", caption, hlines=hlines)
 
 
 def distilled(f: Findings) -> Table:
@@ -201,6 +228,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
         ),
         Check.equal("greedy speculation = greedy decoding, prompts (small pair)", o.same, o.prompts),
         Check.equal("the same with the large target and each draft", o.large_same, o.large_prompts),
+        Check.at_least("the target is ahead of the best draft (nats per token)", f.ahead, 0.1, "empirical"),
         Check.at_least("acceptance of the target as its own draft", own, 0.999),
         Check.at_most("tokens per pass against (1 - α^(γ+1)) / (1 - α), mean error", drift, 0.1, "empirical"),
         Check.at_most("predicted against measured speed-up, mean error", error, 0.25, "empirical"),

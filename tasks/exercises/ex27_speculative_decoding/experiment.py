@@ -4,6 +4,7 @@ import copy
 import inspect
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,13 @@ from torch import Tensor
 
 from minigpt.cost.counting import count_parameters
 from minigpt.decoding.sampling import GREEDY, Sampling, generate, warp
-from minigpt.decoding.speculative import acceptance_probability, expected_tokens, speculate, verify
+from minigpt.decoding.speculative import (
+    acceptance_probability,
+    expected_speedup,
+    expected_tokens,
+    speculate,
+    verify,
+)
 from minigpt.evaluation.statistics import mean_std
 from minigpt.model import GPT
 from tasks.exercise import Context, Exercise, TrainedModel
@@ -27,15 +34,26 @@ from tasks.exercises.ex27_speculative_decoding.findings import (
     Student,
     Writing,
 )
-from tasks.exercises.ex27_speculative_decoding.speed import pass_times, time_speculation
+from tasks.exercises.ex27_speculative_decoding.speed import (
+    LEAD,
+    Write,
+    alpha_on,
+    costs,
+    predicted,
+    race,
+    share,
+    speed_up,
+    write_text,
+)
 from tasks.recipes.catalogue import (
     DISTILLED_1,
     DISTILLED_2,
     DISTILLED_4,
     DISTILLED_SOFT,
+    DRAFT_FAIR,
+    DRAFT_POOR,
     LARGE,
     SMALL,
-    SMALL_LONG,
     STUDENT,
     TEACHER,
 )
@@ -48,27 +66,32 @@ STUDENTS = {
     "distilled, τ = 2, no cross-entropy": DISTILLED_SOFT,
 }
 LARGE_PROMPTS = 2  # for greedy identity with each draft
-KEYS = ("untrained", "small", "small_long", "itself")  # of the drafts, in names of metrics
-LARGE_PROMPTS = 2  # for greedy identity with each draft
+DRAFTS: Mapping[str, tuple[str, Any]] = {  # label: key in names of metrics, recipe
+    "2 layers, untrained": ("untrained", None),
+    "2 layers, hardly trained": ("poor", DRAFT_POOR),
+    "2 layers, half trained": ("fair", DRAFT_FAIR),
+    "2 layers": ("small", SMALL),
+    ITSELF: ("itself", LARGE),
+}
+SWEPT = "2 layers"  # the draft that is timed with every γ
 
 
 def measure(ctx: Context) -> Findings:
     """Everything the answer rests on."""
     models = draft_models(ctx)
     target = models[ITSELF]
-    n_new = min(ctx.numbers["new_tokens"], target.config.context - 16)
     output = compare_output(ctx, target, list(models.values()))
-    ctx.progress(0.25, "output compared with the target's")
-    drafts = timed_drafts(ctx, models, n_new)
-    students = students_acceptance(ctx)
-    label, model = list(models.items())[2]
+    ctx.progress(0.2, "output compared with the target's")
+    stretch = min(ctx.numbers["new_tokens"], target.config.context - LEAD)
+    drafts = timed_drafts(ctx, models, stretch)
     return Findings(
         drafts=drafts,
         output=output,
-        n_new=n_new,
-        students=students,
+        n_new=ctx.numbers["new_tokens"],
+        stretch=stretch,
+        students=students_acceptance(ctx),
         source=inspect.getsource(speculate) + "\n\n" + inspect.getsource(verify),
-        writing=write(ctx, label, model, target, n_new),
+        writing=write(ctx, SWEPT, models[SWEPT], target, stretch),
     )
 
 
@@ -78,17 +101,11 @@ def last_loss(found: TrainedModel) -> float:
 
 
 def draft_models(ctx: Context) -> dict[str, GPT]:
-    """Four drafts for one target, from useless to perfect, by label."""
-    small = ctx.model(SMALL).model
+    """The drafts for one target by label, from useless to perfect."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(ctx.generator("untrained").initial_seed())
-        untrained = GPT(small.config).to(ctx.device).eval()
-    return {
-        "2 layers, untrained": untrained,
-        "2 layers": small,
-        "2 layers, trained longer": ctx.model(SMALL_LONG).model,
-        ITSELF: ctx.model(LARGE).model,
-    }
+        untrained = GPT(ctx.model(SMALL).model.config).to(ctx.device).eval()
+    return {label: ctx.model(recipe).model if recipe else untrained for label, (_, recipe) in DRAFTS.items()}
 
 
 # --- The output -------------------------------------------------------------------------------------------------
@@ -189,39 +206,77 @@ def compare_output(ctx: Context, target: GPT, drafts: Sequence[GPT]) -> Output:
 # --- Acceptance and speed ---------------------------------------------------------------------------------------
 
 
-def timed_drafts(ctx: Context, models: Mapping[str, GPT], n_new: int) -> tuple[DraftModel, ...]:
-    """Every draft with every γ, timed."""
-    target, gammas = models[ITSELF], ctx.numbers["gammas"]
-    prompts = prompts_from(ctx.tokens(LARGE), 8, 16)
-    counts = (1, *(gamma + 1 for gamma in gammas))
-    passes = pass_times(target, counts, length=16 + n_new // 2, repeats=ctx.numbers["pass_repeats"])
-    drafts = []
-    for index, (label, model) in enumerate(models.items()):
-        speeds = time_speculation(
-            target,
-            model,
-            prompts,
-            n_new,
-            gammas=gammas,
-            passes=passes,
-            repeats=ctx.numbers["repeats"],
-            generator=ctx.generator(KEYS[index]),
-        )
-        drafts.append(described(ctx, KEYS[index], label, model, speeds))
-        ctx.progress(0.3 + 0.6 * (index + 1) / len(models), f"timed the draft “{label}”")
-    return tuple(drafts)
+def timed_drafts(ctx: Context, models: Mapping[str, GPT], stretch: int) -> tuple[DraftModel, ...]:
+    """Every draft with the γ that the cost model finds best for it, one with every γ, all against plain decoding."""
+    n, target = ctx.numbers, models[ITSELF]
+    prompts = prompts_from(ctx.tokens(LARGE), n["timed_texts"], LEAD)
+    price = costs(target, models, prompts[:1], stretch, n["gammas"], n["pass_repeats"])
+    prices = {label: price[label] for label in models}
+    probe = [
+        write_text(plain_writer(ctx, target), prompt[None], n["new_tokens"], stretch, ctx.device)
+        for prompt in prompts[:4]
+    ]
+    chosen = {label: prices[label].best_gamma(alpha_on(target, model, probe)) for label, model in models.items()}
+    runs = [(label, gamma) for label in models for gamma in n["gammas"] if gamma == chosen[label] or label == SWEPT]
+    writers = {"plain": plain_writer(ctx, target)}
+    counts = {"plain": n["timed_texts"]}
+    for label, gamma in runs:
+        writers[f"{label}/{gamma}"] = speculative_writer(ctx, target, models[label], gamma, f"{label}/{gamma}")
+        counts[f"{label}/{gamma}"] = n["timed_texts"] if gamma == chosen[label] else n["swept_texts"]
+    raced = race(
+        writers, prompts, n["new_tokens"], stretch, counts, lambda done: ctx.progress(0.3 + 0.6 * done, "timing texts")
+    )
+    found = []
+    for label, model in models.items():
+        alpha, own = alpha_on(target, model, raced["plain"]), prices[label]
+        speeds = []
+        for gamma in (gamma for name, gamma in runs if name == label):
+            texts = raced[f"{label}/{gamma}"]
+            measured, low, high = speed_up(raced["plain"], texts)
+            speeds.append(
+                predicted(
+                    gamma=gamma,
+                    acceptance=share(texts, "accepted", "tested"),
+                    tokens_per_pass=share(texts, "emitted", "passes"),
+                    alpha=alpha,
+                    draft_cost=own.draft,
+                    verify_cost=own.verify[gamma],
+                    measured=measured,
+                    low=low,
+                    high=high,
+                    texts=len(texts),
+                )
+            )
+        predictions = tuple((gamma, expected_speedup(alpha, gamma, own.draft, v)) for gamma, v in own.verify.items())
+        found.append(described(ctx, label, model, speeds, predictions))
+    return tuple(found)
 
 
-def described(ctx: Context, key: str, label: str, model: GPT, speeds: Sequence[Speed]) -> DraftModel:
+def plain_writer(ctx: Context, target: GPT) -> Write:
+    """The target alone."""
+    generator = ctx.generator("plain")
+    return lambda prompt, n: generate(target, prompt, n, generator=generator)
+
+
+def speculative_writer(ctx: Context, target: GPT, draft: GPT, gamma: int, salt: str) -> Write:
+    """The target with a draft."""
+    generator = ctx.generator(salt)
+    return lambda prompt, n: speculate(target, draft, prompt, n, gamma=gamma, generator=generator)
+
+
+def described(
+    ctx: Context, label: str, model: GPT, speeds: Sequence[Speed], predictions: tuple[tuple[int, float], ...]
+) -> DraftModel:
     """A draft beside its speeds; the untrained one has the loss of its size before the first step."""
-    if key == "untrained":
+    (key, recipe), config = DRAFTS[label], model.config
+    if recipe is None:
         tokens, loss = 0, ctx.model(SMALL).evaluations["validation_loss"][0]
     else:
-        found = ctx.model({"small": SMALL, "small_long": SMALL_LONG, "itself": LARGE}[key])
+        found = ctx.model(recipe)
         tokens = found.recipe.train.steps * found.recipe.train.batch_size * found.model.config.context
         loss = last_loss(found)
-    config = model.config
-    return DraftModel(label, key, config.n_layer, config.d_model, count_parameters(model), tokens, loss, tuple(speeds))
+    parameters = count_parameters(model)
+    return DraftModel(label, key, config.n_layer, config.d_model, parameters, tokens, loss, tuple(speeds), predictions)
 
 
 def students_acceptance(ctx: Context) -> tuple[Student, ...]:
@@ -244,7 +299,7 @@ def students_acceptance(ctx: Context) -> tuple[Student, ...]:
 def write(ctx: Context, label: str, draft: GPT, target: GPT, n_new: int) -> Writing:
     """A text written by two models."""
     tokenizer = ctx.model(LARGE).tokenizer
-    prompt = prompts_from(ctx.tokens(LARGE), 8, 16)[:1]
+    prompt = prompts_from(ctx.tokens(LARGE), 8, LEAD)[:1]
     rounds: list[Pass] = []
 
     def watch(p: Tensor, q: Tensor, drafted: Tensor, accepted: int, added: Tensor) -> None:
@@ -260,12 +315,13 @@ def write(ctx: Context, label: str, draft: GPT, target: GPT, n_new: int) -> Writ
 
 EXERCISE = Exercise(
     measure=measure,
-    recipes=(SMALL, SMALL_LONG, LARGE, TEACHER, *STUDENTS.values()),
+    recipes=(*(recipe for _, recipe in DRAFTS.values() if recipe), TEACHER, *STUDENTS.values()),
     numbers={
         "smoke": {
             "gammas": (1, 4),
-            "new_tokens": 24,
-            "repeats": 2,
+            "new_tokens": 60,
+            "timed_texts": 3,
+            "swept_texts": 2,
             "pass_repeats": 5,
             "draws": 1_600,
             "greedy_prompts": 8,
@@ -273,8 +329,9 @@ EXERCISE = Exercise(
         },
         "laptop": {
             "gammas": (1, 2, 4, 8),
-            "new_tokens": 48,
-            "repeats": 3,
+            "new_tokens": 200,
+            "timed_texts": 30,
+            "swept_texts": 6,
             "pass_repeats": 20,
             "draws": 6_400,
             "greedy_prompts": 24,
@@ -283,13 +340,14 @@ EXERCISE = Exercise(
         "gpu": {
             "gammas": (1, 2, 4, 8),
             "new_tokens": 200,
-            "repeats": 5,
+            "timed_texts": 60,
+            "swept_texts": 20,
             "pass_repeats": 50,
             "draws": 50_000,
             "greedy_prompts": 200,
             "texts": 256,
         },
     },
-    seconds={"smoke": 8, "laptop": 47, "gpu": 120},
+    seconds={"smoke": 8, "laptop": 110, "gpu": 200},
     timed=True,
 )

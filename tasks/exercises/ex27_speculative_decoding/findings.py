@@ -22,9 +22,10 @@ class Speed:
     verify_cost: float  # v: a pass of the target over γ + 1 tokens, and the acceptance test
     textbook: float  # speed-up by Leviathan et al. (2023), theorem 3.8: a pass over γ + 1 tokens costs one step
     predicted: float  # the same with the measured price of verification
-    measured: float  # speed-up over plain decoding, ratio of median times
-    low: float  # … with the less favourable quartiles
+    measured: float  # speed-up over plain decoding, text by text
+    low: float  # … its 95 % interval
     high: float
+    texts: int  # that were timed
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,13 @@ class DraftModel:
     parameters: int
     training_tokens: int
     loss: float  # validation loss, nats per token
-    speeds: tuple[Speed, ...]  # one per γ
+    speeds: tuple[Speed, ...]  # one per γ that was timed
+    predictions: tuple[tuple[int, float], ...] = ()  # speed-up by the cost model, for every γ
 
     @property
     def best(self) -> Speed:
-        """With the γ that suits it best."""
-        return max(self.speeds, key=lambda speed: speed.measured)
+        """With the γ that suits it best: by the cost model before anything was timed, and timed on most texts."""
+        return max(self.speeds, key=lambda speed: (speed.texts, speed.measured))
 
     @property
     def alpha(self) -> float:
@@ -118,6 +120,7 @@ class Findings:
     drafts: tuple[DraftModel, ...]  # the last is the target itself
     output: Output
     n_new: int  # tokens of a timed text
+    stretch: int  # … of which so many are written at a time
     students: tuple[Student, ...]  # the first before distillation
     source: str  # of the algorithm
     writing: Writing
@@ -131,6 +134,16 @@ class Findings:
     def best(self) -> DraftModel:
         """The draft of the highest measured speed-up."""
         return max(self.drafts, key=lambda draft: draft.best.measured)
+
+    @property
+    def target(self) -> DraftModel:
+        """The target, as its own draft."""
+        return self.drafts[-1]
+
+    @property
+    def ahead(self) -> float:
+        """How much better the target is than the best of the other drafts, nats per token."""
+        return min(draft.loss for draft in self.drafts[:-1]) - self.target.loss
 
     @property
     def best_student(self) -> Student:
@@ -149,6 +162,7 @@ class Findings:
             f"chi_square_p_{name}": value for name, value in self.output.p_values.items()
         }
         metrics["greedy_identical_prompts"], metrics["greedy_prompts"] = self.output.greedy
+        metrics["target_ahead_of_the_best_draft_nats"] = self.ahead
         for draft, speed in self.runs:
             key, with_gamma = draft.key, f"{draft.key}_gamma_{speed.gamma}"
             metrics |= {
@@ -157,6 +171,9 @@ class Findings:
                 f"acceptance_rate_{with_gamma}": speed.acceptance,
                 f"tokens_per_pass_{with_gamma}": speed.tokens_per_pass,
                 f"speedup_measured_{with_gamma}": speed.measured,
+                f"speedup_low_{with_gamma}": speed.low,
+                f"speedup_high_{with_gamma}": speed.high,
+                f"texts_{with_gamma}": speed.texts,
                 f"speedup_predicted_{with_gamma}": speed.predicted,
                 f"speedup_textbook_{with_gamma}": speed.textbook,
                 f"verify_cost_{with_gamma}": speed.verify_cost,

@@ -1,7 +1,9 @@
 """What speculative decoding gains, measured end to end and predicted from the prices of its parts."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,34 +15,101 @@ from minigpt.decoding.speculative import (
     acceptance_probability,
     expected_speedup,
     expected_tokens,
-    speculate,
     verify,
 )
+from minigpt.evaluation.statistics import compare_paired
 from minigpt.evaluation.timing import Timing, measure
 from minigpt.model import GPT
 from tasks.exercises.ex27_speculative_decoding.findings import Speed
 
+LEAD = 14  # tokens that a text, and each stretch of it, goes on from
+Write = Callable[[Tensor, int], Tensor | Speculation]  # a prompt (1, T), so many tokens more
+
 
 @dataclass
-class _Writer:
-    """Writes one text each time it is called, from the next of the prompts, and keeps it."""
+class Text:
+    """One text as it was written."""
 
-    write: Callable[[Tensor], Tensor | Speculation]
-    prompts: Tensor
-    texts: list[Tensor] = field(default_factory=list)
-    speculations: list[Speculation] = field(default_factory=list)
+    tokens: list[Tensor]  # of each stretch with what it went on from, (1, LEAD + n)
+    seconds: float
+    passes: int = 0
+    emitted: int = 0
+    tested: int = 0
+    accepted: int = 0
 
-    def __call__(self) -> None:
-        done = len(self.texts)
-        result = self.write(self.prompts[done % len(self.prompts)][None])
+
+def write_text(write: Write, prompt: Tensor, n_new: int, stretch: int, device: torch.device) -> Text:
+    """``n_new`` tokens after a prompt (1, LEAD), in stretches that fit the context.
+
+    Learned positions end with the context, and a cache cannot slide along them: each stretch goes on from the last
+    tokens of the one before. That is so for everyone who writes.
+    """
+    text, written = Text([], 0.0), 0
+    _wait(device)
+    started = time.perf_counter()
+    while written < n_new:
+        result = write(prompt, min(stretch, n_new - written))
+        tokens = result.tokens if isinstance(result, Speculation) else result
         if isinstance(result, Speculation):
-            self.speculations.append(result)
-        self.texts.append(result.tokens if isinstance(result, Speculation) else result)
+            text.passes, text.emitted = text.passes + result.passes, text.emitted + result.emitted
+            text.tested, text.accepted = text.tested + result.tested, text.accepted + result.accepted
+        text.tokens.append(tokens)
+        written += tokens.shape[1] - prompt.shape[1]
+        prompt = tokens[:, -LEAD:]
+    _wait(device)
+    text.seconds = time.perf_counter() - started
+    return text
 
-    def share(self, above: str, below: str) -> float:
-        """Sum of one count over the sum of another, over all texts."""
-        whole = sum(int(getattr(s, below)) for s in self.speculations)
-        return sum(int(getattr(s, above)) for s in self.speculations) / whole
+
+def race(
+    writers: Mapping[str, Write],
+    prompts: Tensor,  # (N, LEAD)
+    n_new: int,
+    stretch: int,
+    counts: Mapping[str, int],  # of texts that each writes, at most N
+    progress: Callable[[float], None],
+) -> dict[str, list[Text]]:
+    """All write from the same prompts, in turn, another one first each time."""
+    found: dict[str, list[Text]] = {name: [] for name in writers}
+    with torch.inference_mode():
+        for write in writers.values():
+            write(prompts[:1], min(stretch, 8))  # warm
+        for i, prompt in enumerate(prompts):
+            names = [name for name in writers if i < counts[name]]
+            turn = i % max(1, len(names))
+            for name in (*names[turn:], *names[:turn]):
+                found[name].append(write_text(writers[name], prompt[None], n_new, stretch, prompts.device))
+            progress((i + 1) / len(prompts))
+    return found
+
+
+def speed_up(plain: Sequence[Text], own: Sequence[Text]) -> tuple[float, float, float]:
+    """How many times as fast, text by text, with its 95 % interval: of the mean logarithm of the ratios."""
+    pairs = list(zip(plain, own, strict=False))
+    found = compare_paired([math.log(b.seconds) for _, b in pairs], [math.log(a.seconds) for a, _ in pairs])
+    return math.exp(found.difference), math.exp(found.interval[0]), math.exp(found.interval[1])
+
+
+def share(texts: Sequence[Text], above: str, below: str) -> float:
+    """Sum of one count over the sum of another, over all texts."""
+    return sum(getattr(text, above) for text in texts) / max(1, sum(getattr(text, below) for text in texts))
+
+
+def alpha_on(target: GPT, draft: GPT, texts: Sequence[Text]) -> float:
+    """Mean acceptance probability on what the target wrote; the last stretch of a text may be shorter."""
+    by_length: dict[int, list[Tensor]] = {}
+    for tokens in (tokens for text in texts for tokens in text.tokens):
+        by_length.setdefault(tokens.shape[1], []).append(tokens)
+    chances = [
+        acceptance_probability(target, draft, torch.cat(rows))[:, LEAD - 1 : -1].flatten()
+        for rows in by_length.values()
+    ]
+    return torch.cat(chances).mean().item()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def pass_times(model: GPT, counts: Sequence[int], *, length: int, repeats: int) -> dict[int, Timing]:
@@ -76,49 +145,43 @@ def verification_times(
     return {int(gamma): timing for gamma, timing in timings.items()}
 
 
-def time_speculation(
-    target: GPT,
-    draft: GPT,
-    prompts: Tensor,  # (N, T); one text is written at a time
-    n_new: int,
-    *,
-    gammas: Sequence[int],
-    passes: Mapping[int, Timing],  # of the target, over 1 and every γ + 1 tokens
-    repeats: int,
-    generator: torch.Generator,
-) -> list[Speed]:
-    """Plain decoding, the draft alone and speculation with every γ, in turn on the same prompts."""
-    plain = _Writer(lambda prompt: generate(target, prompt, n_new, generator=generator), prompts)
-    alone = _Writer(lambda prompt: generate(draft, prompt, n_new, generator=generator), prompts)
-    writers = {
-        gamma: _Writer(
-            lambda prompt, gamma=gamma: speculate(  # type: ignore[misc]
-                target, draft, prompt, n_new, gamma=gamma, generator=generator
-            ),
-            prompts,
-        )
-        for gamma in gammas
+@dataclass(frozen=True)
+class Costs:
+    """In plain steps of the target, as it decodes alone."""
+
+    draft: float  # c: a step of the draft
+    verify: Mapping[int, float]  # v by γ: a pass of the target over γ + 1 tokens, and the acceptance test
+
+    def best_gamma(self, alpha: float) -> int:
+        """With which the expected speed-up is highest."""
+        return max(self.verify, key=lambda gamma: expected_speedup(alpha, gamma, self.draft, self.verify[gamma]))
+
+
+def costs(
+    target: GPT, drafts: Mapping[str, GPT], prompt: Tensor, stretch: int, gammas: Sequence[int], repeats: int
+) -> dict[str, Costs]:
+    """What drafting and verifying cost, by draft; drafts of one shape have one price.
+
+    ``prompt`` (1, LEAD) is gone on from. A step is taken as a stretch of plain decoding over its tokens.
+    """
+    device = prompt.device
+    shapes = {draft.config: draft for draft in (target, *drafts.values())}
+    alone = measure(
+        {str(i): lambda model=model: generate(model, prompt, stretch) for i, model in enumerate(shapes.values())},
+        repeats=max(3, repeats // 4),
+        device=device,
+    )
+    steps = {config: alone[str(i)].median / stretch for i, config in enumerate(shapes)}
+    step = steps[target.config]
+    passes = pass_times(
+        target, (1, *(gamma + 1 for gamma in gammas)), length=LEAD + stretch // 2 - max(gammas), repeats=repeats
+    )
+    tests = verification_times(target.config.vocab_size, gammas, repeats=repeats, device=device)
+    # What a longer pass costs more than a short one; drawing a token is in the plain step already.
+    verify = {
+        gamma: 1.0 + (passes[gamma + 1].median - passes[1].median + tests[gamma].median) / step for gamma in gammas
     }
-    functions = {"plain": plain, "alone": alone} | {str(gamma): writer for gamma, writer in writers.items()}
-    timings = measure(functions, repeats=repeats, device=prompts.device)
-    alpha = acceptance_probability(target, draft, torch.cat(plain.texts))[:, prompts.shape[1] - 1 : -1].mean().item()
-    base, step = timings["plain"], timings["plain"].median / n_new
-    tests = verification_times(target.config.vocab_size, gammas, repeats=passes[1].repeats, device=prompts.device)
-    return [
-        predicted(
-            gamma=gamma,
-            acceptance=writer.share("accepted", "tested"),
-            tokens_per_pass=writer.share("emitted", "passes"),
-            alpha=alpha,
-            draft_cost=timings["alone"].median / base.median,
-            # What a longer pass costs more than a short one; drawing a token is in the plain step already.
-            verify_cost=1.0 + (passes[gamma + 1].median - passes[1].median + tests[gamma].median) / step,
-            measured=base.median / timings[str(gamma)].median,
-            low=base.low / timings[str(gamma)].high,
-            high=base.high / timings[str(gamma)].low,
-        )
-        for gamma, writer in writers.items()
-    ]
+    return {name: Costs(steps[draft.config] / step, verify) for name, draft in drafts.items()}
 
 
 def predicted(
@@ -132,6 +195,7 @@ def predicted(
     measured: float,
     low: float,
     high: float,
+    texts: int,
 ) -> Speed:
     """What was measured, and what it should be by α and the costs; see ``Speed``."""
     return Speed(
@@ -147,4 +211,5 @@ def predicted(
         measured=measured,
         low=low,
         high=high,
+        texts=texts,
     )

@@ -40,7 +40,12 @@ def answer(f: Findings) -> Draft:
 
 def models(f: Findings) -> Table:
     """The three models."""
-    roles = {"expert": f.expert, "amateur": f.amateur, "scorer, takes no part in decoding": f.scorer}
+    roles = {
+        "expert": f.expert,
+        "amateur": f.amateur,
+        "amateur, had it trained for longer": f.longer,
+        "scorer, takes no part in decoding": f.scorer,
+    }
     rows = tuple(
         (
             role,
@@ -53,6 +58,8 @@ def models(f: Findings) -> Table:
         )
         for role, m in roles.items()
     )
+    counted = ((f.baselines.bigram, "bigrams"), (f.baselines.ngram, f"{f.baselines.n}-grams, smoothed"))
+    rows += tuple((name, None, None, None, None, None, loss, None) for loss, name in counted)
     columns = ("role", "seeds", "layers", "width", "parameters", "steps", "validation loss (nats/character)", "± std")
     return Table(columns, rows, "Trained on the same text.", "models")
 
@@ -168,6 +175,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
             1e-3,
         ),
         Check.at_least("the expert is ahead of the amateur (nats per character)", f.ahead, 0.0, "empirical"),
+        Check.at_least("… and of one that trained for longer", f.ahead_of_longer, 0.1, "empirical"),
         Check.at_most(
             "greedy contrastive decoding repeats less than greedy decoding (difference of repeated 8-grams)",
             f.greedy.paper.repeated - f.greedy.expert.repeated,

@@ -33,7 +33,7 @@ from tasks.exercises.ex31_contrastive_decoding.findings import (
     Quality,
     Setting,
 )
-from tasks.recipes.catalogue import MEDIUM_LONG, STUDENT, TEACHER
+from tasks.recipes.catalogue import SMALL_LONG, STUDENT, STUDENT_LONG, TEACHER
 
 PROMPT = 16  # characters
 
@@ -68,7 +68,7 @@ def prepare(ctx: Context) -> Lab:
     return Lab(
         expert=expert,
         amateurs=amateurs,
-        scorer=ctx.model(MEDIUM_LONG).model,
+        scorer=ctx.model(SMALL_LONG).model,
         heldout=(logits(expert), tuple(map(logits, amateurs))),
         prompts=tokens[starts[:, None] + torch.arange(PROMPT, device=tokens.device)],
         words=frozenset(words(ctx.text("train"))),
@@ -151,7 +151,9 @@ def measure(ctx: Context) -> Findings:
     return Findings(
         expert=described([ctx.model(TEACHER)]),
         amateur=described([ctx.model(STUDENT, seed) for seed in ctx.seeds(STUDENT)]),
-        scorer=described([ctx.model(MEDIUM_LONG)]),
+        longer=described([ctx.model(STUDENT_LONG, seed) for seed in ctx.seeds(STUDENT_LONG)]),
+        scorer=described([ctx.model(SMALL_LONG)]),
+        baselines=ctx.model(TEACHER).baselines,
         step=one_step(ctx, lab),
         source=inspect.getsource(contrastive.contrast),
         pairs=tuple(pairs),
@@ -225,7 +227,7 @@ def exactness(ctx: Context, lab: Lab) -> Exactness:
 
 EXERCISE = Exercise(
     measure=measure,
-    recipes=(TEACHER, STUDENT, MEDIUM_LONG),
+    recipes=(TEACHER, STUDENT, STUDENT_LONG, SMALL_LONG),
     numbers={
         "smoke": {"texts": 4, "heldout": 512, "book_alphas": (0.0, 0.5), "paper_alphas": (0.0, 1.0)},
         "laptop": {

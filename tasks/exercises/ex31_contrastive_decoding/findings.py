@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.statistics import Comparison, compare, mean_std
 
 BOOK, PAPER = "book", "paper"
@@ -124,6 +125,8 @@ class Findings:
 
     expert: Model
     amateur: Model
+    longer: Model  # the amateur, had it trained for longer
+    baselines: Baselines
     scorer: Model  # takes no part in decoding
     step: OneStep
     source: str  # of the formula
@@ -154,6 +157,16 @@ class Findings:
         return self.amateur.loss - self.expert.loss
 
     @property
+    def ahead_of_longer(self) -> float:
+        """How much better the expert is than an amateur that trained for longer, nats per character."""
+        return self.longer.loss - self.expert.loss
+
+    @property
+    def untaught(self) -> bool:
+        """Whether the expert does not even beat a bigram."""
+        return self.expert.loss >= self.baselines.bigram
+
+    @property
     def contrast_over_truncation(self) -> Comparison:
         """The paper's formula with the largest α against α = 0, which is the truncation alone."""
         paper = self.of(PAPER)
@@ -173,6 +186,10 @@ class Findings:
         metrics: dict[str, float | int] = {
             "validation_loss_nats_expert": self.expert.loss,
             "validation_loss_nats_amateur": self.amateur.loss,
+            "validation_loss_nats_amateur_longer": self.longer.loss,
+            "validation_loss_nats_scorer": self.scorer.loss,
+            "bigram_loss_nats": self.baselines.bigram,
+            "best_ngram_loss_nats": self.baselines.ngram,
         }
         for pair in self.pairs:
             key = pair.own.setting.key

@@ -1,18 +1,19 @@
 """Tables, figures and checks of 21.35; the text is in answer.md."""
 
-from minigpt.evaluation.statistics import compare, mean_std
+from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Series, Table
 from reports.words import plural
 from tasks.comparison import curves
-from tasks.exercises.ex35_knowledge_distillation.findings import Findings, seconds
+from tasks.exercises.ex35_knowledge_distillation.findings import Findings, against, seconds
 
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     by_loss = sorted(f.by_tau, key=lambda pair: pair[1].loss)
     (best_tau, first), (worst_tau, last) = by_loss[0], by_loss[-1]
+    by_weight = sorted(f.by_alpha, key=lambda pair: pair[1].loss)
     return Draft(
         blocks={
             "models": models(f),
@@ -30,14 +31,17 @@ def answer(f: Findings) -> Draft:
                 f.rows, caption="Mean ± standard deviation over seeds; cosine schedules, so compare the ends."
             ),
             "by temperature": by_temperature(f),
+            "by weight": by_weight_figure(f),
             "temperature": temperature(f),
         },
         checks=checks(f),
         values={
             "best_tau": best_tau,
             "worst_tau": worst_tau,
-            "temperatures_compared": compare(last.losses, first.losses),
-            "mixtures_compared": compare(f.with_settings(0.5, 2.0).losses, f.with_settings(0.0, 2.0).losses),
+            "temperatures_compared": against(last, first),
+            "best_alpha": by_weight[0][0],
+            "worst_alpha": by_weight[-1][0],
+            "mixtures_compared": against(by_weight[-1][1], by_weight[0][1]),
         },
     )
 
@@ -46,10 +50,16 @@ def models(f: Findings) -> Table:
     """Teacher and student."""
     rows = tuple(
         (label, model.layers, model.width, model.parameters, model.steps, model.tokens, loss)
-        for label, model, loss in (("teacher", f.teacher, f.teacher_loss), ("student", f.student, f.alone.loss))
+        for label, model, loss in (
+            ("teacher", f.teacher, f.teacher_loss),
+            ("student alone", f.student, f.alone.loss),
+            ("student alone, for longer", f.longer_student, f.longer.loss),
+        )
     )
+    counted = ((f.baselines.bigram, "bigrams"), (f.baselines.ngram, f"{f.baselines.n}-grams, smoothed"))
+    rows += tuple((name, None, None, None, None, None, loss) for loss, name in counted)
     columns = ("model", "layers", "width", "parameters", "steps", "tokens", "validation loss (nats/token)")
-    return Table(columns, rows, "The student's loss is that of cross-entropy training, mean over seeds.", "models")
+    return Table(columns, rows, "The students' losses are those of cross-entropy training, means over seeds.", "models")
 
 
 def time(f: Findings) -> Table:
@@ -69,7 +79,7 @@ def students(f: Findings) -> Table:
         loss, spread = mean_std(row.losses)
         differences: list[Cell] = []
         for other in (f.alone, f.longer):
-            found = compare(other.losses, row.losses) if row in f.distilled else None
+            found = against(other, row) if row in f.distilled else None
             differences += [found.difference, found.verdict] if found else [None, ""]
         imitation = (f.divergence(row), mean_std(agreed.same_choice)[0])
         shown = spread if len(row.losses) > 1 else None
@@ -91,8 +101,8 @@ def students(f: Findings) -> Table:
     caption = (
         f"Loss on the whole validation text, {plural(len(f.alone.losses), 'seed')}. Differences: at equal steps from "
         f"cross-entropy only, at equal time from cross-entropy for {f.longer.steps} steps, about what the teacher's "
-        f"passes cost ({f.longer_ratio:.2f} of the time of the best distilled student). Verdicts: "
-        "Welch's 95 % interval over seeds."
+        f"passes cost ({f.longer_ratio:.2f} of the time of the best distilled student). Verdicts: 95 % interval over "
+        "seeds, paired, each comparison for itself."
     )
     return Table(columns, tuple(rows), caption, "students")
 
@@ -109,6 +119,20 @@ def by_temperature(f: Findings) -> Figure:
         "Students by the temperature of distillation, equal steps.",
         x_log=True,
         hlines=((f.alone.loss, "cross-entropy only"), (f.teacher_loss, "teacher")),
+    )
+
+
+def by_weight_figure(f: Findings) -> Figure:
+    """Loss against the weight of the text."""
+    means, spreads = zip(*(mean_std(row.losses) for _, row in f.by_alpha), strict=True)
+    error = spreads if len(f.alone.losses) > 1 else ()
+    return Figure(
+        "line",
+        (Series("τ = 2", tuple(alpha for alpha, _ in f.by_alpha), means, error),),
+        "weight α of the text's cross-entropy (1: no teacher)",
+        "validation loss (nats/token)",
+        "Students by the mixing weight, equal steps.",
+        hlines=((f.teacher_loss, "teacher"),),
     )
 
 
@@ -133,6 +157,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
         Check.at_most(
             "gradient at τ = 10⁴ against Hinton's limit, matching centred logits, relative error", f.oracles.hot, 1e-2
         ),
+        Check.at_least("the teacher is ahead of the student that trained for longer (nats)", f.ahead, 0.1, "empirical"),
         Check.at_most("distilled minus alone at equal steps (nats)", f.at_equal_steps.difference, 0.0, "empirical"),
         Check.at_most("distilled minus alone at equal time (nats)", f.at_equal_time.difference, 0.0, "empirical"),
         Check.at_most("gradient with τ² over temperatures 1 to 8, largest over smallest", f.growth, 8.0, "empirical"),

@@ -27,6 +27,7 @@ from tasks.recipes.catalogue import (
     DISTILLED_1,
     DISTILLED_2,
     DISTILLED_4,
+    DISTILLED_HARD,
     DISTILLED_SOFT,
     STUDENT,
     STUDENT_LONG,
@@ -41,6 +42,7 @@ RECIPES = {
     "α = 0.5, τ = 2": DISTILLED_2,
     "α = 0.5, τ = 4": DISTILLED_4,
     "α = 0, τ = 2": DISTILLED_SOFT,
+    "α = 0.9, τ = 2": DISTILLED_HARD,
     "cross-entropy only, for longer": STUDENT_LONG,
 }
 TAUS = (1.0, 2.0, 4.0, 8.0)
@@ -58,10 +60,12 @@ def measure(ctx: Context) -> Findings:
         agreement=agreements(teacher.model, trained, text[:, :-1]),
         teacher=size(teacher),
         student=size(student),
+        longer_student=size(ctx.model(STUDENT_LONG)),
         teacher_steps=tuple(teacher.evaluations["step"]),
         teacher_losses=tuple(teacher.evaluations["validation_loss"]),
         temperatures=temperatures(copy.deepcopy(student.model), teacher.model, text[:16]),
         oracles=oracles(teacher.model, student.model, text[:2]),
+        baselines=student.baselines,
         source=inspect.getsource(distill),
     )
 

@@ -1,14 +1,23 @@
 """What 21.35 measures: students with and without a teacher, how far they agree with it, and the soft loss itself."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.ngrams import Baselines
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm, mean_std
 from tasks.variants import Variant
 
 
 def seconds(row: Variant) -> float:
     """Time of a training: steps × the time of one, measured alone."""
     return row.steps * row.step_seconds
+
+
+def against(baseline: Variant, row: Variant) -> Comparison:
+    """By seed where both have the same: they begin with the same weights and read the text in the same order."""
+    if len(baseline.losses) == len(row.losses):
+        return compare_paired(baseline.losses, row.losses)
+    return compare(baseline.losses, row.losses)
 
 
 @dataclass(frozen=True)
@@ -68,11 +77,23 @@ class Findings:
     agreement: dict[str, Agreement]  # by label
     teacher: Model
     student: Model
+    longer_student: Model
     teacher_steps: tuple[float, ...]  # at which the teacher was evaluated
     teacher_losses: tuple[float, ...]
     temperatures: tuple[Temperature, ...]  # from 1 upwards
     oracles: Oracles
     source: str  # of the objective
+    baselines: Baselines
+
+    @property
+    def untaught(self) -> bool:
+        """Whether the student alone, or its teacher, does not even beat a bigram."""
+        return max(self.alone.loss, self.teacher_loss) >= self.baselines.bigram
+
+    @property
+    def ahead(self) -> float:
+        """How much better the teacher is than the student that trained for longer, nats per token."""
+        return self.longer.loss - self.teacher_loss
 
     @property
     def teacher_loss(self) -> float:
@@ -102,12 +123,38 @@ class Findings:
     @property
     def at_equal_steps(self) -> Comparison:
         """The best distilled student against the student alone."""
-        return compare(self.alone.losses, self.best.losses)
+        return self._best_against(self.alone, 0.0)
 
     @property
     def at_equal_time(self) -> Comparison:
-        """The best distilled student against the student that trained for longer."""
-        return compare(self.longer.losses, self.best.losses)
+        """The best distilled student against the student that trained for longer.
+
+        What the longer training missed equal time by leaves its loss open as far as it is still falling.
+        """
+        missed = abs((self.slope or 0.0) * math.log(self.longer_ratio))
+        return self._best_against(self.longer, missed)
+
+    def _best_against(self, baseline: Variant, error: float) -> Comparison:
+        """Corrected for its being the best of several; with an error beside that of the seeds."""
+        found = holm([against(baseline, row) for row in self.distilled])[self.distilled.index(self.best)]
+        low, high = found.interval[0] - error, found.interval[1] + error
+        lost = found.verdict in ("lower", "higher") and low <= 0 <= high
+        return replace(found, interval=(low, high), verdict="noise" if lost else found.verdict)
+
+    @property
+    def slope(self) -> float | None:
+        """What the loss of the student alone changes by when its steps are multiplied by e; None if it doesn't fall."""
+        found = (self.longer.loss - self.alone.loss) / math.log(self.longer.steps / self.alone.steps)
+        return found if found < 0 else None
+
+    @property
+    def worth(self) -> float | None:
+        """How many times as long the student alone would have to train for the loss of the best distilled one.
+
+        By the slope between its two trainings; None where the teacher gains nothing, or more steps do not.
+        """
+        gain = self.alone.loss - self.best.loss
+        return math.exp(min(20.0, -gain / self.slope)) if gain > 0 and self.slope else None
 
     @property
     def step_ratio(self) -> float:
@@ -138,9 +185,12 @@ class Findings:
         found = ((self.settings[row.label], row) for row in self.distilled)
         return [(settings.tau, row) for settings, row in found if settings.alpha == 0.5 and settings.tau]
 
-    def with_settings(self, alpha: float, tau: float) -> Variant:
-        """One distilled student."""
-        return next(row for row in self.distilled if self.settings[row.label] == Settings(alpha, tau))
+    @property
+    def by_alpha(self) -> list[tuple[float, Variant]]:
+        """The students that differ in nothing but how much the text weighs, α; 1 is the student alone."""
+        found = ((self.settings[row.label], row) for row in self.distilled)
+        weighed = [(settings.alpha, row) for settings, row in found if settings.tau == 2.0]
+        return sorted([*weighed, (1.0, self.alone)], key=lambda pair: pair[0])
 
     @property
     def growth(self) -> float:
@@ -156,7 +206,15 @@ class Findings:
     @property
     def metrics(self) -> dict[str, float | int]:
         """The numbers of the answer."""
-        metrics: dict[str, float | int] = {"validation_loss_nats_teacher": self.teacher_loss}
+        metrics: dict[str, float | int] = {
+            "validation_loss_nats_teacher": self.teacher_loss,
+            "teacher_ahead_nats": self.ahead,
+            "bigram_loss_nats": self.baselines.bigram,
+            "best_ngram_loss_nats": self.baselines.ngram,
+            "step_ratio": self.step_ratio,
+        }
+        if self.worth is not None:
+            metrics["worth_in_steps"] = self.worth
         for row in self.rows:
             agreed = self.agreement[row.label]
             for name, values in (

@@ -14,7 +14,7 @@ from flows.execution.plan import stored
 from flows.execution.runners import _failure
 from tasks.cache.keys import Step
 from tasks.cache.store import MissingArtifact, Store
-from tasks.failures import Failure, StepFailed, kind_of
+from tasks.failures import Failure, NoRoom, StepFailed, kind_of
 from tasks.place import Place
 from tasks.steps import WORK, Job, run_step
 from tests.tasks.cache.test_store import persist
@@ -223,3 +223,16 @@ def test_a_step_says_what_kind_of_failure_it_has(tmp_path: Path, monkeypatch: py
 def test_critical_path_is_the_longest_sum() -> None:
     rank = critical_path(DIAMOND)
     assert rank == {"end": 1.0, "left": 2.0, "right": 10.0, "text": 11.0}
+
+
+def test_a_full_disk_ends_the_run_and_what_is_done_stays(store: Store) -> None:
+    def full(name: str) -> Failure | None:
+        return Failure("OSError: [Errno 28] No space left on device", "no room") if name == "right" else None
+
+    runner = FakeRunner(store, slots=1, act=full)
+    with pytest.raises(NoRoom, match="No space left"):
+        run(DIAMOND, store, runner)
+    assert runner.order == ["text", "right"], "nothing else is tried"
+    again = FakeRunner(store)
+    assert set(run(DIAMOND, store, again).records) == set(DIAMOND)
+    assert again.order == ["right", "left", "end"]

@@ -53,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_options(command("run", _run, "run the chapter, or some of its exercises, and write the report"), runs=True)
     _add_options(command("plan", _plan, "say what a run would do, why, and how long it would take"), runs=True)
-    _add_options(command("report", _report, "render the report again from stored results"), runs=False)
+    report = command("report", _report, "render the report again from stored results")
+    _add_options(report, runs=False)
+    report.add_argument(
+        "--reference", type=Path, metavar="DIR", help="keep metrics and checks there, to be shown by later reports"
+    )
     show = command("show", _show, "show one answer in the terminal")
     show.add_argument("exercise", help="its id, such as 21.08")
     show.add_argument("--again", action="store_true", help="made anew: shows an edited answer.md at once")
@@ -126,7 +130,7 @@ def _report(parsed: argparse.Namespace) -> int:
     options, sources = _checked(parsed)
     from flows.commands.inspect import render_again
 
-    return render_again(options, sources)
+    return render_again(options, sources, parsed.reference)
 
 
 def _show(parsed: argparse.Namespace) -> int:

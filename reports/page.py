@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from types import MappingProxyType
 
 from markupsafe import Markup
 
 from reports import cache, prose
+from reports.beside.glossary import linked, terms
+from reports.beside.reference import Beside, Reference, References, Unreadable, origins
 from reports.blocks import environment, render_all
 from reports.cache import SectionsCache
 from reports.chapter import CHAPTER, GROUPS, Chapter, Question
@@ -17,7 +20,7 @@ from reports.formats import duration, number
 from reports.run import ModelRow, RunInfo, Score, by_id
 from reports.types import Part, Result, to_json
 
-STYLES = ("base.css", "layout.css", "blocks.css", "print.css")
+STYLES = ("base.css", "layout.css", "blocks.css", "beside.css", "print.css")
 SCRIPTS = ("page.js", "tables.js", "explore.js")
 STATUS = {"ok": "answered", "failed": "failed", "not-run": "not run"}
 VERDICTS = {
@@ -33,19 +36,23 @@ def render(
     results: Sequence[Result] = (),
     run: RunInfo | None = None,
     *,
+    references: References = MappingProxyType({}),
     sections_cache: SectionsCache | None = None,
 ) -> str:
     """The HTML page of these results.
 
-    ``sections_cache`` remembers what was drawn (``reports.cache.DirectoryCache``): a page of which nothing
-    changed is put together without drawing a figure. The page depends on the arguments alone.
+    ``references`` are shown beside them. ``sections_cache`` remembers what was drawn
+    (``reports.cache.DirectoryCache``): a page of which nothing changed is put together without drawing a figure. The
+    page depends on the arguments alone.
 
     Raises:
         ValueError: two results of one exercise, or one of an exercise that the chapter does not have.
     """
     found = by_id(chapter, results)
     sections = [
-        section(question, found[key], sections_cache=sections_cache) if key in found else _not_run(question)
+        section(question, found[key], reference=references.get(key), sections_cache=sections_cache)
+        if key in found
+        else _not_run(question)
         for key, question in chapter.questions.items()
     ]
     script = _assets(SCRIPTS)
@@ -61,6 +68,7 @@ def render(
             machine=_machine(run) if run else "",
             groups=[(group, [rows[q.id] for q in chapter.group(group)]) for group in GROUPS if chapter.group(group)],
             models=_models(run.models) if run and run.models else "",
+            reading=_reading(references, run),
             sections=sections,
             style=Markup(_assets(STYLES)),
             script=Markup(script),
@@ -69,7 +77,13 @@ def render(
     )
 
 
-def section(question: Question, result: Result, *, sections_cache: SectionsCache | None = None) -> Markup:
+def section(
+    question: Question,
+    result: Result,
+    *,
+    reference: Reference | Unreadable | None = None,
+    sections_cache: SectionsCache | None = None,
+) -> Markup:
     """The section of one exercise. Calling this as results arrive fills the cache before the page is needed.
 
     What is remembered are the parts' blocks, which take the time: a result that differs in nothing but its seconds or
@@ -77,7 +91,7 @@ def section(question: Question, result: Result, *, sections_cache: SectionsCache
     """
     uid = section_id(question)
     template = environment().get_template("section.html")
-    return Markup(
+    return linked(
         template.render(
             uid=uid,
             question=question,
@@ -87,6 +101,7 @@ def section(question: Question, result: Result, *, sections_cache: SectionsCache
             wording=_wording(question),
             error_line=(result.error.strip().splitlines() or [""])[-1],
             parts=_parts(question, result, uid, sections_cache),
+            beside=Beside(result, reference),
             verdicts=VERDICTS,
         )
     )
@@ -219,6 +234,13 @@ def _models(models: Sequence[ModelRow]) -> Markup:
         ("Path", "text"),
     )
     return Markup(environment().get_template("models.html").render(models=models, columns=columns))
+
+
+def _reading(references: References, run: RunInfo | None) -> Markup:
+    """The words explained, where the reference values come from, and which of the book's sizes were trained."""
+    sizes = run.sizes if run else ()
+    template = environment().get_template("reading.html")
+    return Markup(template.render(terms=terms(), origins=origins(references), sizes=sizes))
 
 
 @lru_cache(maxsize=8)

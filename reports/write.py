@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from reports import figures, page
+from reports.beside.reference import References
 from reports.cache import SectionsCache
 from reports.chapter import CHAPTER, Chapter, exercise_id
 from reports.run import RunInfo, Score, by_id
@@ -28,11 +30,13 @@ def write_outputs(
     *,
     chapter: Chapter = CHAPTER,
     findings: Mapping[str, str] | None = None,
+    references: References = MappingProxyType({}),
     sections_cache: SectionsCache | None = None,
 ) -> Path:
     """Write ``report.html``, ``summary.json``, ``results/21.NN.json`` and ``tables/*.csv`` into a new directory.
 
     With ``findings``, JSON texts by exercise, also ``findings/21.NN.json``: what the results were made of.
+    ``references`` are shown on the page beside the results.
 
     Everything is written beside it first and renamed at the end: the directory appears whole or not at all.
 
@@ -50,7 +54,7 @@ def write_outputs(
         files[f"results/{key}.json"] = dumps(result_json(result))
         files |= {f"tables/{name}.csv": frame.to_csv(index=False) for name, frame in tables(result).items()}
     files |= {f"findings/{exercise_id(id)}.json": text for id, text in (findings or {}).items()}
-    files["report.html"] = page.render(chapter, results, run, sections_cache=sections_cache)
+    files["report.html"] = page.render(chapter, results, run, references=references, sections_cache=sections_cache)
 
     _appear(directory, files)
     return directory

@@ -18,9 +18,10 @@ from flows.execution.graph import Node, Request, build, load_exercises
 from flows.execution.plan import stored
 from flows.machine import cores, gpu
 from flows.options import UsageError, exercise_id
+from reports.beside.reference import load as load_references
 from reports.cache import DirectoryCache
 from reports.chapter import QUESTIONS
-from reports.run import Machine, ModelRow, RunInfo
+from reports.run import Machine, ModelRow, RunInfo, SizeRow
 from reports.types import Provenance, Result, from_json
 from reports.write import write_outputs
 from tasks.answers import result_of, stored_findings, tracking_key
@@ -28,6 +29,8 @@ from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
 from tasks.place import Place
+from tasks.recipes.profiles import Profile
+from tasks.recipes.sizes import of_run, sizes
 from tasks.tracking.tracker import Tracker
 
 KEPT_RUNS = 10
@@ -84,13 +87,14 @@ def publish(
         command=command,
         trainings=trained,
         models=tuple(_models(graph, records, store, tracker)),
+        sizes=tuple(_sizes(request.profile, graph, records)),
         links={"Prefect": prefect, "MLflow": tracker.ui},
         served_by="" if tracker.uri.startswith("http") else "chapter ui",
     )
     folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
     found = {id: stored_findings(records[f"exercise/{id}"], store) for id in modules() if f"exercise/{id}" in records}
     cache = DirectoryCache(outputs / "sections")
-    write_outputs(folder, results, info, findings=found, sections_cache=cache)
+    write_outputs(folder, results, info, findings=found, references=load_references(), sections_cache=cache)
     point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
     return Published(outputs / "latest" / "report.html", faults)
@@ -194,6 +198,12 @@ def _models(
                 path=records[name]["artifacts"]["model"]["url"],
                 mlflow_url=(tracker.url(run) if run else None) or "",
             )
+
+
+def _sizes(profile: Profile, graph: Mapping[str, Node], records: Mapping[str, Record]) -> Iterator[SizeRow]:
+    trained = {(node.subject, node.seed) for name, node in graph.items() if node.kind == "train" and name in records}
+    for size in sizes(profile):
+        yield SizeRow(size.name, size.shape, size.vocabulary, size.parameters, of_run(size, trained))
 
 
 def _machine(device: str, graph: Mapping[str, Node]) -> Machine:

@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         help="shown, folded for a class to try first, or none (default: shown)",
     )
     report.add_argument("--share", action="store_true", help="leave out links to, and paths on, this machine")
+    report.add_argument(
+        "--reference",
+        type=named_path,
+        metavar="DIR",
+        help="keep metrics and checks there, to be shown by later reports",
+    )
     _add_options(report, runs=False)
     show = command("show", _show, "show one answer in the terminal")
     show.add_argument("exercise", help="its id, such as 21.08")
@@ -145,7 +151,7 @@ def _report(parsed: argparse.Namespace) -> int:
     from flows.commands.inspect import render_again
 
     check_places(writes=True)
-    return render_again(options, sources, Edition(parsed.split, parsed.answers, parsed.share))
+    return render_again(options, sources, Edition(parsed.split, parsed.answers, parsed.share), parsed.reference)
 
 
 def _show(parsed: argparse.Namespace) -> int:

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 from markupsafe import Markup
 
 from reports import cache, prose
+from reports.beside.glossary import linked, terms
+from reports.beside.reference import Beside, Reference, References, Unreadable, origins
 from reports.blocks import environment, render_all
 from reports.cache import SectionsCache
 from reports.chapter import CHAPTER, GROUPS, Chapter, Question
@@ -21,7 +24,17 @@ from reports.story.opening import opening
 from reports.story.references import cited
 from reports.types import Part, Result, to_json
 
-STYLES = ("base.css", "layout.css", "story.css", "blocks.css", "tables.css", "figures.css", "live.css", "print.css")
+STYLES = (
+    "base.css",
+    "layout.css",
+    "story.css",
+    "blocks.css",
+    "tables.css",
+    "figures.css",
+    "live.css",
+    "beside.css",
+    "print.css",
+)
 SCRIPTS = (
     *("page.js", "tables.js", "explore.js", "kit.js", "charts.js", "maps.js", "takeaway.js"),
     *("distribution.js", "mask.js", "speculation.js"),
@@ -40,20 +53,21 @@ def render(
     results: Sequence[Result] = (),
     run: RunInfo | None = None,
     *,
+    references: References = MappingProxyType({}),
     sections_cache: SectionsCache | None = None,
     edition: Edition = WHOLE,
     others: Sequence[Edition] = (),
 ) -> str:
     """The HTML page of these results.
 
-    ``sections_cache`` remembers what was drawn (``reports.cache.DirectoryCache``): a page of which nothing
-    changed is put together without drawing a figure. ``others`` are editions that lie beside this one, which are
-    linked. The page depends on the arguments alone.
+    ``references`` are shown beside them. ``sections_cache`` remembers what was drawn
+    (``reports.cache.DirectoryCache``): a page of which nothing changed is put together without drawing a figure.
+    ``others`` are editions that lie beside this one, which are linked. The page depends on the arguments alone.
 
     Raises:
         ValueError: two results of one exercise, or one of an exercise that the chapter does not have.
     """
-    parts = _Parts.of(chapter, results, run, sections_cache, edition, others)
+    parts = _Parts.of(chapter, results, run, references, sections_cache, edition, others)
     return parts.page(sections=list(parts.sections.values()))
 
 
@@ -62,6 +76,7 @@ def pages(
     results: Sequence[Result] = (),
     run: RunInfo | None = None,
     *,
+    references: References = MappingProxyType({}),
     sections_cache: SectionsCache | None = None,
     edition: Edition,
     others: Sequence[Edition] = (),
@@ -71,7 +86,7 @@ def pages(
     Raises:
         ValueError: see ``render``.
     """
-    parts = _Parts.of(chapter, results, run, sections_cache, edition, others)
+    parts = _Parts.of(chapter, results, run, references, sections_cache, edition, others)
     made = {"index.html": relocated(parts.page(sections=[]))}
     ids = list(parts.sections)
     for before, id, after in zip(["", *ids[:-1]], ids, [*ids[1:], ""], strict=True):
@@ -94,6 +109,7 @@ class _Parts:
         chapter: Chapter,
         results: Sequence[Result],
         run: RunInfo | None,
+        references: References,
         sections_cache: SectionsCache | None,
         edition: Edition,
         others: Sequence[Edition],
@@ -102,7 +118,13 @@ class _Parts:
         if edition.share:
             run, found = run and shared(run), {key: shared_result(result) for key, result in found.items()}
         sections = {
-            key: section(question, found[key], sections_cache=sections_cache, answers=edition.answers)
+            key: section(
+                question,
+                found[key],
+                reference=references.get(key),
+                sections_cache=sections_cache,
+                answers=edition.answers,
+            )
             if key in found
             else _not_run(question)
             for key, question in chapter.questions.items()
@@ -111,7 +133,7 @@ class _Parts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         rows = {key: _row(question, found.get(key)) for key, question in chapter.questions.items()}
         told = opening(chapter, found, run, sections_cache) if edition.answers == "shown" else None
-        references = cited([*sections.values(), str(told.missed) if told else ""])
+        works = cited([*sections.values(), str(told.missed) if told else ""])
         values = {
             "title": chapter.title,
             "score": Score.of(results, len(chapter.questions)),
@@ -120,7 +142,8 @@ class _Parts:
             "groups": [(group, [rows[q.id] for q in chapter.group(group)]) for group in GROUPS if chapter.group(group)],
             "models": _models(run.models) if run and run.models and edition.answers == "shown" else "",
             "opening": told,
-            "references": references,
+            "references": works,
+            "reading": _reading(references, run) if edition.answers == "shown" else "",
             "edition": edition,
             "others": [other for other in others if other != edition],
             "style": Markup(_assets(STYLES)),
@@ -142,7 +165,12 @@ class _Parts:
 
 
 def section(
-    question: Question, result: Result, *, sections_cache: SectionsCache | None = None, answers: Answers = "shown"
+    question: Question,
+    result: Result,
+    *,
+    reference: Reference | Unreadable | None = None,
+    sections_cache: SectionsCache | None = None,
+    answers: Answers = "shown",
 ) -> Markup:
     """The section of one exercise. Calling this as results arrive fills the cache before the page is needed.
 
@@ -151,7 +179,7 @@ def section(
     """
     uid = section_id(question)
     template = environment().get_template("section.html")
-    return Markup(
+    return linked(
         template.render(
             uid=uid,
             question=question,
@@ -161,6 +189,7 @@ def section(
             wording=_wording(question),
             error_line=(result.error.strip().splitlines() or [""])[-1],
             parts=_parts(question, result, uid, sections_cache) if answers != "none" else [],
+            beside=Beside(result, reference),
             verdicts=VERDICTS,
             answers=answers,
         )
@@ -298,6 +327,13 @@ def _models(models: Sequence[ModelRow]) -> Markup:
     names = dict.fromkeys(model.tokenizer for model in models)
     groups = [(name, [model for model in models if model.tokenizer == name]) for name in names]
     return Markup(environment().get_template("models.html").render(groups=groups, columns=columns))
+
+
+def _reading(references: References, run: RunInfo | None) -> Markup:
+    """The words explained, where the reference values come from, and which of the book's sizes were trained."""
+    sizes = run.sizes if run else ()
+    template = environment().get_template("reading.html")
+    return Markup(template.render(terms=terms(), origins=origins(references), sizes=sizes))
 
 
 @lru_cache(maxsize=8)

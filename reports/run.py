@@ -36,6 +36,17 @@ class ModelRow:
 
 
 @dataclass(frozen=True)
+class SizeRow:
+    """One of the book's model sizes on one vocabulary, and whether this run has trained it; ``said`` is Markdown."""
+
+    name: str
+    shape: str
+    vocabulary: str
+    parameters: int | None  # None where they depend on the text
+    said: str
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """One run of the chapter, or of part of it."""
 
@@ -47,6 +58,7 @@ class RunInfo:
     command: str = ""  # reproduces the run
     trainings: int = 0  # models trained in this run; the others came from the store
     models: tuple[ModelRow, ...] = ()
+    sizes: tuple[SizeRow, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)  # name → URL
     served_by: str = ""  # the command that shows these pages, where no server runs all the time
     caution: str = ""  # why the numbers of this run mean nothing, where they do not

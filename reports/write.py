@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from reports import figures, page
+from reports.beside.reference import References
 from reports.cache import SectionsCache
 from reports.chapter import CHAPTER, Chapter, exercise_id
 from reports.run import RunInfo, Score, by_id
@@ -29,6 +31,7 @@ def write_outputs(
     *,
     chapter: Chapter = CHAPTER,
     findings: Mapping[str, str] | None = None,
+    references: References = MappingProxyType({}),
     sections_cache: SectionsCache | None = None,
     editions: Sequence[Edition] = (),
 ) -> Path:
@@ -36,6 +39,7 @@ def write_outputs(
 
     ``editions`` of the page are written beside it, linked with it and with one another. With ``findings``, JSON texts
     by exercise, also ``findings/21.NN.json``: what the results were made of.
+    ``references`` are shown on the page beside the results.
 
     Everything is written beside it first and renamed at the end: the directory appears whole or not at all.
 
@@ -56,7 +60,7 @@ def write_outputs(
     written = [WHOLE, *(edition for edition in editions if edition != WHOLE)]
     for edition in written:
         beside = [other for other in written if other.share or not edition.share]
-        files |= _pages(chapter, results, run, sections_cache, edition, beside)
+        files |= _pages(chapter, results, run, references, sections_cache, edition, beside)
 
     _appear(directory, files)
     return directory
@@ -66,16 +70,22 @@ def _pages(
     chapter: Chapter,
     results: Sequence[Result],
     run: RunInfo,
+    references: References,
     sections_cache: SectionsCache | None,
     edition: Edition,
     others: Sequence[Edition],
 ) -> dict[str, str]:
     """The files of one edition. What is shared links to nothing that is not."""
+    drawn: dict[str, Any] = {
+        "references": references,
+        "sections_cache": sections_cache,
+        "edition": edition,
+        "others": others,
+    }
     if edition.split:
-        several = page.pages(chapter, results, run, sections_cache=sections_cache, edition=edition, others=others)
+        several = page.pages(chapter, results, run, **drawn)
         return {f"{edition.name}/{name}": text for name, text in several.items()}
-    whole = page.render(chapter, results, run, sections_cache=sections_cache, edition=edition, others=others)
-    return {edition.name: whole}
+    return {edition.name: page.render(chapter, results, run, **drawn)}
 
 
 def _appear(directory: Path, files: Mapping[str, str]) -> None:

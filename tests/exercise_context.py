@@ -25,7 +25,7 @@ from minigpt.model import GPT
 from minigpt.precision import Precision
 from minigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from minigpt.train import train
-from reports.chapter import QUESTIONS
+from reports.chapter import QUESTIONS, exercise_id
 from reports.types import (
     Answer,
     AttentionMaps,
@@ -51,6 +51,7 @@ from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES, Profile
 from tasks.recipes.recipe import FineTune, Recipe
 from tasks.sources.corpora import BYTE_PAIRS
+from tests.references import assert_reference_belongs
 
 EVIDENCE = (Table, Figure, Heatmap, Sample, Code, TokenScores, AttentionMaps)
 Architecture = Literal["gpt2", "llama", "stand-in"]
@@ -295,7 +296,7 @@ def make_context(
     Raises:
         KeyError: a number that the exercise does not have.
     """
-    own = dict(exercise.numbers[profile])
+    own = dict(PROFILES[profile].numbers(exercise.numbers))
     if unknown := set(numbers) - set(own):
         raise KeyError(f"exercise {exercise.id} has no numbers {sorted(unknown)}")
     model: Any = tiny_pretrained(pretrained) if "pretrained" in exercise.sources else None
@@ -338,6 +339,7 @@ def assert_sound(exercise: Exercise, answer: Answer) -> None:
     names = [b.name for part in answer.parts for b in flattened(part.blocks) if isinstance(b, Table) and b.name]
     assert len(set(names)) == len(names), f"two tables share a name: {names}"
     assert_readable(answer)
+    assert_reference_belongs(exercise_id(exercise.id), answer)
     text = json.dumps(to_json(answer), allow_nan=False)
     assert from_json(Answer, json.loads(text)) == answer, "the answer changes on its way through JSON"
 

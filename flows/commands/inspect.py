@@ -34,10 +34,11 @@ def print_plan(options: Options, sources: Sources) -> int:
     return 0
 
 
-def render_again(options: Options, sources: Sources, edition: Edition = WHOLE) -> int:
+def render_again(options: Options, sources: Sources, edition: Edition = WHOLE, reference: Path | None = None) -> int:
     """Render the report from what is stored, and from what the newest run of this profile has said of itself.
 
-    ``edition`` is another one to write beside the whole report.
+    ``edition`` is another one to write beside the whole report. With ``reference``, a folder, keep the metrics and
+    checks there, for later reports to show beside theirs.
     """
     request, place = request_of(options, sources), place_here("report")
     outputs = Path(place.outputs)
@@ -47,6 +48,11 @@ def render_again(options: Options, sources: Sources, edition: Edition = WHOLE) -
     print(published.page)
     if edition != WHOLE:
         print(published.page.parent / edition.entry)
+    if reference:
+        from flows.commands.reference import write_references
+
+        written = write_references(published.page.parent, reference, budget=request.profile.budget)
+        print(f"{len(written)} references in {reference}")
     for id, error in published.faults.items():
         print(f"chapter: the answer of {id}: {error.strip().splitlines()[-1]}", file=sys.stderr)
     return 1 if published.faults else 0

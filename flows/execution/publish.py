@@ -18,9 +18,10 @@ from flows.execution.graph import Node, Request, build, load_exercises
 from flows.execution.plan import stored
 from flows.machine import cores, gpu
 from flows.options import UsageError, exercise_id
+from reports.beside.reference import load as load_references
 from reports.cache import DirectoryCache
 from reports.chapter import QUESTIONS
-from reports.run import Machine, ModelRow, RunInfo, Score
+from reports.run import Machine, ModelRow, RunInfo, Score, SizeRow
 from reports.story.editions import Edition
 from reports.types import Provenance, Result, from_json
 from reports.write import write_outputs
@@ -29,6 +30,8 @@ from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
 from tasks.place import Place
+from tasks.recipes.profiles import Profile
+from tasks.recipes.sizes import of_run, sizes
 from tasks.tracking.tracker import Tracker
 
 KEPT_RUNS = 10
@@ -94,13 +97,22 @@ def publish(
         command=command,
         trainings=trained,
         models=tuple(_models(graph, records, store, tracker)),
+        sizes=tuple(_sizes(request.profile, graph, records)),
         links={"Prefect": prefect, "MLflow": tracker.ui},
         served_by="" if tracker.uri.startswith("http") else "chapter ui",
         caution=CAUTIONS.get(name, ""),
     )
     folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
     found = {id: stored_findings(records[f"exercise/{id}"], store) for id in modules() if f"exercise/{id}" in records}
-    write_outputs(folder, results, info, findings=found, sections_cache=sections_of(outputs), editions=editions)
+    write_outputs(
+        folder,
+        results,
+        info,
+        findings=found,
+        references=load_references(),
+        sections_cache=sections_of(outputs),
+        editions=editions,
+    )
     point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
     return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)))
@@ -229,6 +241,12 @@ def _shape(recipe: Mapping[str, Any]) -> str:
         "" if objective == "causal" else str(objective).replace("_", " "),
     ]
     return ", ".join([f"{model['n_layer']} layers × {model['d_model']}", *filter(None, odd)])
+
+
+def _sizes(profile: Profile, graph: Mapping[str, Node], records: Mapping[str, Record]) -> Iterator[SizeRow]:
+    trained = {(node.subject, node.seed) for name, node in graph.items() if node.kind == "train" and name in records}
+    for size in sizes(profile):
+        yield SizeRow(size.name, size.shape, size.vocabulary, size.parameters, of_run(size, trained))
 
 
 def _machine(device: str, graph: Mapping[str, Node]) -> Machine:

@@ -1,0 +1,1 @@
+"""What stands beside the answers: words explained once, numbers of a longer run, which sizes were trained."""

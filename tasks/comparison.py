@@ -64,7 +64,8 @@ def _how(rows: Sequence[Variant]) -> str:
         f"Loss on the whole validation split in nats per token after {steps} steps "
         f"({span([row.epochs for row in rows], 1, joint=' or ')} epochs), {seeds} seed{'' if seeds == '1' else 's'}; "
         "n-grams smoothed after Witten and Bell, on the same tokens. Verdicts are by 95% intervals for the difference "
-        "from the first row: of pairs with a seed in common, corrected after Holm for their number. Steps are timed "
+        "from the first row: of pairs with a seed in common, whose scatter is estimated from all rows, corrected after "
+        "Holm for their number. Steps are timed "
         "alone, in turn. Equal time is step time × steps: trainings that end when the quickest does, each with a "
         "learning rate that has come down; the interval holds what the quartiles of the step times leave open."
     )

@@ -4,8 +4,8 @@
 
 A comparison is made twice: after equal steps (every model has read the same tokens in the same order) and at equal
 time, which is steps × step time and never the clock of a training that ran beside others. Both compare finished
-trainings only, whose learning rate has come down; trainings of one seed are compared as a pair, since they saw the
-same batches; and who has not beaten the bigram has learned too little for a verdict.
+trainings only, whose learning rate has come down; trainings of one seed are compared with each other, since they saw
+the same batches; and who has not beaten the bigram has learned too little for a verdict.
 """
 
 import math
@@ -15,7 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minigpt.evaluation.ngrams import Baselines
-from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm, mean_std
+from minigpt.evaluation.statistics import (
+    Comparison,
+    compare,
+    compare_blocks,
+    compare_paired,
+    holm,
+    mean_std,
+    widened,
+)
 from minigpt.evaluation.timing import Timing
 
 
@@ -102,12 +110,12 @@ class Variant:
 
 def contrast(baseline: Variant, other: Variant) -> Comparison:
     """Two variants after all their steps: pairs where they share their seeds, else Welch's interval."""
-    return _contrast(baseline, baseline.losses, other, other.losses)
+    return _against_first([baseline, other], [baseline.losses, other.losses])[0]
 
 
 def comparisons(rows: Sequence[Variant]) -> list[Comparison]:
     """Each variant after the first against the first, at equal steps, corrected for their number."""
-    return holm([contrast(rows[0], row) for row in rows[1:]])
+    return holm(_against_first(rows, [row.losses for row in rows]))
 
 
 def at_equal_time(rows: Sequence[Variant]) -> list[tuple[float, ...] | None]:
@@ -125,9 +133,13 @@ def comparisons_at_equal_time(rows: Sequence[Variant]) -> list[Comparison]:
     step times can then be, and the verdict is by all of it.
     """
     steps = _steps_in_time(rows)
-    return holm(
-        [_timed_contrast(rows[0], row, steps[0], its_steps) for row, its_steps in zip(rows[1:], steps[1:], strict=True)]
-    )
+    found = _against_first(rows, at_equal_time(rows))
+    for i in range(1, len(rows)):
+        if found[i - 1].verdict in ("lower", "higher", "noise"):
+            ends = _differences_in_time(rows[0], rows[i], steps[0], steps[i])
+            late = replace(found[i - 1], verdict="no time") if ends is None else widened(found[i - 1], ends)
+            found[i - 1] = late
+    return holm(found)
 
 
 def _steps_in_time(rows: Sequence[Variant]) -> list[float]:
@@ -136,30 +148,54 @@ def _steps_in_time(rows: Sequence[Variant]) -> list[float]:
     return [min(budget / row.step_seconds, float(row.steps)) for row in rows]
 
 
-def _timed_contrast(baseline: Variant, other: Variant, steps: float, its_steps: float) -> Comparison:
+def _differences_in_time(baseline: Variant, other: Variant, steps: float, its_steps: float) -> list[float] | None:
+    """The difference of the mean losses at both ends of what the ratio of the step times can be, or None.
+
+    ``steps`` and ``its_steps`` are those of equal time by the medians. None where no training so short was finished.
+    """
     (t, quick, slow), (its_t, its_quick, its_slow) = (
         (row.step.median, row.step.low, row.step.high) for row in (baseline, other)
     )
-    low, high = (quick / its_slow) / (t / its_t), (slow / its_quick) / (t / its_t)
     found = []
-    for ratio in (1.0, low, high):  # of the steps of the other, over those by the medians
+    for ratio in ((quick / its_slow) / (t / its_t), (slow / its_quick) / (t / its_t)):
         over = max(1.0, its_steps * ratio / other.steps)  # neither can be read beyond its end: less time for both then
-        losses = baseline.finished_after(steps / over), other.finished_after(its_steps * ratio / over)
-        if losses[0] is None or losses[1] is None:
-            return replace(_contrast(baseline, baseline.losses, other, other.losses), verdict="no time")
-        found.append(_contrast(baseline, losses[0], other, losses[1]))
-    if found[0].verdict not in ("lower", "higher", "noise"):
-        return found[0]
-    interval = min(one.interval[0] for one in found), max(one.interval[1] for one in found)
-    agree = len({one.verdict for one in found}) == 1
-    p_value = max(one.p_value for one in found) if len({one.difference > 0 for one in found}) == 1 else 1.0
-    return replace(found[0], interval=interval, p_value=p_value, verdict=found[0].verdict if agree else "noise")
+        losses, its_losses = baseline.finished_after(steps / over), other.finished_after(its_steps * ratio / over)
+        if losses is None or its_losses is None:
+            return None
+        found.append(mean_std(its_losses)[0] - mean_std(losses)[0])
+    return found
 
 
-def _contrast(baseline: Variant, losses: Sequence[float], other: Variant, its_losses: Sequence[float]) -> Comparison:
-    compared = compare_paired if baseline.seeds == other.seeds else compare
-    found = compared(losses, its_losses)
-    return found if baseline.beats_bigram and other.beats_bigram else replace(found, verdict="untrained")
+def _against_first(rows: Sequence[Variant], losses: Sequence[tuple[float, ...] | None]) -> list[Comparison]:
+    """Each variant after the first against the first by these losses; None is a training that was not finished.
+
+    How far seeds scatter is estimated from all variants that share the first one's seeds and have learned something.
+    """
+    base = losses[0] or rows[0].losses
+    alike = [
+        i
+        for i, (row, its) in enumerate(zip(rows, losses, strict=True))
+        if its is not None and row.seeds == rows[0].seeds and row.beats_bigram
+    ]
+    blocks: dict[int, Comparison] = {}
+    if alike[:1] == [0] and len(alike) > 1:
+        blocks = dict(zip(alike[1:], compare_blocks([losses[i] or () for i in alike]), strict=True))
+    found = []
+    for i in range(1, len(rows)):
+        its, verdict = losses[i], None
+        if not (rows[0].beats_bigram and rows[i].beats_bigram):
+            verdict = "untrained"
+        elif losses[0] is None or its is None:
+            verdict = "no time"
+        plain = blocks.get(i) or _compared_alone(rows[0], base, rows[i], its or rows[i].losses)
+        found.append(replace(plain, verdict=verdict) if verdict else plain)
+    return found
+
+
+def _compared_alone(
+    baseline: Variant, losses: Sequence[float], other: Variant, its_losses: Sequence[float]
+) -> Comparison:
+    return (compare_paired if baseline.seeds == other.seeds else compare)(losses, its_losses)
 
 
 def metrics(rows: Sequence[Variant]) -> dict[str, float | int]:

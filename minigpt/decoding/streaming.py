@@ -32,11 +32,11 @@ def inverse_frequencies(model: Any) -> Tensor | None:
     return found[0].float()
 
 
-def shifted(keys: Tensor, theta: Tensor, distance: int) -> Tensor:
-    """Keys as they would be ``distance`` positions later, (…, D): rotations by m and n are one by m + n.
+def shifted(keys: Tensor, theta: Tensor, distance: int | Tensor) -> Tensor:
+    """Keys as they would be ``distance`` positions later, (…, D), one number or one a position (T, 1).
 
-    Su et al. (2021), section 3.4.2, in Llama's pairing (i, i + D/2). Where only the first dimensions are rotated
-    (GPT-NeoX), ``theta`` has as many pairs, and the rest stays.
+    Rotations by m and n are one by m + n. Su et al. (2021), section 3.4.2, in Llama's pairing (i, i + D/2). Where only
+    the first dimensions are rotated (GPT-NeoX), ``theta`` has as many pairs, and the rest stays.
     """
     half = len(theta)
     angle = theta * distance

@@ -32,6 +32,7 @@ class Comparison:
     p_value: float = 1.0  # two-sided, of no difference; corrected if there are several comparisons
     paired: bool = False  # values that share a seed, a text or a prompt are compared one by one
     among: int = 1  # comparisons that were corrected for together
+    freedom: float = math.inf  # degrees of freedom of the standard error
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
@@ -79,6 +80,63 @@ def compare_paired(baseline: Sequence[float], other: Sequence[float], *, confide
     n = len(baseline)
     error = spread / math.sqrt(n) if n > 1 else math.inf
     return _compared(difference, error, max(1.0, n - 1), baseline, other, confidence, paired=True)
+
+
+def compare_blocks(groups: Sequence[Sequence[float]], *, confidence: float = 0.95) -> list[Comparison]:
+    """Each group after the first against the first, of values that belong together: the k-th of all share a seed.
+
+    Student's intervals of a design in randomised blocks: what a seed does to all groups cancels, and how far values
+    scatter beyond that is estimated from all groups together, with (groups - 1)(seeds - 1) degrees of freedom. Three
+    seeds of four variants give 6 where a pair alone has 2. Of two groups this is ``compare_paired``. It takes for
+    granted that all groups scatter alike.
+
+    Source: Fisher (1935), "The Design of Experiments", chapter 4.
+
+    Raises:
+        ValueError: groups of different numbers of values, or values that are not finite.
+    """
+    table = np.asarray(groups, dtype=np.float64) if len({len(group) for group in groups}) == 1 else None
+    if table is None or table.size == 0 or not np.isfinite(table).all():
+        raise ValueError(f"need groups of equally many finite values, got {[len(group) for group in groups]}")
+    count, seeds = table.shape
+    residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    freedom = (count - 1) * (seeds - 1)
+    error = math.sqrt(2 * float((residuals**2).sum()) / freedom / seeds) if freedom else math.inf
+    if error < 1e-12 * float(np.abs(table).max()):  # what rounding leaves of equal differences
+        error = 0.0
+    return [
+        _compared(
+            mean_std(other)[0] - mean_std(groups[0])[0],
+            error,
+            max(1.0, freedom),
+            groups[0],
+            other,
+            confidence,
+            paired=True,
+        )
+        for other in groups[1:]
+    ]
+
+
+def widened(comparison: Comparison, differences: Sequence[float]) -> Comparison:
+    """The comparison where its difference may be any of these: the interval holds all of theirs.
+
+    The p-value is that of the least telling; where they differ in sign, there is nothing to tell.
+    """
+    if not math.isfinite(comparison.std_error):
+        return comparison
+    found = [comparison.difference, *differences]
+    half = comparison.interval[1] - comparison.difference
+    interval = min(found) - half, max(found) + half
+    error = comparison.std_error
+    if min(found) < 0 < max(found):
+        p_value = 1.0
+    elif error:
+        p_value = max(two_sided_p(difference / error, comparison.freedom) for difference in found)
+    else:
+        p_value = float(0.0 in found)
+    verdict: Verdict = "lower" if interval[1] < 0 else "higher" if interval[0] > 0 else "noise"
+    return replace(comparison, interval=interval, p_value=p_value, verdict=verdict)
 
 
 def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -130,6 +188,7 @@ def _compared(
         confidence=confidence,
         p_value=p_value,
         paired=paired,
+        freedom=freedom,
     )
 
 

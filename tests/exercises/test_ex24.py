@@ -55,7 +55,9 @@ class Knowing(torch.nn.Module):
     def forward(self, ids, labels=None, use_cache=False):
         logits = torch.zeros(*ids.shape, self.size)
         for b, row in enumerate(ids.tolist()):
-            start = next(i for i in range(len(self.ids)) if self.ids[i : i + len(row)] == row)
+            start = next((i for i in range(len(self.ids)) if self.ids[i : i + len(row)] == row), None)
+            if start is None:  # of another text, about which it knows nothing
+                continue
             for t in range(len(row)):
                 place = start + t + 1
                 if place < len(self.ids):

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from minigpt.evaluation.ngrams import Baselines
-from minigpt.evaluation.statistics import compare, compare_paired
+from minigpt.evaluation.statistics import compare, compare_blocks, compare_paired, holm
 from minigpt.evaluation.timing import Timing
 from minigpt.model import GPT
 from tasks.comparison import curves, sentences, table
@@ -71,7 +71,9 @@ def test_equal_time_is_where_the_first_one_ends_and_reads_finished_trainings_onl
 
 def test_pairs_where_seeds_are_shared():
     found = contrast(BASE, SLOW)
-    assert found == compare_paired(BASE.losses, SLOW.losses)
+    pairs = compare_paired(BASE.losses, SLOW.losses)
+    assert found.interval == pytest.approx(pairs.interval)
+    assert found.paired
     expected = stats.ttest_rel(SLOW.losses, BASE.losses)
     assert found.p_value == pytest.approx(expected.pvalue)
     others = variant("others", [1.9, 1.911, 1.89], 0.2, seeds=(3, 4, 5))
@@ -79,15 +81,17 @@ def test_pairs_where_seeds_are_shared():
     assert contrast(BASE, variant("one", [1.0], 0.1)).verdict == "one seed"
 
 
-def test_several_comparisons_are_corrected_for_their_number():
-    barely = variant("barely", [1.97, 1.976, 1.972], 0.1)
-    alone, among = comparisons([BASE, barely])[0], comparisons([BASE, barely, *[SLOW] * 3])[0]
-    assert alone.verdict == "lower"
-    assert among.p_value == pytest.approx(alone.p_value)  # the largest of four keeps its own
-    noisy = variant("noisy", [2.0, 1.9, 2.2], 0.1)
-    among = comparisons([BASE, barely, noisy, noisy, noisy])[0]
-    assert (among.verdict, among.among) == ("one of many", 4)
-    assert among.p_value == pytest.approx(4 * alone.p_value)
+def test_several_comparisons_share_their_scatter_and_are_corrected_for_their_number():
+    rows = [BASE, variant("barely", [1.97, 1.985, 1.965], 0.1), SLOW, variant("same", [2.0, 2.02, 1.985], 0.1)]
+    found = comparisons(rows)
+    assert found == holm(compare_blocks([row.losses for row in rows]))
+    assert {one.freedom for one in found} == {6}
+    assert {one.among for one in found} == {3}
+    # One without a verdict of its own neither counts among them nor adds to the scatter.
+    lost, single = variant("lost", [2.9, 3.1, 2.0], 0.1), variant("single", [1.0], 0.1)
+    with_others = comparisons([*rows, lost, single])
+    assert with_others[:3] == found
+    assert [one.verdict for one in with_others[3:]] == ["untrained", "one seed"]
 
 
 def test_the_error_of_the_step_times_is_in_the_interval():

@@ -3,6 +3,7 @@
 import math
 
 from minigpt.evaluation.word_losses import CONTENT, FUNCTION, KINDS, LATER, MARK
+from minigpt.pretrained.gpt2_published import ZERO_SHOT
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Series, Table, TokenScores
 from reports.words import shown_text, shown_token
@@ -33,6 +34,9 @@ def answer(f: Findings) -> Draft:
             "lowest": token_table(lowest, "The tokens of the passage with the lowest loss.", "lowest"),
             "shares of the lowest": share_table(f, highest=False),
             "effects": effect_table(f),
+            "modern passage": modern_passage(f),
+            "both texts": both_texts(f),
+            "gpt2": gpt2(f),
             "by place": Figure(
                 "line",
                 tuple(series(line) for line in f.by_place),
@@ -146,6 +150,68 @@ def share_table(f: Findings, *, highest: bool) -> Table:
         "window."
     )
     return Table(("tokens", *FLAGS), tuple(rows), caption, f"{which}_shares")
+
+
+def modern_passage(f: Findings) -> TokenScores:
+    """The modern one in colours."""
+    shown = len(f.passage)
+    return TokenScores(
+        (f.modern.begins, *f.modern.pieces[:shown]),
+        (None, *f.modern.losses[:shown]),
+        "loss (nats)",
+        f"Loss of each token of modern prose, its beginning. Model: {f.model}.",
+    )
+
+
+def both_texts(f: Findings) -> Table:
+    """The two texts beside each other: what they cost, and the effects of (d)."""
+    rows: list[tuple[Cell, ...]] = []
+    texts = (
+        ("held-out text", f.text.tokens, f.text.nats, f.text.bits_per_byte, f.first_words, f.controlled),
+        ("modern prose", len(f.modern.losses), f.modern.nats, f.modern.bits_per_byte, f.modern.first_words, None),
+    )
+    for name, tokens, nats, bits, first, controlled in texts:
+        effects = controlled or f.modern.controlled
+        cells: list[Cell] = []
+        for question in ("sentence start", "word class"):
+            effect = effects(question)
+            cells += (
+                [None, None, None, "too little text"]
+                if effect is None
+                else [effect.difference, *effect.interval, effect.verdict]
+            )
+        begins = (first.commonest, first.number / first.sentences) if first else (None, None)
+        rows.append((name, tokens, nats, bits, *begins, *cells))
+    effect_columns = [
+        f"{question}: {what}"
+        for question in ("first − other words", "content − function words")
+        for what in ("difference (nats)", "95 % from", "95 % to", "verdict")
+    ]
+    columns = (
+        "text",
+        "tokens",
+        "loss (nats/token)",
+        "bits per byte",
+        "commonest first word",
+        "its share",
+        *effect_columns,
+    )
+    caption = (
+        "Two texts under the same model. Differences of the loss of first pieces at equal position, with bootstrap "
+        "intervals over sentences."
+    )
+    return Table(columns, tuple(rows), caption, "both_texts")
+
+
+def gpt2(f: Findings) -> Table:
+    """Published values, and what was measured here in the unit that can be compared."""
+    rows: list[tuple[Cell, ...]] = [(x.what, f"GPT-2 {x.model}", x.value, x.source) for x in ZERO_SHOT]
+    rows += [
+        ("bits per byte, held-out text", f.model, f.text.bits_per_byte, "here"),
+        ("bits per byte, modern prose", f.model, f.modern.bits_per_byte, "here"),
+    ]
+    caption = "GPT-2 beside the model that was used. Texts and tokenizers differ: only bits per byte are of one kind."
+    return Table(("measure", "model", "value", "source"), tuple(rows), caption, "gpt2")
 
 
 def effect_table(f: Findings) -> Table:

@@ -146,6 +146,33 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Modern:
+    """The same of a passage of present-day prose, which no model has read."""
+
+    begins: str  # the first token, which nothing precedes
+    pieces: tuple[str, ...]  # of all scored tokens
+    losses: tuple[float, ...]  # nats
+    bits_per_byte: float
+    first_words: FirstWords | None
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def nats(self) -> float:
+        """Mean loss per token."""
+        return mean(self.losses)
+
+    @property
+    def perplexity(self) -> float:
+        """Per token."""
+        return math.exp(self.nats)
+
+    def controlled(self, name: str, held: str = "position") -> Effect | None:
+        """An effect on first pieces."""
+        found = next(c for c in self.comparisons if (c.name, c.measure) == (name, "first piece"))
+        return found.effects[held]
+
+
+@dataclass(frozen=True)
 class Oracle:
     """The same numbers on other ways."""
 
@@ -179,6 +206,7 @@ class Findings:
     by_position: Line
     by_place: tuple[Line, ...]  # all words, function words, content words
     comparisons: tuple[Comparison, ...]
+    modern: Modern
     oracle: Oracle
 
     @property
@@ -232,6 +260,11 @@ class Findings:
         for kind in (FUNCTION, CONTENT, LATER, MARK):
             if (loss := self.text.kinds[kind].loss) is not None:
                 found[f"loss_{key(kind)}_nats"] = loss
+        found["modern_tokens"], found["modern_loss_nats"] = len(self.modern.losses), self.modern.nats
+        found["modern_bits_per_byte"] = self.modern.bits_per_byte
+        for name in ("sentence start", "word class"):
+            if (effect := self.modern.controlled(name)) is not None:
+                found[f"modern_difference_{key(name)}_first_piece_held_position_nats"] = effect.difference
         for c in self.comparisons:
             for held, effect in c.effects.items():
                 if effect is not None:

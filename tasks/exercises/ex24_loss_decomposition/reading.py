@@ -14,6 +14,7 @@ from minigpt.pretrained.causal_lm import ScoredText, first_choices, row_losses, 
 from minigpt.pretrained.limits import context_of
 from tasks.exercise import Context
 from tasks.exercises.ex24_loss_decomposition.findings import BOUNDS, RARE
+from tasks.exercises.ex24_loss_decomposition.modern import MODERN
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,21 @@ class Reading:
 
 
 def read(ctx: Context) -> Reading:
-    """Score the text, and find its words."""
+    """Score held-out text from the start of a sentence on, and find its words."""
+    text = ctx.text("validation")
+    return _read(ctx, "losses", text[next(iter(sentence_starts(text[:5_000])), 0) :], 0.05)
+
+
+def read_modern(ctx: Context) -> Reading:
+    """The same of the modern passage, which is shorter."""
+    return _read(ctx, "modern losses", MODERN, 0.8)
+
+
+def _read(ctx: Context, key: str, whole: str, start: float) -> Reading:
     pretrained = ctx.pretrained()
-    ctx.progress(0.05, f"scoring {ctx.numbers['tokens']:,} tokens with {pretrained.name}")
-    text, ids = score(ctx)
+    ctx.progress(start, f"scoring up to {ctx.numbers['tokens']:,} tokens with {pretrained.name}")
+    text, ids = score(ctx, key, whole)
     window = min(ctx.numbers["window"], context_of(pretrained.model), text.tokens)
-    ctx.progress(0.85, "the passage")
     passage = min(ctx.numbers["passage"], text.tokens)
     rows = target_windows(ids[: passage + 1].to(ctx.device), window)
     chosen = [first_choices(pretrained.model, row) for row in rows]
@@ -58,11 +68,9 @@ def read(ctx: Context) -> Reading:
     return Reading(before, text, ids, window, words, tokens, passage, choices, alone)
 
 
-def score(ctx: Context) -> tuple[ScoredText, Tensor]:
-    """Held-out text from the start of a sentence on: its losses, and the ids of all its tokens, the first included."""
+def score(ctx: Context, key: str, text: str) -> tuple[ScoredText, Tensor]:
+    """A text's losses, kept as ``key`` while the exercise runs, and the ids of all its tokens, the first included."""
     pretrained, n = ctx.pretrained(), ctx.numbers
-    text = ctx.text("validation")
-    text = text[next(iter(sentence_starts(text[:5_000])), 0) :]
 
     def compute() -> list[Any]:
         scored = score_text(
@@ -70,7 +78,7 @@ def score(ctx: Context) -> tuple[ScoredText, Tensor]:
         )
         return [scored.losses.tolist(), scored.pieces, scored.text, scored.ends]
 
-    losses, pieces, covered, ends = ctx.once("losses", compute)
+    losses, pieces, covered, ends = ctx.once(key, compute)
     ids = pretrained.tokenizer(text, add_special_tokens=False)["input_ids"][: len(losses) + 1]
     return ScoredText(torch.tensor(losses), tuple(pieces), covered, tuple(ends)), torch.tensor(ids)
 

@@ -3,10 +3,11 @@
 from statistics import fmean
 
 from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.pretrained.gpt2_published import SINK_HEADS, SINK_LENGTH, SINK_THRESHOLD
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import AttentionMaps, Cell, Check, Figure, Heatmap, Sample, Series, Table
-from reports.words import shown_text, shown_token
+from reports.words import plural, shown_text, shown_token
 from tasks.exercises.ex29_attention_sinks.findings import (
     FIRST,
     KEPT,
@@ -15,6 +16,7 @@ from tasks.exercises.ex29_attention_sinks.findings import (
     TEMPERATURE,
     Curve,
     Findings,
+    LongStream,
     Stream,
     Stretch,
     Written,
@@ -31,6 +33,7 @@ def answer(f: Findings) -> Draft:
             "first token by layer": by_layer(f, 1),
             "first four by layer": by_layer(f, KEPT),
             "heads": heads(f),
+            "gpt2": gpt2(f),
             "positions": by_position(f),
             "planted": planted(f),
             "maps": maps(f),
@@ -38,6 +41,8 @@ def answer(f: Findings) -> Draft:
             "memory": memory(f),
             "loss over position": loss_figure(s),
             "losses": loss_table(s),
+            "long stream": long_figure(f.long) if f.long else (),
+            "long losses": long_table(f.long) if f.long else (),
             "window": window_table(s) if s.window else (),
             "continuations": continuations(s),
             "samples": samples(s),
@@ -45,6 +50,9 @@ def answer(f: Findings) -> Draft:
         checks=(*exact_checks(f), *empirical_checks(f)),
         values={
             "several": SEVERAL,
+            "sink_length": SINK_LENGTH,
+            "sink_threshold": SINK_THRESHOLD,
+            "gpt2_sink_heads": SINK_HEADS.value,
             "ratios": [x.first().ratio for x in f.kinds.values()],
             "recurring": f.kinds[REPEATED].recurring,
             "most_in_the_middle": max(f.planted.tokens, key=lambda x: x.middle).piece,
@@ -115,6 +123,14 @@ def heads(f: Findings) -> Heatmap:
     values = tuple(zip(*f.real.heads, strict=True))
     ends = ((uniform, "uniform"), (1.0, "all of it"))
     return Heatmap(values, "layer", "head", caption, layers, names, baseline=ends[0], threshold=ends[1])
+
+
+def gpt2(f: Findings) -> Table:
+    """The published value beside the model's."""
+    row = (SINK_HEADS.what, f"GPT-2 {SINK_HEADS.model}", SINK_HEADS.value, f.sink_heads, SINK_HEADS.source)
+    caption = f"GPT-2 beside the model that was used. Share of all heads, over rows of {SINK_LENGTH} random tokens."
+    columns = ("measure", "which GPT-2", "its value", f"{f.model.name}, here", "source of GPT-2's value")
+    return Table(columns, (row,), caption, "gpt2")
 
 
 def by_position(f: Findings) -> Figure:
@@ -231,6 +247,45 @@ def loss_curve(curve: Curve, texts: int) -> Series:
     return Series(setting(curve.sinks), curve.positions, tuple(mean for mean, _ in means), error)
 
 
+def long_figure(x: LongStream) -> Figure:
+    """The paper's figure: loss over position far beyond the training length."""
+    middles = tuple(start + x.width / 2 for start in x.starts)
+    series = [Series(f"cache, {setting(k)}", middles, losses) for k, losses in x.by_sinks.items()]
+    series.append(Series("window read again", middles, x.anew))
+    positions, losses = zip(*x.dense, strict=True)
+    series.append(Series("everything in view", positions, losses))
+    caption = (
+        f"Loss over position in a stream of {x.length:,} characters, read by {x.model}, which was trained on "
+        f"{x.context}. Means over {x.width:,} characters each; everything in view as far as {round(positions[-1]):,}."
+    )
+    return Figure("line", tuple(series), "position", "loss (nats/character)", caption, x_log=True)
+
+
+def long_table(x: LongStream) -> Table:
+    """The same as means."""
+    rows: list[tuple[Cell, ...]] = []
+    for k, losses in x.by_sinks.items():
+        change = compare_paired(x.by_sinks[0], losses)
+        known = (change.difference, *change.interval) if k else (None, None, None)
+        rows.append((f"cache, {setting(k)}", *mean_std(losses), *known, change.verdict if k else "baseline"))
+    change = compare_paired(x.by_sinks[0], x.anew)
+    rows.append(("window read again", *mean_std(x.anew), change.difference, *change.interval, change.verdict))
+    columns = (
+        "reader",
+        "loss (nats/character)",
+        "± std over buckets",
+        "against 0 sinks",
+        "95 % from",
+        "95 % to",
+        "verdict",
+    )
+    caption = (
+        f"A stream of {x.length:,} characters in {len(x.starts)} buckets, {x.context} positions kept; intervals paired "
+        f"over buckets (Student). The window is read again at {x.places:,} places."
+    )
+    return Table(columns, tuple(rows), caption, "long_stream")
+
+
 def window_table(s: Stream) -> Table:
     """The window read again beside the other readers."""
     assert s.window is not None
@@ -246,7 +301,10 @@ def continuations(s: Stream) -> Table:
     """What each setting wrote, in numbers."""
     rows = tuple((setting(x.sinks), *mean_std(x.nll), *mean_std(x.repeated), x.distinct) for x in s.written)
     columns = ("kept", "NLL (nats/token)", "± std", "repeated 3-grams", "± std of these", "distinct 2-grams")
-    caption = f"Continuations of {len(s.written[0].nll)} texts. Each has {s.new} tokens; ± is over texts."
+    caption = (
+        f"Continuations of {plural(len(s.written[0].nll), 'text')}, {s.samples} of each, of {s.new} tokens; ± is over "
+        "texts."
+    )
     return Table(columns, rows, caption, "continuations")
 
 
@@ -283,6 +341,12 @@ def exact_checks(f: Findings) -> list[Check]:
         Check.at_most("share of the first four tokens by another function, max difference", x.share_difference, 1e-5),
         Check.at_most("the first token after a full cache: loss against one pass (nats)", x.full_cache, 2e-3),
     ]
+    if f.long is not None:
+        claim = "this project's model as a GPT-NeoX, against itself: logits, max difference"
+        checks.append(Check.at_most(claim, f.long.export, 1e-3))
+    if x.chunks is not None:
+        claim = "many tokens of a stream at a time against one at a time (nats, max difference)"
+        checks.append(Check.at_most(claim, x.chunks, 2e-3))
     if x.rotation is not None:
         claim = "keys moved by 1,000 positions against the model's own, relative"
         checks.append(Check.at_most(claim, x.rotation, 1e-3))
@@ -306,6 +370,11 @@ def empirical_checks(f: Findings) -> list[Check]:
         gap = mean_of(none) - mean_of(s.after.full)
         claim = f"share of the gap between no sinks and the full context that {k} sinks close"
         checks.append(at_least(claim, (mean_of(none) - mean_of(kept)) / gap, 0.5))
+    if f.long is not None and len(f.long.starts) > 1:
+        claim = (
+            f"a stream of {f.long.length:,} characters: with sinks, the loss does not rise with position (nats, halves)"
+        )
+        checks.append(Check.at_most(claim, f.long.drift.interval[0], 0.0, "empirical"))
     if s.window is not None:
         excess = mean_of(s.window.by_sinks[k]) - s.window.anew_mean
         claim = f"loss with {k} sinks in the cache above that of the window read again (nats)"

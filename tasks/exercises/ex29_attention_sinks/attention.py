@@ -6,9 +6,16 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from minigpt.analysis.sinks import SinkProfile, planted_shares, sink_profile, uniform_received
+from minigpt.analysis.sinks import (
+    SinkProfile,
+    attention_received,
+    planted_shares,
+    sink_profile,
+    uniform_received,
+)
 from minigpt.evaluation.excerpts import windows
 from minigpt.pretrained.causal_lm import ordinary_tokens
+from minigpt.pretrained.gpt2_published import SINK_LENGTH, SINK_THRESHOLD
 from minigpt.pretrained.limits import context_of
 from minigpt.pretrained.quick import quick
 from tasks.exercise import Context
@@ -74,6 +81,16 @@ def share(x: SinkProfile, n: int) -> Share:
         layers_std=tuple(layers.std(0).tolist()) if len(layers) > 1 else (),
         uniform=x.uniform(n),
     )
+
+
+def sink_heads(ctx: Context) -> float:
+    """The share of heads with a sink by the measure of Gu et al. (2025), over rows of random tokens."""
+    p = ctx.pretrained()
+    length, choices = min(SINK_LENGTH, context_of(p.model)), ordinary_tokens(p.tokenizer)
+    drawn = torch.randint(len(choices), (ctx.numbers["rows"] * 4, length), generator=ctx.generator("random rows"))
+    model = quick(p.model, ctx.precision, maps=True)
+    first = [attention_received(model, row.to(ctx.device), begin=0)[..., 0] for row in choices[drawn]]  # (L, H) each
+    return (torch.stack(first) > SINK_THRESHOLD).double().mean().item()
 
 
 def candidates(ctx: Context) -> list[int]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from minigpt.analysis.head_scores import share
 from minigpt.analysis.sinks import received
 from minigpt.decoding import streaming
 from minigpt.decoding.sampling import Sampling
+from minigpt.decoding.stream_chunks import ChunkReader, chunked_losses
 from minigpt.decoding.streaming import ReencodingReader, SinkReader, reencoded_losses, rotation_error, stream_losses
 from minigpt.evaluation.diversity import distinct, repetition
 from minigpt.evaluation.excerpts import places, windows
@@ -19,7 +21,14 @@ from minigpt.pretrained.learned_positions import learned_positions
 from minigpt.pretrained.limits import context_of
 from minigpt.pretrained.quick import quick
 from tasks.exercise import Context, Exercise, Pretrained
-from tasks.exercises.ex29_attention_sinks.attention import attention, encoded, maps_of, materials, plant
+from tasks.exercises.ex29_attention_sinks.attention import (
+    attention,
+    encoded,
+    maps_of,
+    materials,
+    plant,
+    sink_heads,
+)
 from tasks.exercises.ex29_attention_sinks.findings import (
     REAL,
     TEMPERATURE,
@@ -32,6 +41,7 @@ from tasks.exercises.ex29_attention_sinks.findings import (
     Window,
     Written,
 )
+from tasks.exercises.ex29_attention_sinks.own_stream import long_stream
 from tasks.exercises.ex29_attention_sinks.stream_study import (
     Bounded,
     StreamStudy,
@@ -41,6 +51,7 @@ from tasks.exercises.ex29_attention_sinks.stream_study import (
     read_in_full,
 )
 from tasks.exercises.ex29_attention_sinks.streaming_parity import streaming_parity
+from tasks.recipes.catalogue import STUDY_ROPE
 
 SINKS = (0, 1, 2, 4, 8)
 
@@ -50,13 +61,16 @@ def measure(ctx: Context) -> Findings:
     rows_of = materials(ctx)
     kinds, planted = attention(ctx, rows_of), plant(ctx)
     study, cached = stream(ctx)
-    found = described(study, cached, reread(ctx, study) if cached else None, ctx.pretrained().tokenizer)
+    again, samples = reread(ctx, study) if cached else None, ctx.numbers["samples"] if cached else 1
+    found = described(study, cached, again, ctx.pretrained().tokenizer, samples)
     return Findings(
         model=model_of(ctx.pretrained()),
         kinds=kinds,
         planted=planted,
         maps=maps_of(ctx, rows_of[REAL][0], kinds[REAL].heads),
         stream=found,
+        long=long_stream(ctx),
+        sink_heads=sink_heads(ctx),
         listing=inspect.getsource(streaming.shifted) + "\n\n" + inspect.getsource(streaming.SinkCache.update),
         exact=exact(ctx, rows_of[REAL], study, found),
     )
@@ -99,7 +113,7 @@ def stream(ctx: Context) -> tuple[StreamStudy, bool]:
     def bounded() -> Bounded:
         shared = options("streams", 0.2, 0.5)
         if cached:
-            return read_cached(model, texts, sinks, size, n["new"], **shared)
+            return read_cached(model, texts, sinks, size, n["new"], samples=n["samples"], **shared)
         few: dict[str, Any] = {"places": places(size, texts.shape[1] - 1, n["reread_places"])}
         few["continued"] = n["reread_texts"]
         return read_anew(model, texts, sinks, size, n["reread_new"], **few, **shared)
@@ -107,7 +121,9 @@ def stream(ctx: Context) -> tuple[StreamStudy, bool]:
     found = Bounded(**ctx.once("streams", bounded))
 
     def unbounded() -> Unbounded:
-        return read_in_full(model, texts, torch.tensor(found.written), **options("full context", 0.7, 0.2))
+        samples = n["samples"] if cached else 1
+        shared = options("full context", 0.7, 0.2)
+        return read_in_full(model, texts, torch.tensor(found.written), samples=samples, **shared)
 
     return StreamStudy(sinks, size, texts.cpu(), found, Unbounded(**ctx.once("full context", unbounded))), cached
 
@@ -126,9 +142,15 @@ def reread(ctx: Context, s: StreamStudy) -> tuple[Tensor, list[int]]:
     return torch.tensor(ctx.once("window", compute)), chosen
 
 
-def described(s: StreamStudy, cached: bool, again: tuple[Tensor, list[int]] | None, tokenizer: Any) -> Stream:
+def described(
+    s: StreamStudy, cached: bool, again: tuple[Tensor, list[int]] | None, tokenizer: Any, samples: int = 1
+) -> Stream:
     """A study as plain data, and the window that was read ``again`` at some places."""
-    width = max(1, s.size // 4)
+
+    def per_text(values: Sequence[float]) -> tuple[float, ...]:
+        return tuple(fmean(values[i : i + samples]) for i in range(0, len(values), samples))
+
+    width = max(1, s.size // 4, s.length // 64)
     settings: list[int | None] = [*s.sinks, None]
     return Stream(
         size=s.size,
@@ -145,11 +167,12 @@ def described(s: StreamStudy, cached: bool, again: tuple[Tensor, list[int]] | No
         window=window(s, *again) if again else None,
         prompt=tokenizer.decode(s.texts[0, -48:].tolist()),
         new=len(s.full.written[0]),
+        samples=samples,
         written=tuple(
             Written(
                 sinks=k,
-                nll=tuple(nll),
-                repeated=tuple(repetition(text, 3) for text in texts),
+                nll=per_text(nll),
+                repeated=per_text([repetition(text, 3) for text in texts]),
                 distinct=distinct(texts, 2),
                 text=tokenizer.decode(texts[0]),
             )
@@ -214,12 +237,22 @@ def exact(ctx: Context, real: Tensor, s: StreamStudy, found: Stream) -> Exact:
         share_difference=(received(last[0], late)[:, :4].sum(-1) - share(last, wanted)).abs().max().item(),
         full_cache=(stream_losses(reader, text, s.size)[0, 0] - row_losses(model, text)[0, -1]).abs().item(),
         rotation=rotation_error(model) if found.cached else None,
+        chunks=chunk_error(model, text, found.kept) if found.cached else None,
     )
+
+
+def chunk_error(model: Any, text: Tensor, sinks: int) -> float:
+    """A short stream through a small cache, in chunks against token by token: largest difference of a loss, nats."""
+    size = max(sinks + 2, text.shape[1] // 3)
+    slow = stream_losses(SinkReader(model, [sinks], size), text, size)
+    quickly = chunked_losses(ChunkReader(model, [sinks], size), text, chunk=size)[:, size - 1 :]
+    return (slow - quickly).abs().max().item()
 
 
 EXERCISE = Exercise(
     measure=measure,
-    sources=("main", "pretrained"),
+    recipes=(STUDY_ROPE,),
+    sources=("main", "domain", "pretrained"),
     numbers={
         "smoke": {
             "length": 64,
@@ -230,6 +263,9 @@ EXERCISE = Exercise(
             "cache": 32,
             "texts": 2,
             "stream": 128,
+            "samples": 2,
+            "own_stream": 4_000,
+            "own_places": 100,
             "new": 12,
             "places": 8,
             "reread_places": 8,
@@ -243,10 +279,13 @@ EXERCISE = Exercise(
             "planted_rows": 2,
             "shown": 24,
             "cache": 64,
-            "texts": 8,
-            "stream": 352,
-            "new": 64,
-            "places": 16,
+            "texts": 4,
+            "stream": 2_048,
+            "samples": 3,
+            "own_stream": 100_000,
+            "own_places": 1_000,
+            "new": 128,
+            "places": 32,
             "reread_places": 6,
             "reread_new": 12,
             "reread_texts": 4,
@@ -259,7 +298,10 @@ EXERCISE = Exercise(
             "shown": 24,
             "cache": 256,
             "texts": 16,
-            "stream": 2_048,
+            "stream": 4_096,
+            "samples": 4,
+            "own_stream": 200_000,
+            "own_places": 4_000,
             "new": 128,
             "places": 64,
             "reread_places": 64,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, mean_std
 
 KEPT = 4  # sinks in Xiao et al. (2023)
 FIRST = (1, 2, 4, 8)  # so many first positions together
@@ -155,9 +155,9 @@ class Written:
     """What one setting wrote."""
 
     sinks: int | None  # None: everything in view
-    nll: tuple[float, ...]  # per text, nats per token, by the model with everything in view
-    repeated: tuple[float, ...]  # share of repeated 3-grams per text
-    distinct: float  # share of different 2-grams
+    nll: tuple[float, ...]  # per text, mean of its continuations, nats per token, by the model with everything in view
+    repeated: tuple[float, ...]  # share of repeated 3-grams, likewise
+    distinct: float  # share of different 2-grams, all continuations together
     text: str  # the first
 
 
@@ -178,7 +178,8 @@ class Stream:
     curves: tuple[Curve, ...]
     window: Window | None  # None where all settings were read again
     prompt: str  # the end of the first text
-    new: int  # tokens written
+    new: int  # tokens of a continuation
+    samples: int  # continuations of a text
     written: tuple[Written, ...]
 
     @property
@@ -193,6 +194,52 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class LongStream:
+    """A stream many times as long as the training's texts, read by a model of this project; means per bucket, nats."""
+
+    model: str
+    context: int  # of its training, tokens, and the positions kept
+    length: int  # tokens read
+    width: int  # tokens in a bucket
+    starts: tuple[int, ...]  # of the buckets, all after eviction
+    by_sinks: dict[int, tuple[float, ...]]
+    anew: tuple[float, ...]  # the window read again at some places of each bucket
+    places: int  # such places in all
+    dense: tuple[tuple[float, float], ...]  # everything in view: position, mean loss around it
+    share: float  # attention that the first of ``context`` tokens receives, mean over layers and heads
+    uniform: float
+    export: float  # largest difference of logits from the model's own
+
+    @property
+    def times_uniform(self) -> float:
+        """Whether it has a sink: the share over that of uniform attention."""
+        return self.share / self.uniform
+
+    @property
+    def kept(self) -> int:
+        """The largest number of sinks."""
+        return max(self.by_sinks)
+
+    @property
+    def sinks_bring(self) -> Comparison:
+        """Sinks against none, paired over buckets."""
+        return compare_paired(self.by_sinks[0], self.by_sinks[self.kept])
+
+    @property
+    def drift(self) -> Comparison:
+        """The second half of the stream against the first, with sinks; buckets are other text, and not paired."""
+        half = len(self.starts) // 2
+        losses = self.by_sinks[self.kept]
+        return compare(losses[:half], losses[half:])
+
+    @property
+    def dense_rise(self) -> float:
+        """How far the loss with everything in view ends above the lowest of its curve, nats."""
+        losses = [loss for _, loss in self.dense]
+        return losses[-1] - min(losses)
+
+
+@dataclass(frozen=True)
 class Exact:
     """Figures that would be 0 in exact arithmetic, and bytes."""
 
@@ -204,6 +251,7 @@ class Exact:
     share_difference: float  # share of the first four tokens by another function
     full_cache: float  # the first token after a full cache: loss against one pass, nats
     rotation: float | None  # the pretrained model's keys; None where they cannot be moved
+    chunks: float | None  # many tokens at a time against one at a time, nats; None where the cache was not used
 
 
 @dataclass(frozen=True)
@@ -215,6 +263,8 @@ class Findings:
     planted: Planting
     maps: Maps
     stream: Stream
+    long: LongStream | None  # None where no model of this project can be streamed
+    sink_heads: float  # share of heads with a mean of more than SINK_THRESHOLD on the first of a few random tokens
     listing: str  # source of the cache
     exact: Exact
 
@@ -246,7 +296,22 @@ class Findings:
                     f"share_first_{n}_{key}_std": share.std,
                     f"times_uniform_first_{n}_{key}": share.ratio,
                 }
-        return numbers | self._losses() | self._continuations()
+        numbers["heads_with_a_sink_in_random_tokens"] = self.sink_heads
+        return numbers | self._losses() | self._continuations() | self._long()
+
+    def _long(self) -> dict[str, float | int]:
+        if self.long is None:
+            return {}
+        x = self.long
+        numbers: dict[str, float | int] = {
+            "long_stream_tokens": x.length,
+            "long_first_token_times_uniform": x.times_uniform,
+        }
+        for k, losses in x.by_sinks.items():
+            numbers[f"long_loss_{setting(k)}_nats"] = mean_std(losses)[0]
+        numbers["long_loss_window_read_again_nats"] = mean_std(x.anew)[0]
+        numbers["long_loss_everything_in_view_at_the_end_nats"] = x.dense[-1][1]
+        return numbers
 
     def _losses(self) -> dict[str, float | int]:
         s = self.stream

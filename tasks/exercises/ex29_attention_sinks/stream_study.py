@@ -3,7 +3,7 @@
 All settings and texts are rows of one batch, so that a step of all costs little more than a step of one. Beside them
 stands the same model with everything in view, as far as its context reaches; it also judges what each setting wrote.
 
-Shapes: S settings, N texts of T tokens, P places that were scored; n ≤ N texts that are continued.
+Shapes: S settings, N texts of T tokens, P places that were scored; n continuations, those of a text in a row.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from minigpt.decoding.sampling import Sampling, sample
-from minigpt.decoding.streaming import ReencodingReader, SinkReader, reencoded_losses, stream_losses, stream_on
+from minigpt.decoding.stream_chunks import ChunkReader, chunked_losses
+from minigpt.decoding.streaming import ReencodingReader, reencoded_losses, stream_on
 from minigpt.pretrained.full_context import FullReader
 from minigpt.pretrained.limits import context_of
 
@@ -47,20 +48,24 @@ def read_cached(
     size: int,
     new: int,
     *,
+    samples: int,
     sampling: Sampling,
     generator: torch.Generator,
     tell: Tell,
 ) -> Bounded:
-    """Stream the texts through a ``SinkCache``: every token after the first ``size`` is scored, then all go on."""
+    """Stream the texts through a bounded cache, scoring all tokens but the first; each goes on ``samples`` times."""
     rows, per_row = texts.repeat(len(sinks), 1), [k for k in sinks for _ in texts]
-    reader = SinkReader(model, per_row, size)
-    told = f"streaming {len(rows)} texts"
-    losses = stream_losses(reader, rows, size, lambda done: tell(0.9 * done, told))
-    written = stream_on(reader, rows[:, -1:], new, sampling=sampling, generator=generator)[:, 1:]
+    reader = ChunkReader(model, per_row, size)
+    losses = chunked_losses(reader, rows, progress=lambda done: tell(0.6 * done, f"streaming {len(rows)} texts"))
+    tell(0.6, "continuing")
+    many = reader.branch([row for row in range(len(rows)) for _ in range(samples)])
+    assert many.logits is not None
+    first = sample(many.logits, sampling, generator)[:, None]
+    written = stream_on(many, first, new - 1, sampling=sampling, generator=generator) if new > 1 else first
     return Bounded(
-        list(range(size, texts.shape[1])),
+        list(range(1, texts.shape[1])),
         losses.view(len(sinks), len(texts), -1).tolist(),
-        written.view(len(sinks), len(texts), -1).tolist(),
+        written.view(len(sinks), len(texts) * samples, -1).tolist(),
     )
 
 
@@ -100,8 +105,9 @@ def read_anew(
 def read_in_full(
     model: Any,
     texts: Tensor,  # (N, T) int64
-    written: Tensor,  # (S, n, new) int64: continuations of the first n texts
+    written: Tensor,  # (S, n, new) int64: continuations of the first n / samples texts
     *,
+    samples: int,
     sampling: Sampling,
     generator: torch.Generator,
     tell: Tell,
@@ -110,7 +116,8 @@ def read_in_full(
 
     Where a text and its continuation are longer than the context, the end of the text is read that leaves room.
     """
-    _, few, new = written.shape
+    _, n, new = written.shape
+    owners = [i // samples for i in range(n)]
     T, context = texts.shape[1], context_of(model)
     whole = T + new <= context
     tell(0.0, "the full context")
@@ -121,13 +128,13 @@ def read_in_full(
         reader = FullReader(model)
         reader.read(texts[:, -min(T, context - new) :])
     tell(0.4, "continuing with the full context")
-    own = reader.branch(range(few))
+    own = reader.branch(owners)
     assert own.logits is not None
     first = sample(own.logits, sampling, generator)[:, None]
     text = stream_on(own, first, new - 1, sampling=sampling, generator=generator) if new > 1 else first
     tell(0.7, "judging what was written")
     everything = torch.cat([written.to(text.device), text[None]])
-    judged = [reader.branch(range(few)).score(rows).mean(dim=1) for rows in everything]
+    judged = [reader.branch(owners).score(rows).mean(dim=1) for rows in everything]
     return Unbounded(losses.tolist(), text.tolist(), torch.stack(judged).tolist())
 
 

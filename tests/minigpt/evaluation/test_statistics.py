@@ -7,10 +7,12 @@ from scipy import stats
 from minigpt.evaluation.statistics import (
     Comparison,
     compare,
+    compare_blocks,
     compare_paired,
     holm,
     mean_std,
     student_t_quantile,
+    widened,
 )
 
 
@@ -97,6 +99,50 @@ def test_verdicts() -> None:
 def test_what_is_no_measurement_is_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError):
         compare([1.0, 2.0], bad)
+
+
+def test_blocks_of_two_groups_are_pairs() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(2.0, 0.1, 4), rng.normal(1.9, 0.1, 4)
+    (found,) = compare_blocks([list(a), list(b)])
+    expected = compare_paired(list(a), list(b))
+    assert found.interval == pytest.approx(expected.interval)
+    assert (found.p_value, found.freedom) == (pytest.approx(expected.p_value), 3)
+    assert compare_blocks([[1.0], [2.0]])[0].verdict == "one seed"
+
+
+def test_blocks_equal_a_regression_on_groups_and_seeds() -> None:
+    """Least squares with a dummy variable for each group and seed: coefficients, their errors, degrees of freedom."""
+    rng = np.random.default_rng(5)
+    groups, seeds = 4, 3
+    table = rng.normal(size=(groups, 1)) + 0.5 * rng.normal(size=seeds) + 0.1 * rng.normal(size=(groups, seeds))
+    group, seed = np.indices((groups, seeds)).reshape(2, -1)
+    design = np.column_stack(
+        [np.ones(groups * seeds), *(group == g for g in range(1, groups)), *(seed == s for s in (1, 2))]
+    )
+    coefficients, squares, rank, _ = np.linalg.lstsq(design, table.ravel(), rcond=None)
+    freedom = groups * seeds - rank
+    errors = np.sqrt(squares[0] / freedom * np.diag(np.linalg.inv(design.T @ design)))
+    found = compare_blocks(table.tolist())
+    assert [c.difference for c in found] == pytest.approx(coefficients[1:groups])
+    assert [c.std_error for c in found] == pytest.approx(errors[1:groups])
+    assert {c.freedom for c in found} == {freedom}
+    half = stats.t.ppf(0.975, freedom) * errors[1]
+    assert found[0].interval == pytest.approx((coefficients[1] - half, coefficients[1] + half))
+    with pytest.raises(ValueError, match="equally many"):
+        compare_blocks([[1.0, 2.0], [1.0]])
+
+
+def test_a_difference_that_is_not_known_widens_the_interval() -> None:
+    one = compare_paired([2.0, 2.01, 1.99], [1.9, 1.911, 1.89])
+    wide = widened(one, [-0.12, -0.02])
+    half = one.interval[1] - one.difference
+    assert wide.interval == pytest.approx((-0.12 - half, -0.02 + half))
+    assert wide.verdict == "lower"
+    assert wide.p_value == pytest.approx(2 * stats.t.sf(0.02 / one.std_error, 2))
+    both = widened(one, [-0.12, 0.02])
+    assert (both.verdict, both.p_value) == ("noise", 1.0)
+    assert widened(compare([1.0], [2.0]), [0.5]).verdict == "one seed"
 
 
 def of_p(p: float) -> Comparison:

@@ -17,23 +17,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from minigpt.checkpoint import Checkpoints
+from minigpt.checks import flag, named, number, share, whole
 from minigpt.config import GPTConfig
 from minigpt.data import Windows, derive_seed
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.files import load_state, model_state
 from minigpt.model import GPT
-from minigpt.objectives import OBJECTIVES
+from minigpt.objectives import OBJECTIVES, check_args
 from minigpt.optimizers import OPTIMIZERS, OptimizerName, make_optimizer
 from minigpt.precision import PRECISIONS, Precision, computed_in
 
 Curves = dict[str, list[float]]
 Progress = Callable[[float, str], None]
+Snapshots = Literal["none", "epoch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class TrainConfig:
     whole stays hashable. ``threads`` is part of the recipe because sums in another order give other weights.
 
     Raises:
-        ValueError: a field is out of range.
+        ValueError: a field is of another type or out of range, or the objective has no such number.
     """
 
     steps: int
@@ -64,30 +66,26 @@ class TrainConfig:
     compile: bool = False
     threads: int = 1
     eval_every: int | None = None  # steps; None: an eighth of them
-    snapshots: Literal["none", "epoch"] = "none"
+    snapshots: Snapshots = "none"
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "threads"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+            whole(field, getattr(self, field), 1)
+        for field, least in (("warmup_steps", 0), ("eval_every", 1)):
+            if getattr(self, field) is not None:
+                whole(field, getattr(self, field), least)
         for field in ("learning_rate", "muon_learning_rate", "weight_decay", "grad_clip"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise ValueError(f"{field} must be a finite number from 0 up, got {getattr(self, field)}")
+            number(field, getattr(self, field), lambda x: x >= 0, "a finite number from 0 up")
         for field in ("beta1", "beta2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
-        if not 0 <= self.min_learning_rate_ratio <= 1:
-            raise ValueError(f"min_learning_rate_ratio must be in [0, 1], got {self.min_learning_rate_ratio}")
-        if self.warmup_steps is not None and self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
-        if self.eval_every is not None and self.eval_every < 1:
-            raise ValueError(f"eval_every must be at least 1, got {self.eval_every}")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"no objective is called {self.objective!r}: {', '.join(OBJECTIVES)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"no optimizer is called {self.optimizer!r}: {', '.join(OPTIMIZERS)}")
-        if self.precision not in PRECISIONS or self.snapshots not in ("none", "epoch"):
-            raise ValueError(f"unknown precision {self.precision!r} or snapshots {self.snapshots!r}")
+            number(field, getattr(self, field), lambda x: 0 <= x < 1, "in [0, 1)")
+        share("min_learning_rate_ratio", self.min_learning_rate_ratio)
+        flag("compile", self.compile)
+        named("objective", self.objective, OBJECTIVES)
+        named("optimizer", self.optimizer, OPTIMIZERS)
+        for field, names in (("precision", PRECISIONS), ("snapshots", get_args(Snapshots))):
+            if getattr(self, field) not in names:
+                raise ValueError(f"unknown {field} {getattr(self, field)!r}: {', '.join(names)}")
+        check_args(self.objective_args)
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine down to the minimum (Loshchilov & Hutter, 2017, equation 5).
@@ -109,6 +107,11 @@ class Shape:
     vocab_size: int
     context: int
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole("vocab_size", self.vocab_size, 1)
+        whole("context", self.context, 1)
+        number("dropout", self.dropout, lambda p: 0 <= p <= 1, "in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,8 @@ def train(
     """
     # To PyTorch 2.13 attention has a reproducible backward pass only where nothing else is allowed. A model from
     # elsewhere may have operations that have none.
+    if checkpoint_seconds is not None:
+        number("checkpoint_seconds", checkpoint_seconds, lambda x: x >= 0, "a finite number from 0 up")
     with _settings(torch.device(device), tc.threads, strict=start is None):
         run = _Training(config, tc, train_tokens, validation_tokens, seed, torch.device(device), teacher, start)
         checkpoints = Checkpoints(checkpoint_dir, run.identity()) if checkpoint_dir else None
@@ -202,6 +207,7 @@ class _Training:
         teacher: GPT | None,
         start: nn.Module | None,
     ) -> None:
+        whole("seed", seed, -(2**63), 2**63 - 1)
         _check(config, tc, train_tokens, validation_tokens, teacher)
         self.config, self.tc, self.seed, self.device = config, tc, seed, device
         torch.manual_seed(seed)
@@ -347,8 +353,15 @@ def _check(config: GPTConfig | Shape, tc: TrainConfig, train: Tensor, validation
     for name, tokens in (("training", train), ("validation", validation)):
         if tokens.ndim != 1 or len(tokens) < 2:
             raise ValueError(f"the {name} tokens must be one row of at least 2, got {tuple(tokens.shape)}")
-        if tokens.min() < 0 or tokens.max() >= config.vocab_size:
-            raise ValueError(f"{name} token {int(tokens.max())} is outside the vocabulary of {config.vocab_size}")
+        if tokens.dtype != torch.int64:
+            raise ValueError(f"the {name} tokens must be int64, got {tokens.dtype}")
+        if outside := [end for end in map(int, tokens.aminmax()) if not 0 <= end < config.vocab_size]:
+            raise ValueError(f"{name} token {outside[0]} is outside the vocabulary of {config.vocab_size}")
+    args = dict(tc.objective_args)
+    if tc.objective == "prefix" and args.get("prefix", 0) > config.context:
+        raise ValueError(f"objective_args prefix must be from 0 to {config.context}, the context: {args['prefix']}")
+    if tc.objective == "masked" and args.get("mask_token", 0) >= config.vocab_size:
+        raise ValueError(f"objective_args mask_token must be from 0 to {config.vocab_size - 1}: {args['mask_token']}")
     if tc.objective == "distill" and teacher is None:
         raise ValueError("the objective 'distill' needs a teacher")
     if teacher is not None and teacher.config.vocab_size != config.vocab_size:

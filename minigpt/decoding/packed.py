@@ -20,7 +20,7 @@ are kept in bfloat16, unless the weights are float32.
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -28,13 +28,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt.cache import KVCache, RollingKVCache
-from minigpt.config import GPTConfig
+from minigpt.config import Activation, GPTConfig
 from minigpt.model import GPT, Block, Rope
 from minigpt.positions import rope_tables, rotate, sinusoidal
 from minigpt.quantize import quantize
 
 Weights = Literal["float32", "bfloat16", "int8"]
 Product = Callable[[Tensor], Tensor]  # W x + b for one vector, (K,) → (N,), both fp32
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": lambda u: F.gelu(u, approximate="tanh"),
+    "relu2": lambda u: F.relu(u).square(),
+}
 
 
 def pack(model: GPT, weights: Weights = "float32") -> "PackedGPT":
@@ -131,6 +136,7 @@ class _Layer:
     def __init__(self, block: Block, config: GPTConfig, weights: Weights) -> None:
         self.pre_norm, self.window = block.pre_norm, config.window
         self.heads, self.kv_heads, self.head_dim = config.n_head, config.kv_heads, config.head_dim
+        self.qk_norm, self.activation = config.qk_norm, ACTIVATIONS[config.activation]
         self.norm1, self.norm2 = norm(block.norm1), norm(block.norm2)
         linears = (block.attn.qkv, block.attn.proj, block.mlp.up, block.mlp.down)
         self.qkv, self.proj, self.up, self.down = (product(one.weight, one.bias, weights) for one in linears)
@@ -139,14 +145,16 @@ class _Layer:
         """(C,) → (C,)."""
         if self.pre_norm:
             x = x + self.attend(self.norm1(x), rope, cache, layer)
-            return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+            return x + self.down(self.activation(self.up(self.norm2(x))))
         x = self.norm1(x + self.attend(x, rope, cache, layer))
-        return self.norm2(x + self.down(F.gelu(self.up(x), approximate="tanh")))
+        return self.norm2(x + self.down(self.activation(self.up(x))))
 
     def attend(self, x: Tensor, rope: Rope | None, cache: KVCache, layer: int) -> Tensor:
         """(C,) → (C,)."""
         H, G, D = self.heads, self.kv_heads, self.head_dim
         qkv = self.qkv(x).view(1, H + 2 * G, 1, D)
+        if self.qk_norm:
+            qkv = torch.cat([F.layer_norm(qkv[:, : H + G], (D,), eps=1e-6), qkv[:, H + G :]], dim=1)
         if rope is not None:
             qkv = torch.cat([rotate(qkv[:, : H + G], *rope), qkv[:, H + G :]], dim=1)
         q, k, v = qkv.to(cache.keys.dtype).split((H, G, G), dim=1)

@@ -37,7 +37,7 @@ def user_corpus(value: str, cache: Path) -> Reference:
         return _dataset(value)
     if "://" in value:
         return _address(value, cache)
-    path = Path(value).expanduser()
+    path = _path("--corpus", value)
     if not path.exists():
         raise SourceError(f"--corpus {value}: there is no such file; give a UTF-8 text, hf:NAME or an address.")
     if not path.is_file():
@@ -58,6 +58,17 @@ def user_corpus(value: str, cache: Path) -> Reference:
         description=f"{characters:,} characters of the user's own text.",
         licence="as its owner says",
     )
+
+
+def _path(option: str, value: str) -> Path:
+    """The path that a value says, where it can be one at all."""
+    try:
+        path = Path(value).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, the home of nobody, not encodable
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{option} {value[:80]}: this cannot be a path ({reason}); give another.") from error
+    return path
 
 
 def check_text(content: bytes, where: str) -> int:
@@ -139,7 +150,7 @@ def user_model(value: str, pinned: Reference | None = None) -> Reference:
     Raises:
         SourceError: it is not one, lacks a file, or cannot be had.
     """
-    path = Path(value).expanduser()
+    path = _path("--pretrained", value)
     if path.is_dir():
         return _directory(value, path)
     if path.exists():

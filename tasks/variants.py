@@ -11,6 +11,7 @@ the same batches; and who has not beaten the bigram has learned too little for a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -182,7 +183,8 @@ def _against_first(rows: Sequence[Variant], losses: Sequence[tuple[float, ...] |
         blocks = dict(zip(alike[1:], compare_blocks([losses[i] or () for i in alike]), strict=True))
     found = []
     for i in range(1, len(rows)):
-        its, verdict = losses[i], None
+        its = losses[i]
+        verdict: Literal["untrained", "no time"] | None = None
         if not (rows[0].beats_bigram and rows[i].beats_bigram):
             verdict = "untrained"
         elif losses[0] is None or its is None:

@@ -102,8 +102,9 @@ def opened(browser, document):
 
 
 def block(tab, id):
+    """The first block of an exercise, brought into view: what is far from it is not laid out."""
     found = tab.locator(f"#ex-21-{int(id.partition('.')[2]):02d} figure.block").first
-    found.scroll_into_view_if_needed()  # off the screen nothing is laid out, and no text read
+    found.scroll_into_view_if_needed()
     return found
 
 
@@ -185,7 +186,9 @@ def test_sliders_move_by_keyboard_and_are_kept_in_range(opened):
 
 
 def mask_of(figure):
-    rows = figure.locator("tbody tr").evaluate_all("rows => rows.map(r => [...r.cells].slice(1).map(c => c.innerText))")
+    rows = figure.locator("tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.cells].slice(1).map(c => c.textContent))"
+    )
     return [[text == "●" for text in row] for row in rows]
 
 
@@ -431,7 +434,7 @@ def test_a_map_is_taken_away_with_its_colours(opened):
 
 def test_code_is_copied_letter_for_letter_and_says_where_it_stands(opened):
     figure = block(opened, "21.34")
-    assert figure.locator(".source").inner_text() == "minigpt/masks.py, line 30"
+    assert figure.locator(".source").text_content() == "minigpt/masks.py, line 30"
     figure.get_by_role("button", name="Copy").click()
     figure.get_by_role("button", name="Copied").wait_for()
     lines = (ROOT / "minigpt/masks.py").read_text().splitlines()
@@ -455,11 +458,9 @@ def test_without_scripts_all_is_there(browser, document):
     tab.goto(document)
     assert not any(element.is_visible() for element in tab.locator(".js-only").all())
     assert tab.locator("#ex-21-07 .turned tbody tr").count() == len(GIVEN)
-    block(tab, "21.7")  # off the screen nothing is laid out, and no text read
-    assert "3 of 10 tokens kept, with 0.7 of the mass" in tab.locator("#ex-21-07 .live").inner_text()
+    assert "3 of 10 tokens kept, with 0.7 of the mass" in tab.locator("#ex-21-07 .live").text_content()
     assert mask_of(block(tab, "21.26")) == window_mask(12, 4).tolist()
-    block(tab, "21.27")
-    assert tab.locator("#ex-21-27 .speculated .rejected").inner_text() == "e"
+    assert tab.locator("#ex-21-27 .speculated .rejected").text_content() == "e"
     assert tab.locator("#ex-21-27 .spec-key").is_visible()
     context.close()
 

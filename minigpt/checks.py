@@ -18,8 +18,10 @@ if TYPE_CHECKING:  # configurations and tokenizers are there without PyTorch
 
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
-    """A whole number from ``least`` to ``most``, no truth value; NumPy's are made Python's."""
+    """A whole number from ``least`` to ``most`` that fits 64 bits, no truth value; NumPy's are made Python's."""
     fits = isinstance(value, Integral) and not isinstance(value, bool)
+    if fits and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must be a whole number that fits 64 bits, got {_shown(value)}")
     if fits and (least is None or value >= least) and (most is None or value <= most):
         return int(value)
     low = "" if least is None else f" from {least}"

@@ -11,13 +11,13 @@ the same batches; and who has not beaten the bigram has learned too little for a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.statistics import (
     Comparison,
+    Verdict,
     compare,
     compare_blocks,
     compare_paired,
@@ -184,7 +184,7 @@ def _against_first(rows: Sequence[Variant], losses: Sequence[tuple[float, ...] |
     found = []
     for i in range(1, len(rows)):
         its = losses[i]
-        verdict: Literal["untrained", "no time"] | None = None
+        verdict: Verdict | None = None
         if not (rows[0].beats_bigram and rows[i].beats_bigram):
             verdict = "untrained"
         elif losses[0] is None or its is None:

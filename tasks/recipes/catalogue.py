@@ -37,6 +37,8 @@ LARGE = replace(
 )
 # Steps for about the time that the large model takes (21.22), and the training that 21.15 listens to.
 SMALL_LONG = replace(SMALL, name="small-long", group="small-long", train=replace(SMALL.train, snapshots="epoch"))
+# The learned positions that 21.20 looks at: as many as GPT-2's where a profile can train them, else SMALL_LONG's.
+POSITIONS = replace(SMALL_LONG, name="positions", group="positions")
 MEDIUM_LONG = replace(MEDIUM, name="medium-long", group="medium-long")
 
 # A context of 512 for generations of 500 tokens (21.16): what is timed does not depend on how well it is trained.

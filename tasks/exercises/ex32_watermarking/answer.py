@@ -3,6 +3,7 @@
 import itertools
 import math
 
+from minigpt.cost.published import GPT2_VOCABULARY
 from reports.answers import Draft
 from reports.types import Cell, Check, Code, Figure, Sample, Series, Table
 from tasks.exercises.ex32_watermarking.findings import EDGES, RATE, USUAL, Findings, Score, allowed, uniform_share
@@ -39,6 +40,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "rate": RATE,
+            "gpt2_tokens": GPT2_VOCABULARY,
             "usual_delta": USUAL,
             "unmarked": unmarked(f),
             "independent_drift": 1 / math.sqrt(f.width_texts),
@@ -132,9 +134,10 @@ def widths(f: Findings) -> Table:
     rows = tuple(
         (
             one.width,
+            f.vocab_size**one.width,
             one.scored,
             sum(one.flagged) / len(one.flagged),
-            max(one.flagged),
+            one.worst,
             one.drift,
             one.detected,
             one.detected_edited,
@@ -143,6 +146,7 @@ def widths(f: Findings) -> Table:
     )
     columns = (
         "k",
+        "possible contexts",
         "scored n-grams",
         "flagged at 1 %, mean of keys",
         "worst key",

@@ -147,6 +147,8 @@ def test_what_is_imported_is_declared() -> None:
     """A package that is there only because another one needs it goes when that one no longer does."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {Requirement(line).name.lower().replace("_", "-") for line in project["dependencies"]}
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["quantization"]
+    declared |= {Requirement(line).name.lower().replace("_", "-") for line in optional}
     owners = importlib.metadata.packages_distributions()
     used = set().union(*map(imported, FILES)) - set(sys.stdlib_module_names) - set(MAY_IMPORT)
     missing = [

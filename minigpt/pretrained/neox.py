@@ -4,10 +4,10 @@ GPT-NeoX: Black et al. (2022), https://arxiv.org/abs/2204.06745. So what is writ
 positions, as is streaming with attention sinks, works with it too.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
@@ -51,8 +51,7 @@ def to_neox(model: GPT) -> "GPTNeoXForCausalLM":
     config = model.config
     if obstacle := why_not_neox(config):
         raise ValueError(f"GPT-NeoX has no {obstacle}: this model cannot be exported as one")
-    norms: Any = model.blocks[0]
-    eps = float(norms.norm1.eps)
+    assert isinstance(model.final_norm, nn.LayerNorm)
     shape = GPTNeoXConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.d_model,
@@ -61,7 +60,7 @@ def to_neox(model: GPT) -> "GPTNeoXForCausalLM":
         intermediate_size=config.ff_dim,
         hidden_act="gelu_new",
         max_position_embeddings=config.context,
-        layer_norm_eps=eps,
+        layer_norm_eps=model.final_norm.eps,
         use_parallel_residual=False,
         attention_bias=True,
         rope_parameters={

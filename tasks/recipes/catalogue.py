@@ -49,6 +49,9 @@ LARGE_BPE = replace(LARGE, name="large-bpe", group="large-bpe", tokenizer="bpe")
 DRAFT_POOR = replace(SMALL, name="draft-poor", group="draft-poor")
 DRAFT_FAIR = replace(SMALL, name="draft-fair", group="draft-fair")
 
+# The learned positions that 21.20 looks at: as many as GPT-2's where a profile can train them, else SMALL_LONG's.
+POSITIONS = replace(SMALL_LONG, name="position-table", group="position-table")
+
 # A context of 512 for generations of 500 tokens (21.16): what is timed does not depend on how well it is trained.
 TIMING = Recipe(
     name="timing",

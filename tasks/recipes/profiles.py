@@ -11,6 +11,9 @@ from tasks.recipes.recipe import FineTune, Recipe, TokenizerName
 # 1.1 to 1.3 at 128, 1.5 to 1.9 at 256, 1.7 to 2.1 at 384 (docs/performance.md).
 BF16_WIDTH = 128
 
+# Groups of which a profile may say nothing: it then trains them as it does another one, and so but once.
+LIKE = {"position-table": "small-long"}
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -58,7 +61,7 @@ class Profile:
         Raises:
             KeyError: the recipe's group has no scale here.
         """
-        scale = self.scales[recipe.group]
+        scale = self._scale(recipe.group)
         model, train = replace(recipe.model, **scale.model), replace(recipe.train, **scale.train)
         precision = self._precision(train.precision, pays=model.d_model >= BF16_WIDTH)
         if precision == "bf16":
@@ -137,7 +140,10 @@ class Profile:
 
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """The seeds with which this profile trains a recipe."""
-        return self.scales[recipe.group].seeds
+        return self._scale(recipe.group).seeds
+
+    def _scale(self, group: str) -> Scale:
+        return self.scales[group if group in self.scales else LIKE.get(group, group)]
 
     def numbers(self, stated: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
         """An exercise's own numbers here, of what it has ``stated`` by profile.
@@ -345,6 +351,10 @@ GPU = Profile(
         for name in ("positions", "positions-once")
     }
     | {
+        # One seed: what is looked at is the geometry of one table, of 1,024 rows as GPT-2's.
+        "position-table": Scale(
+            model={"context": 1024}, train={"steps": 9_000, "batch_size": 16, "precision": "bf16", "compile": True}
+        ),
         "teacher": Scale(train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True}),
         "study-word": Scale(
             train={"steps": 2_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)

@@ -4,10 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from minigpt.decoding.sampling import Sampling
+from minigpt.pretrained.causal_lm import continue_text
 from tasks.exercises.ex18_beam_search import experiment as ex18
 from tasks.exercises.ex18_beam_search.experiment import EXERCISE, judged, write
-from tasks.exercises.ex18_beam_search.findings import BEAMS, COOL, GREEDY, HUMAN, NUCLEUS, PLAIN, PROMPT, WRITING
+from tasks.exercises.ex18_beam_search.findings import BEAMS, COOL, GREEDY, HUMAN, NUCLEUS, PLAIN, PROMPT, TOP_K, WRITING
 from tasks.exercises.ex18_beam_search.lab import own_loss, prepare
+from tasks.exercises.ex18_beam_search.pretrained_writing import kept, prompts, written
 from tests.exercise_context import answered, assert_sound, make_context, measured
 from tests.exercises.formulas import assert_formulas, prose
 
@@ -26,7 +29,14 @@ def test_it_is_sound(architecture):
     assert_formulas(answer)
     assert {f"perplexity_{s.key}" for s in (HUMAN, *WRITING)} <= set(answer.metrics)
     tables = [block.name for part in answer.parts for block in part.blocks if block.type == "table"]
-    assert tables == ["strategies", "greedy", "top_k_50", "nucleus_0.92", "temperature_0.7"]
+    assert tables == [
+        "strategies",
+        "greedy",
+        "top_k_50",
+        "pretrained_strategies",
+        "nucleus_0.92",
+        "temperature_0.7",
+    ]
 
 
 def test_human_text_goes_on_after_its_prompt(lab):
@@ -36,6 +46,24 @@ def test_human_text_goes_on_after_its_prompt(lab):
         place = text.index(prompt + human)
         assert place == 0 or text[place - 1].isspace()
         assert human[0] == " "
+
+
+@torch.inference_mode()
+def test_the_pretrained_model_writes_with_the_strategies_it_is_said_to(lab):
+    rows = prompts(lab.context)
+    texts, cut = written(lab, rows), kept(lab, rows)
+    assert torch.equal(texts[HUMAN.key], rows)
+    lone = continue_text(lab.judge.model, rows[:, :PROMPT], rows.shape[1] - PROMPT, sampling=Sampling(temperature=0.0))
+    assert torch.equal(texts[GREEDY.key], lone)
+    for key in (BEAMS[5].key, TOP_K.key, NUCLEUS.key, COOL.key, PLAIN.key):
+        assert torch.equal(texts[key][:, :PROMPT], rows[:, :PROMPT])
+        assert texts[key].shape == rows.shape
+    logits = lab.judge.model(texts[TOP_K.key][:, :-1]).logits[:, PROMPT - 1 :]
+    ranks = (logits > logits.gather(2, texts[TOP_K.key][:, PROMPT:, None])).sum(dim=-1)
+    assert ranks.max() < 50
+    assert cut[TOP_K.key][0] == 50
+    assert cut[PLAIN.key] == (logits.shape[-1], pytest.approx(0.0, abs=1e-5))
+    assert cut[NUCLEUS.key][1] == pytest.approx(0.08, abs=2e-3)
 
 
 @torch.inference_mode()

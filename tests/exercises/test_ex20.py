@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from minigpt.pretrained.gpt2_published import POSITION_TABLE
 from reports.types import Figure, Heatmap, Prose
 from tasks.exercise import Pretrained
 from tasks.exercises.ex20_position_embeddings.experiment import EXERCISE, study
@@ -161,3 +162,5 @@ def test_gpt2s_own_table():
     assert "a helix" in told
     assert "The first position is special" in told
     assert "The last position is special" in told
+    for name, stored in POSITION_TABLE.items():
+        assert answer.metrics[f"learned_{name}"] == pytest.approx(stored.value, rel=1e-4), name

@@ -50,7 +50,7 @@ def test_edits_change_the_share_they_should():
 
 def test_the_text_says_which_bias_is_enough(findings):
     missed = replace(findings, marked=tuple(replace(m, rates=(0.0, 0.1, 0.2)) for m in findings.marked))
-    assert prose(answered(EXERCISE, missed), "d").startswith("No $\\delta$ tried gives a mark that is detected in 95%")
+    assert "No $\\delta$ tried gives a mark that is detected in 95%" in prose(answered(EXERCISE, missed), "d")
     rates = {0.0: (0.0, 0.0, 0.0), USUAL: (0.25, 0.5, 0.96)}
     marked = tuple(replace(m, known=0.5, rates=rates.get(m.delta, (1.0, 1.0, 1.0))) for m in findings.marked)
     text = prose(answered(EXERCISE, replace(findings, marked=marked)), "d")
@@ -81,3 +81,26 @@ def test_a_wide_context_is_called_fragile_only_where_it_is(findings):
 
     assert "detection at $k = 6$ is 40% instead of the 50% at $k = 1$." in text(0.4)
     assert "detection at $k = 6$ is 50%, no less than the 50% at $k = 1$." in text(0.5)
+
+
+def test_the_best_width_is_honest_first_and_robust_then(findings):
+    """Four widths: the most robust one flags too much under one key, two are honest, the most fragile one as well."""
+    shares = {1: (0.9, 0.2), 2: (0.7, 0.0), 3: (0.8, 0.0), 4: (0.1, 0.0)}
+    one = findings.widths[0]
+
+    def best(shares):
+        widths = tuple(
+            replace(one, width=k, detected_edited=kept, flagged=(0.0, worst)) for k, (kept, worst) in shares.items()
+        )
+        changed = replace(findings, widths=widths)
+        return changed.best.width, prose(answered(EXERCISE, changed), "c")
+
+    width, text = best(shares)
+    assert width == 3
+    assert "k = 2, 3 and 4 keep the false-positive rate" in text
+    width, text = best({k: (kept, 0.5 if k != 2 else 0.0) for k, (kept, _) in shares.items()})
+    assert width == 2
+    assert "it alone keeps the false-positive rate" in text
+    width, text = best({k: (kept, 0.5 + k / 10) for k, (kept, _) in shares.items()})
+    assert width == 1
+    assert "**None of them is honest.**" in text

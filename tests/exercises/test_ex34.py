@@ -7,9 +7,9 @@ from minigpt.evaluation.evaluate import evaluate
 from minigpt.quantize import fake_quantize
 from reports.types import Prose
 from tasks.exercise import TrainedModel
-from tasks.exercises.ex34_quantization.experiment import EXERCISE, curve
+from tasks.exercises.ex34_quantization.experiment import EXERCISE, curve, saved_size, torchao_dynamic
 from tasks.exercises.ex34_quantization.findings import BITS, CHANNEL, Curve
-from tasks.recipes.catalogue import STUDENT
+from tasks.recipes.catalogue import LARGE, STUDENT
 from tests.exercise_context import answered, assert_sound, make_context, measured
 
 
@@ -53,9 +53,9 @@ def test_a_curve_over_seeds_is_the_mean_and_its_spread_that_of_the_ratios():
 @pytest.mark.parametrize(("change", "said"), [(-6e-6, "less than 0.01%"), (0.0123, "+1.23%"), (-0.0123, "−1.23%")])
 def test_small_changes_are_not_minus_nothing(findings, change, said):
     d = findings.deployment
-    fp32, library, own = d.versions
+    fp32, library, own, *others = d.versions
     own = replace(own, perplexity=fp32.perplexity * (1 + change))
-    answer = answered(EXERCISE, replace(findings, deployment=replace(d, versions=(fp32, library, own))))
+    answer = answered(EXERCISE, replace(findings, deployment=replace(d, versions=(fp32, library, own, *others))))
     assert f"perplexity changes by {said}" in answer.summary
 
 
@@ -75,3 +75,30 @@ def test_speed_and_processor_in_words(findings):
     assert "and slower (0.50 times the speed) with this" in said(0.5, slow_products=False)
     assert "VNNI" not in said(0.5, slow_products=False)
     assert "VNNI" in said(0.5, slow_products=True)
+
+
+def test_torchao_stands_beside_where_it_is_installed(findings):
+    d = findings.deployment
+    fp32, library, own = d.versions[:3]
+    newer = replace(library, key="torchao", label="torchao, dynamic int8", perplexity=1.5 * fp32.perplexity)
+    absent = answered(EXERCISE, replace(findings, deployment=replace(d, versions=(fp32, library, own), torchao=None)))
+    versions = (fp32, library, own, newer)
+    present = answered(EXERCISE, replace(findings, deployment=replace(d, versions=versions, torchao="0.0")))
+    texts = [
+        " ".join(b.text for part in a.parts for b in part.blocks if isinstance(b, Prose)) for a in (absent, present)
+    ]
+    assert "is not installed here" in texts[0]
+    assert "with torchao by +50.00%" in " ".join(texts[1].split())
+    assert "perplexity_large_torchao" in present.metrics
+    assert len(present.checks) == len(absent.checks) + 2
+
+
+def test_torchao_quantises_each_block_matrix():
+    pytest.importorskip("torchao")
+    model = make_context(EXERCISE).model(LARGE).model
+    quantised = torchao_dynamic(model)
+    tokens = torch.arange(32)[None] % model.config.vocab_size
+    with torch.inference_mode():
+        off = (quantised(tokens) - model(tokens)).abs().max().item()
+    assert 0 < off < 0.1 * model(tokens).std().item()
+    assert saved_size(quantised) < 0.5 * saved_size(model)

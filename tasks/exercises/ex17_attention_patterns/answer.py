@@ -3,6 +3,7 @@
 import math
 
 from minigpt.evaluation.statistics import compare_paired, mean_std
+from minigpt.pretrained.gpt2_published import HEADS
 from reports.answers import Draft
 from reports.types import AttentionMaps, Cell, Check, Figure, Heatmap, Series, Table
 from reports.words import shown_token
@@ -26,6 +27,7 @@ def answer(f: Findings) -> Draft:
             "heatmaps": heatmaps(f),
             "every head": every_head(f),
             "copiers": copiers(f),
+            "gpt2": gpt2(f),
             "repetition": repetition(f),
             "ablation": ablation(f) if f.ablations else (),
         },
@@ -86,6 +88,19 @@ def specialists(f: Findings) -> Table:
         "rows of (c)."
     )
     return Table(columns, tuple(rows), caption, "specialists")
+
+
+def gpt2(f: Findings) -> Table:
+    """GPT-2's known heads beside those named here."""
+    here = {"previous token": f.scores["previous"], "induction": f.scores["induction"]}
+    rows = tuple(
+        (x.what, f"GPT-2 {x.model}", x.value, name_of(*here[kind].named) or "none", x.source)
+        for kind, x in HEADS.items()
+        if kind in here
+    )
+    columns = ("kind", "which GPT-2", "its heads", f"{f.model}, here", "source of GPT-2's heads")
+    caption = "Heads of GPT-2 with such names in the literature, and the heads named here."
+    return Table(columns, rows, caption, "gpt2_heads")
 
 
 def by_sentence(f: Findings) -> Table:

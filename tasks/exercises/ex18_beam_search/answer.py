@@ -44,6 +44,8 @@ def answer(f: Findings) -> Draft:
         "strategies": strategies(f),
         "texts": scatter(f),
         "widths": widths(f),
+        "large": large(f),
+        "large samples": tuple(large_sample(f, strategy) for strategy in (BEAMS[BEAM], TOP_K, PLAIN)),
         "samples": tuple(sample(f, strategy) for strategy in (HUMAN, BEAMS[BEAM], PLAIN)),
     }
     for strategy in LETTERED:
@@ -61,6 +63,11 @@ def answer(f: Findings) -> Draft:
             "nucleus": f.of(NUCLEUS),
             "cool": f.of(COOL),
             "plain": f.of(PLAIN),
+            "large_human": f.large(HUMAN),
+            "large_top_k": f.large(TOP_K),
+            "large_plain": f.large(PLAIN),
+            "large_beam": f.large(BEAMS[BEAM]),
+            "large_nucleus": f.large(NUCLEUS),
             "k": TOP_K.options["top_k"],
             "temperature": COOL.options["temperature"],
             "beam_width": BEAM,
@@ -148,6 +155,39 @@ def sample(f: Findings, strategy: Strategy) -> Sample:
     w = f.of(strategy)
     note = f"perplexity {w.perplexities[0]:.1f}, own loss {w.own[0]:.2f} nats/character, {w.repeated[0]:.0%} repeated"
     return Sample(strategy.name, f.prompts[0], w.texts[0], note)
+
+
+def large(f: Findings) -> Table:
+    """The strategies on the pretrained model."""
+    rows: list[tuple[Cell, ...]] = [
+        (w.name, *mean_std(w.nats), w.perplexity, *mean_std(w.repeated), w.distinct, w.real_words, w.kept, w.removed)
+        for w in f.by_pretrained.values()
+    ]
+    columns = (
+        "text",
+        "loss (nats/token)",
+        "± std over prompts",
+        "perplexity",
+        "repeated 4-grams",
+        "± std over prompts, 4-grams",
+        "distinct word bigrams",
+        "real words",
+        "tokens kept",
+        "probability removed",
+    )
+    human = f.large(HUMAN)
+    caption = (
+        f"The same strategies, written by {f.judge}, of {f.pretrained_vocabulary:,} tokens; loss under itself. "
+        f"{plural(len(human.texts), 'text')} each. What a sampler keeps and removes is measured on what people wrote."
+    )
+    return Table(columns, tuple(rows), caption, "pretrained_strategies")
+
+
+def large_sample(f: Findings, strategy: Strategy) -> Sample:
+    """The first text that the pretrained model wrote by a strategy."""
+    w = f.large(strategy)
+    note = f"loss {w.nats[0]:.2f} nats/token, {w.repeated[0]:.0%} of its 4-grams repeated"
+    return Sample(f"{f.judge}: {w.name}", f.pretrained_prompt, w.texts[0], note)
 
 
 def against(f: Findings, strategy: Strategy) -> Table:

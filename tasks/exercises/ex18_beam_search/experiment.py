@@ -34,6 +34,7 @@ from tasks.exercises.ex18_beam_search.findings import (
     Written,
 )
 from tasks.exercises.ex18_beam_search.lab import Lab, own_loss, prepare
+from tasks.exercises.ex18_beam_search.pretrained_writing import pretrained_writing, prompts
 from tasks.recipes.catalogue import SMALL_LONG
 
 
@@ -46,6 +47,7 @@ def measure(context: Context) -> Findings:
         found = context.once(strategy.key, functools.partial(as_json, lab, strategy))
         written[strategy.key] = Written(strategy.key, *(tuple(values) for values in found))
     context.progress(len(everything) / (len(everything) + 1), "checking")
+    rows = prompts(context)
     ours = [written[strategy.key] for strategy in WRITING]
     return Findings(
         writer=writer(context),
@@ -56,6 +58,9 @@ def measure(context: Context) -> Findings:
         runs=context.numbers["runs"],
         written=written,
         truncation=truncation(lab),
+        by_pretrained=pretrained_writing(lab, rows),
+        pretrained_vocabulary=len(lab.judge.tokenizer),
+        pretrained_prompt=lab.judge.tokenizer.decode(rows[0, :PROMPT]),
         correlation=rank_correlation([v for w in ours for v in w.nats], [v for w in ours for v in w.repeated]),
         accuracy=accuracy(lab, written),
         source=inspect.getsource(beam_search),
@@ -140,11 +145,25 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
 EXERCISE = Exercise(
     measure=measure,
     recipes=(SMALL_LONG,),
-    sources=("main", "pretrained"),
+    sources=("main", "pretrained", "bpe"),
     numbers={
-        "smoke": {"prompts": 3, "new": 40, "runs": 3, "heldout": 512},
-        "laptop": {"prompts": 10, "new": 200, "runs": 10, "heldout": 2_048},
-        "gpu": {"prompts": 10, "new": 200, "runs": 10, "heldout": 32_768},
+        "smoke": {"prompts": 3, "new": 40, "runs": 3, "heldout": 512, "pretrained_prompts": 2, "pretrained_new": 16},
+        "laptop": {
+            "prompts": 10,
+            "new": 200,
+            "runs": 10,
+            "heldout": 2_048,
+            "pretrained_prompts": 10,
+            "pretrained_new": 100,
+        },
+        "gpu": {
+            "prompts": 10,
+            "new": 200,
+            "runs": 10,
+            "heldout": 32_768,
+            "pretrained_prompts": 10,
+            "pretrained_new": 200,
+        },
     },
     seconds={"smoke": 5, "laptop": 120, "gpu": 120},
 )

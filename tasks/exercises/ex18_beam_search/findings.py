@@ -112,6 +112,49 @@ class Written:
 
 
 @dataclass(frozen=True)
+class ByPretrained:
+    """Continuations that the pretrained model wrote by one strategy, with one value per text; or people's."""
+
+    key: str  # of the strategy
+    texts: tuple[str, ...]
+    nats: tuple[float, ...]  # loss under the model itself, per token
+    repeated: tuple[float, ...]  # share of 4-grams of tokens that occurred before in the text
+    real: tuple[float, ...]  # share of known words
+    kept: float | None  # tokens that the sampler leaves after what people wrote, mean; None where nothing is drawn
+    removed: float | None  # probability that it removes there
+
+    @property
+    def name(self) -> str:
+        """Of the strategy, as readers see it."""
+        return STRATEGIES[self.key].name
+
+    @property
+    def loss(self) -> float:
+        """Mean over the texts, nats per token."""
+        return mean_std(self.nats)[0]
+
+    @property
+    def perplexity(self) -> float:
+        """Of that mean."""
+        return math.exp(self.loss)
+
+    @property
+    def repeats(self) -> float:
+        """Mean over the texts."""
+        return mean_std(self.repeated)[0]
+
+    @property
+    def real_words(self) -> float:
+        """Mean over the texts."""
+        return mean_std(self.real)[0]
+
+    @property
+    def distinct(self) -> float:
+        """Distinct bigrams of words over all of them, all texts together."""
+        return distinct([words(text) for text in self.texts], 2)
+
+
+@dataclass(frozen=True)
 class Truncation:
     """What a sampler leaves of the distributions on held-out contexts, means."""
 
@@ -161,6 +204,9 @@ class Findings:
     runs: int  # of each sampler after the first prompt
     written: dict[str, Written]  # by key of the strategy
     truncation: dict[str, Truncation]  # by key of the strategy
+    by_pretrained: dict[str, ByPretrained]  # by key of the strategy; people first
+    pretrained_vocabulary: int
+    pretrained_prompt: str  # the first
     correlation: float  # rank correlation of loss and repetition over all written texts
     accuracy: Accuracy
     source: str  # of the search
@@ -210,6 +256,23 @@ class Findings:
         """Against human text, share of repeated runs, paired over prompts."""
         return compare_paired(self.human.repeated, written.repeated)
 
+    def large(self, strategy: Strategy) -> ByPretrained:
+        """What the pretrained model wrote with a strategy."""
+        return self.by_pretrained[strategy.key]
+
+    @property
+    def truncates(self) -> Comparison:
+        """Top-k sampling against plain sampling by the pretrained model, nats per token, paired over prompts."""
+        return compare_paired(self.large(PLAIN).nats, self.large(TOP_K).nats)
+
+    @property
+    def nearest_to_people(self) -> tuple[ByPretrained, ByPretrained]:
+        """The pretrained model's strategies that come nearest to people by loss, and by repetition."""
+        human = self.large(HUMAN)
+        own = [w for key, w in self.by_pretrained.items() if key != HUMAN.key]
+        by_loss = min(own, key=lambda w: abs(w.loss - human.loss))
+        return by_loss, min(own, key=lambda w: abs(w.repeats - human.repeats))
+
     @property
     def metrics(self) -> dict[str, float | int]:
         """The numbers of the answer."""
@@ -229,6 +292,12 @@ class Findings:
             if key != HUMAN.key:
                 over = "over_runs_of_one_prompt"
                 metrics[f"perplexity_{key}_{over}"], metrics[f"perplexity_{key}_std_{over}"] = w.runs
+        for key, large in self.by_pretrained.items():
+            metrics[f"pretrained_loss_{key}_nats_per_token"] = large.loss
+            metrics[f"pretrained_repeated_4grams_share_{key}"] = large.repeats
+            metrics[f"pretrained_real_words_share_{key}"] = large.real_words
+            if large.removed is not None:
+                metrics[f"pretrained_probability_removed_{key}"] = large.removed
         for key, left in self.truncation.items():
             metrics[f"characters_kept_{key}"] = left.kept
             metrics[f"probability_removed_{key}"] = left.removed

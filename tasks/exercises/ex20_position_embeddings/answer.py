@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from minigpt.pretrained.gpt2_published import POSITION_TABLE, POSITION_TABLE_SIZE
 from reports.answers import Draft
 from reports.types import Check, Figure, Heatmap, Series, Table
 from tasks.exercises.ex20_position_embeddings.findings import Findings, Studied
@@ -24,12 +25,15 @@ def answer(f: Findings) -> Draft:
             "norms": norms(s),
             "emergence": emergence(f),
             "tables": comparison(f.tables),
+            "gpt2": gpt2(f),
             "distances": curves(f.tables, "Similarity by distance in all tables. Each over its own length."),
             "variance": shares(f.tables),
             "others": tuple(block for t in f.tables if t is not s for block in (heatmap(t), cloud(t))),
         },
         checks=checks(f),
         values={
+            "gpt2_length": POSITION_TABLE_SIZE[0],
+            "gpt2_values": {name: x.value for name, x in POSITION_TABLE.items()},
             "strong": [(k + 1, w) for k, w in enumerate(s.principal.waves[:3]) if w.share > twice],
             "third": ({0, 1, 2} - set(s.principal.rotation.components)).pop() + 1,
             "as_long_as_words": [
@@ -160,6 +164,20 @@ def comparison(tables: Sequence[Studied]) -> tuple[Table, Table]:
     return similar, Table(
         (columns[0], *columns[8:]), tuple((row[0], *row[8:]) for row in rows), "Components and norms.", "components"
     )
+
+
+def gpt2(f: Findings) -> Table:
+    """GPT-2's own table, from its released weights, beside the one in question."""
+    here = f.table.metrics
+    rows = tuple((x.what, x.value, here[f"{f.table.key}_{name}"]) for name, x in POSITION_TABLE.items())
+    length, width = POSITION_TABLE_SIZE
+    source = next(iter(POSITION_TABLE.values())).source
+    caption = (
+        f"GPT-2's table, {length:,} × {width}, beside the one studied, {f.table.length:,} × {f.table.width}. GPT-2's "
+        f"values: {source}."
+    )
+    columns = ("measure", "GPT-2 small", f"{f.table.name}, here")
+    return Table(columns, rows, caption, "gpt2_table")
 
 
 def shares(tables: Sequence[Studied]) -> Figure:

@@ -36,7 +36,7 @@ from tasks.exercises.ex20_position_embeddings.findings import (
     Studied,
     Wave,
 )
-from tasks.recipes.catalogue import SMALL_LONG
+from tasks.recipes.catalogue import POSITIONS
 
 CELLS = 128  # rows of a drawn cosine matrix
 COORDINATES, WAVES, CUMULATIVE = 4, 6, 20  # components kept over position, with their periods, with summed shares
@@ -45,7 +45,7 @@ COORDINATES, WAVES, CUMULATIVE = 4, 6, 20  # components kept over position, with
 def measure(context: Context) -> Findings:
     """Everything the answer rests on."""
     context.progress(0.0, "tables")
-    pretrained, own = context.pretrained(), context.model(SMALL_LONG)
+    pretrained, own = context.pretrained(), context.model(POSITIONS)
     tables = gather(context, own)
     analysed = [analyse(table) for _, _, table in tables]
     return Findings(
@@ -53,7 +53,7 @@ def measure(context: Context) -> Findings:
         note=pretrained.note,
         tables=tuple(studied(*table, found) for table, found in zip(tables, analysed, strict=True)),
         own=OwnModel(
-            name=SMALL_LONG.name,
+            name=POSITIONS.name,
             layers=own.model.config.n_layer,
             context=own.model.config.context,
             loss=own.evaluations["validation_loss"][-1],
@@ -71,7 +71,7 @@ def gather(context: Context, own: TrainedModel) -> list[tuple[str, str, Tensor]]
     tables = []
     if (table := learned_positions(pretrained.model)) is not None:
         tables.append((LEARNED, pretrained.name, table.cpu()))
-    name = f"this project's model {SMALL_LONG.name}"
+    name = f"this project's model {POSITIONS.name}"
     tables.append((OWN, name, own.model.position_embedding.weight.detach().cpu()))
     length, width = tables[0][2].shape
     waves = sinusoidal(torch.arange(length), width - width % 2)
@@ -189,8 +189,8 @@ def accuracy(tables: Sequence[Tensor], analysed: Sequence[TableAnalysis]) -> Acc
 
 EXERCISE = Exercise(
     measure=measure,
-    recipes=(SMALL_LONG,),
+    recipes=(POSITIONS,),
     sources=("main", "pretrained"),
     numbers={"smoke": {}, "laptop": {}, "gpu": {}},
-    seconds={"smoke": 1, "laptop": 2, "gpu": 5},
+    seconds={"smoke": 1, "laptop": 2, "gpu": 15},
 )

@@ -4,6 +4,7 @@ import itertools
 import math
 from statistics import NormalDist
 
+from minigpt.cost.published import GPT2_VOCABULARY
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Series, Table, TokenScores
@@ -43,6 +44,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "rate": RATE,
+            "gpt2_tokens": GPT2_VOCABULARY,
             "usual_delta": USUAL,
             "unmarked": unmarked(f),
             "independent_drift": 1 / math.sqrt(f.width_texts),
@@ -154,9 +156,10 @@ def widths(f: Findings) -> Table:
     rows = tuple(
         (
             one.width,
+            f.vocab_size**one.width,
             one.scored,
             sum(one.flagged) / len(one.flagged),
-            max(one.flagged),
+            one.worst,
             one.drift,
             one.detected,
             one.detected_edited,
@@ -165,6 +168,7 @@ def widths(f: Findings) -> Table:
     )
     columns = (
         "k",
+        "possible contexts",
         "scored n-grams",
         "flagged at 1 %, mean of keys",
         "worst key",

@@ -324,7 +324,7 @@ def exact_null(ctx: Context) -> tuple[float, float]:
     return flagged(found), float(np.abs(found.p_value.numpy() - expected).max())
 
 
-SHARED = {"deltas": (0.0, 0.5, 1.0, 2.0, 4.0), "width": 6, "widths": (1, 2, 4, 6)}
+SHARED = {"deltas": (0.0, 0.5, 1.0, 2.0, 4.0), "width": 6, "widths": (1, 2, 3, 4, 6)}
 EXERCISE = Exercise(
     measure=measure,
     recipes=(SMALL_LONG,),

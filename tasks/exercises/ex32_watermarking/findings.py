@@ -101,6 +101,11 @@ class Width:
     detected_edited: float  # … with EDITED of their characters replaced
 
     @property
+    def worst(self) -> float:
+        """Share of the human texts that the worst key flags."""
+        return max(self.flagged)
+
+    @property
     def drift(self) -> float:
         """Standard deviation over keys of the mean z."""
         return mean_std(self.mean_z)[1]
@@ -156,6 +161,21 @@ class Findings:
         return next((m for m in self.marked if m.rates[-1] >= 0.95), None)
 
     @property
+    def honest(self) -> tuple[Width, ...]:
+        """Widths at which no key that was tried flags more human texts than RATE, up to three standard errors."""
+        return tuple(w for w in self.widths if w.worst <= allowed(self.width_texts))
+
+    @property
+    def best(self) -> Width:
+        """Of the honest widths the one whose mark survives an edit best, the narrowest of equals.
+
+        Where none is honest, the one whose worst key is least wrong.
+        """
+        if self.honest:
+            return max(self.honest, key=lambda w: (w.detected_edited, -w.width))
+        return min(self.widths, key=lambda w: w.worst)
+
+    @property
     def keys(self) -> int:
         """Under which human text is tested for each width."""
         return len(self.widths[0].flagged)
@@ -174,6 +194,7 @@ class Findings:
             "human_texts": self.human.texts,
             "unmarked_texts": self.human.texts + self.plain.right.texts,
             "mean_z_human": self.human.mean_z,
+            "best_width": self.best.width,
             "mean_z_marked": self.usual.right.mean_z,
         }
         for m in self.marked:

@@ -19,13 +19,13 @@ from tasks.exercises.ex34_quantization.findings import (
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
-    fp32, library, own = f.deployment.versions
+    fp32, library, own, *_ = f.deployment.versions
     return Draft(
         blocks={
             "files": Table(
                 ("version", "file (MiB)", "of fp32"),
                 tuple((v.label, v.file_bytes / 2**20, f.deployment.share(v)) for v in f.deployment.versions),
-                "Sizes as serialised: safetensors, and torch.save for torch.ao.",
+                "Sizes as serialised: safetensors, and torch.save for torch.ao and torchao.",
                 "files",
             ),
             "layer": listing(f.layer_source, "minigpt/quantize.py"),
@@ -155,7 +155,8 @@ def widths_figure(f: Findings) -> Figure:
 def checks(f: Findings) -> tuple[Check, ...]:
     """The claims."""
     d, main = f.deployment, f.curves[0]
-    fp32, library, own = d.versions
+    fp32, library, own, *_ = d.versions
+    names = [("torch.ao", library), ("this project's layer", own), *([("torchao", d.newer)] if d.newer else [])]
     expected = fp32.file_bytes - 3 * f.matrix_weights + 4 * f.matrix_channels
     worst = max(c - n for n, c in zip(main.methods[NAIVE], main.methods[CHANNEL], strict=True))
     return (
@@ -172,7 +173,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
         Check.at_most("perplexity in int8 over fp32", own.perplexity / fp32.perplexity, NOTICEABLE, "empirical"),
         *(
             Check.at_least(f"speed-up of {what} in int8, {name}", speed(version), 1.0, "empirical")
-            for name, version in (("torch.ao", library), ("this project's layer", own))
+            for name, version in names
             for what, speed in (("reading", d.reading), ("decoding", d.decoding))
         ),
         Check.at_most(

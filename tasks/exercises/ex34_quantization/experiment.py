@@ -2,8 +2,11 @@
 
 import copy
 import functools
+import importlib.metadata
+import importlib.util
 import inspect
 import io
+import logging
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -118,6 +121,28 @@ def torch_dynamic(model: GPT) -> tuple[GPT, str]:
     return quantised, messages[0].split("\n")[0].strip() if messages else ""
 
 
+def torchao_version() -> str | None:
+    """Of torchao, which is optional: None where it is not installed. As one of the numbers it is in the step's key."""
+    return importlib.metadata.version("torchao") if importlib.util.find_spec("torchao") else None
+
+
+def torchao_dynamic(model: GPT) -> GPT:
+    """The model through ``torchao.quantization.quantize_``, blocks only: what has taken the place of ``torch.ao``.
+
+    Each Linear keeps its class and gets torchao's int8 weight, a scale per channel; inputs are quantised per token.
+    """
+    logging.disable(logging.WARNING)  # importing it tells of every kernel that is for another machine
+    try:
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+    finally:
+        logging.disable(logging.NOTSET)
+    quantised = copy.deepcopy(model).cpu().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantize_(quantised.blocks, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
+    return quantised
+
+
 def oracle_differences(model: GPT) -> tuple[float, float, bool]:
     """Largest differences from torch.fake_quantize per channel and per tensor, relative to a step, and its qint8."""
     channel = tensor = 0.0
@@ -163,6 +188,9 @@ def deploy(ctx: Context) -> Deployment:
         with summed_in_fp32(own):
             sums_equal = torch.equal(own(batch[:1]), logits)
     models = {"fp32": original, "torch_dynamic": dynamic, "int8": own}
+    newer = torchao_version()
+    if newer:
+        models["torchao"] = torchao_dynamic(original)
     functions: dict[str, Callable[[], object]] = {}
     for key, model in models.items():
         functions[f"{key} read"] = functools.partial(model, batch)
@@ -176,13 +204,16 @@ def deploy(ctx: Context) -> Deployment:
         "torch_dynamic": ("torch.ao, dynamic int8", saved_size(dynamic), evaluate(dynamic, tokens).perplexity),
         "int8": ("this project's int8", len(stored), own_perplexity),
     }
+    if newer:
+        model = models["torchao"]
+        facts["torchao"] = ("torchao, dynamic int8", saved_size(model), evaluate(model, tokens).perplexity)
     ctx.progress(0.5, "scored in int8")
     versions = tuple(
         Deployed(label, key, size, perplexity, timings[f"{key} read"], timings[f"{key} decode"])
         for key, (label, size, perplexity) in facts.items()
     )
     threads = torch.get_num_threads()
-    return Deployment(versions, warning, equal, sums_equal, n_new, tuple(batch.shape), threads, slow_products())
+    return Deployment(versions, warning, newer, equal, sums_equal, n_new, tuple(batch.shape), threads, slow_products())
 
 
 def slow_products() -> bool:
@@ -223,13 +254,14 @@ def texts(ctx: Context, main: Curve) -> tuple[Written, ...]:
     return tuple(written)
 
 
+SHARED = {"torchao": torchao_version()}
 EXERCISE = Exercise(
     measure=measure,
     recipes=(SMALL_LONG, STUDENT, LARGE),
     numbers={
-        "smoke": {"new_tokens": 16, "repeats": 3},
-        "laptop": {"new_tokens": 32, "repeats": 3},
-        "gpu": {"new_tokens": 64, "repeats": 7},
+        "smoke": SHARED | {"new_tokens": 16, "repeats": 3},
+        "laptop": SHARED | {"new_tokens": 32, "repeats": 3},
+        "gpu": SHARED | {"new_tokens": 64, "repeats": 7},
     },
     seconds={"smoke": 6, "laptop": 38, "gpu": 120},
     timed=True,

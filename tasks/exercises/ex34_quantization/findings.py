@@ -67,14 +67,20 @@ class Deployed:
 class Deployment:
     """The large model in three versions."""
 
-    versions: tuple[Deployed, ...]  # fp32, torch.ao's, this project's
+    versions: tuple[Deployed, ...]  # fp32, torch.ao's, this project's, torchao's where it is installed
     warning: str  # what torch.ao says of itself
+    torchao: str | None  # its version; None where it is not installed
     loads_equal: bool  # the int8 file gives the same logits
     sums_equal: bool  # and so do its integers summed in fp32, as they are for scoring
     n_new: int
     batch: tuple[int, ...]
     threads: int
     slow_products: bool  # the processor is known to lack the instructions for int8 products
+
+    @property
+    def newer(self) -> Deployed | None:
+        """Torchao's."""
+        return next((version for version in self.versions if version.key == "torchao"), None)
 
     def change(self, version: Deployed) -> float:
         """Relative change of perplexity against fp32."""

@@ -1,13 +1,15 @@
 # make report [PROFILE=smoke|laptop|overnight|gpu] set up, then run the chapter and write outputs/latest/report.html
 # make test                                set up, then run the tests, but for the slow ones
 # make test-all                            the slow ones, too: real servers and workers, killed processes
+# make fuzz [CASES=1000]                   so many cases for each of the fuzzer's tests, new ones every time
 # make bench [BENCH="--rows training"]     measure how fast everything is, into outputs/benchmarks
 PYTHON ?= python3
 PROFILE ?= laptop
+CASES ?= 1000
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup report test test-all check bench clean
+.PHONY: setup report test test-all fuzz check bench clean
 .DEFAULT_GOAL := report
 
 setup: $(VENV)/.ready
@@ -27,6 +29,9 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+fuzz: setup
+	CHAPTER_FUZZ=$(CASES) $(BIN)/python -m pytest --numprocesses auto --timeout 3600 tests/fuzz
 
 check: setup
 	$(BIN)/ruff check .

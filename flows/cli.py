@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from flows.options import Options, UsageError, check_places, exercise_id, nearest
 from flows.surroundings import settle, settle_streams
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settle()
         return int(parsed.command(parsed))
     except (UsageError, SourceError) as error:
-        print(f"chapter: {error}", file=sys.stderr)
+        print(f"chapter: {_one_line(error)}", file=sys.stderr)
         return 2
     except ServerError as error:
         print(f"chapter: {error}", file=sys.stderr)
@@ -42,8 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _one_line(error: Exception | str) -> str:
+    """The sentence, with the characters of a value in it that would not be seen, or move what is seen, spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(error))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what it cannot parse on one line, whatever is in the argument."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_one_line(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="chapter",
         description="All exercises of a chapter on decoder-only language models as one cached, tracked pipeline.",
         epilog="CHAPTER_STORE (any fsspec URL) and CHAPTER_OUTPUTS say where results go; default: ./outputs.",
@@ -203,7 +215,7 @@ def _unpack(parsed: argparse.Namespace) -> int:
 
 
 def _gc(parsed: argparse.Namespace) -> int:
-    if parsed.grace_days < 0:
+    if not parsed.grace_days >= 0:  # NaN neither
         raise UsageError(f"--grace-days {parsed.grace_days:g}: a number of days is 0 or more")
     from flows.commands.garbage import collect
 

@@ -1,7 +1,6 @@
 """What a run can be told, and one clear sentence for what it cannot. Light: imports neither torch nor Prefect."""
 
 import difflib
-import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -17,6 +16,7 @@ SOURCE_NAMES = ("auto", "embedded", "hub")
 DEVICE_NAMES = ("auto", "cpu", "cuda")
 PRECISION_NAMES = ("auto", "fp32", "bf16")
 WHERE_NAMES = ("local", "pool")
+MOST_BUDGET, MOST_JOBS = 1_000_000, 10_000  # beyond all use; without a bound, beyond all floats and machines
 
 
 class UsageError(ValueError):
@@ -92,17 +92,34 @@ class Options:
         """
         for option in fields(self):
             value, names = getattr(self, option.name), option.metadata["names"]
+            _check_kind(option.name, value)
             if names and value not in names:
                 raise UsageError(f"--{option.name} {value}: there is no such {option.name}{nearest(value, names)}")
-        if not (math.isfinite(self.budget) and self.budget > 0):
-            raise UsageError(f"--budget {self.budget:g}: a budget is a factor above 0, such as 0.5 for half the steps")
-        if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"--jobs {self.jobs}: give at least 1 process, or leave it out")
+        if not 0 < self.budget <= MOST_BUDGET:  # NaN is neither
+            shown = f"{self.budget:g}" if isinstance(self.budget, float) else self.budget
+            raise UsageError(
+                f"--budget {shown}: a budget is a factor above 0, such as 0.5 for half the steps, and at most "
+                f"{MOST_BUDGET:,}"
+            )
+        if self.jobs is not None and not 1 <= self.jobs <= MOST_JOBS:
+            raise UsageError(f"--jobs {self.jobs}: give 1 to {MOST_JOBS:,} processes, or leave it out")
         return replace(self, only=tuple(dict.fromkeys(exercise_id(text) for text in self.only)))
 
     def told(self, parameters: Collection[str]) -> dict[str, Any]:
         """The options among the ``parameters`` of a flow, as they are passed to it."""
         return {name: value for name, value in asdict(self).items() if name in parameters}
+
+
+def _check_kind(name: str, value: Any) -> None:
+    """Refuse a value of another type, as only a flow's parameters can have."""
+    number = not isinstance(value, bool)
+    fits, wanted = {
+        "only": (isinstance(value, list | tuple) and all(isinstance(id, str) for id in value), "a list of exercises"),
+        "jobs": (value is None or (isinstance(value, int) and number), "a whole number"),
+        "budget": (isinstance(value, int | float) and number, "a number"),
+    }.get(name, (isinstance(value, str) or (value is None and name in ("corpus", "pretrained")), "a text"))
+    if not fits:
+        raise UsageError(f"--{name} {value!r}: this is a {type(value).__name__}, give {wanted}")
 
 
 def exercise_id(text: str, option: str = "--only") -> str:
@@ -113,10 +130,8 @@ def exercise_id(text: str, option: str = "--only") -> str:
     """
     known = modules()
     chapter, dot, number = text.strip().replace("-", ".").rpartition(".")
-    if (chapter == "21" or not dot) and number.isdigit():
-        id = f"21.{int(number)}"
-        if id in known:
-            return id
+    if (chapter == "21" or not dot) and f"21.{number.lstrip('0')}" in known:
+        return f"21.{number.lstrip('0')}"
     raise UsageError(f"{option} {text}: there is no such exercise{nearest(text, tuple(known))}")
 
 

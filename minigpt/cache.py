@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from minigpt.checks import whole
 from minigpt.config import GPTConfig
 
 
@@ -23,6 +24,8 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        whole("batch", batch, 0)
+        whole("capacity", capacity, 0)
         shape = (config.n_layer, batch, config.kv_heads, capacity, config.head_dim)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)

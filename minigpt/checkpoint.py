@@ -35,6 +35,7 @@ class Checkpoints:
         """Write a checkpoint, which names the snapshots taken so far, and drop all but the two latest."""
         digest = self._write(f"step-{step:09d}", tensors)
         record = {"identity": self.identity, "step": step, "sha256": digest, "snapshots": snapshots, **facts}
+        record["checksum"] = _checksum(record)
         write_atomic(self.directory / f"step-{step:09d}.json", json.dumps(record).encode())
         for old in self._records()[2:]:
             old.unlink(missing_ok=True)
@@ -56,12 +57,14 @@ class Checkpoints:
         for path in self._records():
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
+                if record.pop("checksum") != _checksum(record):
+                    raise ValueError(f"{path.name} is not what was written")
                 if record["identity"] != self.identity:
                     warnings.warn(f"{path} belongs to another training and is ignored", stacklevel=3)
                     continue
                 snapshots = {step: self._load_snapshot(step) for step in record["snapshots"]}
                 return self._read(path.stem, record["sha256"]), record, snapshots
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 warnings.warn(f"{path} is damaged and is ignored: {error}", stacklevel=3)
         return None
 
@@ -83,3 +86,8 @@ class Checkpoints:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ValueError(f"{stem}.safetensors is not what was written")
         return load_tensors(data)
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record's JSON, the same before it is written and after it is read."""
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()

@@ -10,6 +10,8 @@ Symbols used throughout the package:
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from minigpt.checks import flag, named, number, positive, whole
+
 Norm = Literal["pre", "post"]
 Position = Literal["learned", "rope", "sinusoidal", "none"]
 Activation = Literal["gelu", "relu2"]
@@ -25,7 +27,7 @@ class GPTConfig:
     yet": a recipe leaves it open until its tokenizer is trained.
 
     Raises:
-        ValueError: a field is out of range or two fields contradict each other.
+        ValueError: a field is of another type or out of range, or two fields contradict each other.
     """
 
     n_layer: int
@@ -50,26 +52,24 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         for field in ("n_layer", "n_head", "d_model", "context", "n_future"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if self.vocab_size < 0:
-            raise ValueError(f"vocab_size must not be negative, got {self.vocab_size}")
+            whole(field, getattr(self, field), 1)
+        for field in ("n_kv_head", "d_ff", "window"):
+            if getattr(self, field) is not None:
+                whole(field, getattr(self, field), 1)
+        whole("vocab_size", self.vocab_size, 0)
+        for field in ("tie_weights", "qk_norm", "bias"):
+            flag(field, getattr(self, field))
+        for field, names in (("activation", Activation), ("norm", Norm), ("init", Init), ("position", Position)):
+            named(field, getattr(self, field), get_args(names))
+        for field in ("rope_base", "rope_scale"):
+            positive(field, getattr(self, field))
+        number("dropout", self.dropout, lambda p: 0 <= p < 1, "in [0, 1)")
         if self.d_model % self.n_head:
             raise ValueError(f"d_model {self.d_model} is not a multiple of n_head {self.n_head}")
-        if self.n_kv_head is not None and (self.n_kv_head < 1 or self.n_head % self.n_kv_head):
+        if self.n_kv_head is not None and self.n_head % self.n_kv_head:
             raise ValueError(f"n_kv_head {self.n_kv_head} does not divide n_head {self.n_head}")
         if self.position == "rope" and self.head_dim % 2:
             raise ValueError(f"rope needs an even head width, got {self.head_dim}")
-        if not (self.rope_base > 0 and self.rope_scale > 0):
-            raise ValueError(f"rope_base and rope_scale must be positive, got {self.rope_base} and {self.rope_scale}")
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"window must be at least 1 (the token itself), got {self.window}")
-        if self.activation not in get_args(Activation):
-            raise ValueError(f"no activation is called {self.activation!r}: {', '.join(get_args(Activation))}")
-        if self.init not in get_args(Init):
-            raise ValueError(f"no initialisation is called {self.init!r}: {', '.join(get_args(Init))}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
     @property
     def head_dim(self) -> int:
@@ -79,9 +79,9 @@ class GPTConfig:
     @property
     def kv_heads(self) -> int:
         """G, the number of key/value heads."""
-        return self.n_kv_head or self.n_head
+        return self.n_head if self.n_kv_head is None else self.n_kv_head
 
     @property
     def ff_dim(self) -> int:
         """Width of the feed-forward layer."""
-        return self.d_ff or 4 * self.d_model
+        return 4 * self.d_model if self.d_ff is None else self.d_ff

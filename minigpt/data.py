@@ -10,6 +10,8 @@ import hashlib
 import torch
 from torch import Tensor
 
+from minigpt.checks import whole
+
 
 def derive_seed(seed: int, *path: int | str) -> int:
     """An independent 63-bit seed for one purpose, the same on every machine."""
@@ -26,11 +28,11 @@ class Windows:
         seed: the order of the stream.
 
     Raises:
-        ValueError: fewer than T + 1 tokens.
+        ValueError: fewer than T + 1 tokens, or T is not a whole number from 1 up.
     """
 
     def __init__(self, tokens: Tensor, context: int, seed: int) -> None:
-        if len(tokens) <= context:
+        if len(tokens) <= whole("context", context, 1):
             raise ValueError(f"{len(tokens)} training tokens are fewer than one window of {context + 1}")
         self.tokens, self.context, self.seed = tokens, context, seed
         # One window less than fits, where there are several: the offset then has a whole window of room.
@@ -50,7 +52,13 @@ class Windows:
         return self._epochs[epoch]
 
     def batch(self, step: int, size: int) -> Tensor:
-        """The windows of one step, (size, T + 1)."""
+        """The windows of one step, (size, T + 1).
+
+        Raises:
+            ValueError: a step below 0, or a size below 1.
+        """
+        whole("step", step, 0)
+        whole("size", size, 1)
         pieces, item = [], step * size
         while item < (step + 1) * size:
             epoch, place = divmod(item, self.per_epoch)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minigpt.checks import whole
+
 
 def _offsets(n_query: int, n_key: int, device: torch.device | str | None) -> Tensor:
     """Query position minus key position, (n_query, n_key)."""
-    if not 1 <= n_query <= n_key:
+    if not 1 <= whole("n_query", n_query) <= whole("n_key", n_key):
         raise ValueError(f"need 1 <= n_query <= n_key, got {n_query} and {n_key}")
     queries = torch.arange(n_key - n_query, n_key, device=device)
     return queries[:, None] - torch.arange(n_key, device=device)[None, :]
@@ -21,7 +23,7 @@ def _offsets(n_query: int, n_key: int, device: torch.device | str | None) -> Ten
 
 def causal_mask(n_query: int, n_key: int | None = None, *, device: torch.device | str | None = None) -> Tensor:
     """Each query sees itself and everything before it, (n_query, n_key) bool."""
-    return _offsets(n_query, n_key or n_query, device) >= 0
+    return _offsets(n_query, n_query if n_key is None else n_key, device) >= 0
 
 
 def window_mask(
@@ -32,9 +34,8 @@ def window_mask(
     Source: Beltagy et al. (2020), section 3.1; Jiang et al. (2023), section 2, whose figure counts
     the token itself among the W.
     """
-    if window < 1:
-        raise ValueError(f"window must be at least 1 (the token itself), got {window}")
-    offset = _offsets(n_query, n_key or n_query, device)
+    whole("window", window, 1)
+    offset = _offsets(n_query, n_query if n_key is None else n_key, device)
     return (offset >= 0) & (offset < window)
 
 
@@ -43,11 +44,14 @@ def prefix_mask(n: int, prefix: int | Tensor, *, device: torch.device | str | No
 
     ``prefix`` is one length, giving (n, n) bool, or one per sequence (B,), giving (B, 1, n, n).
     ``prefix=0`` is the causal mask, ``prefix=n`` the full one. Source: Raffel et al. (2020), section 3.2.1.
+
+    Raises:
+        ValueError: one length that is not from 0 to n.
     """
     causal = causal_mask(n, device=device)
     keys = torch.arange(n, device=device)
-    if isinstance(prefix, int):
-        return causal | (keys < prefix)
+    if not isinstance(prefix, Tensor):
+        return causal | (keys < whole("prefix", prefix, 0, n))
     return causal | (keys < prefix.to(keys.device)[:, None, None, None])
 
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt.cache import KVCache
+from minigpt.checks import token_ids
 from minigpt.config import GPTConfig
 from minigpt.masks import CAUSAL, Visible, prefix_mask, visible_keys
 from minigpt.positions import rope_tables, rotate, sinusoidal
@@ -211,7 +212,8 @@ class GPT(nn.Module):
         the next ones. ``maps`` collects the attention weights of each layer, (B, H, T, S).
 
         Raises:
-            ValueError: more positions than learned embeddings, or a prefix together with a filled cache or window.
+            ValueError: unknown tokens (on a GPU, CUDA's own error), more positions than learned embeddings, or a prefix
+            together with a filled cache or window.
         """
         start = cache.length if cache is not None else 0
         T = tokens.shape[1]
@@ -254,7 +256,11 @@ class GPT(nn.Module):
     def _embed(self, tokens: Tensor, start: int) -> tuple[Tensor, Rope | None]:
         T, config = tokens.shape[1], self.config
         positions = torch.arange(start, start + T, device=tokens.device)
-        x = self.token_embedding(tokens)  # (B, T, C)
+        try:  # of no cost, where a look at each token would be
+            x = self.token_embedding(tokens)  # (B, T, C)
+        except IndexError as error:
+            token_ids("tokens", tokens, config.vocab_size, tokens.ndim)
+            raise ValueError(f"tokens must be from 0 to {config.vocab_size - 1}: {error}") from error
         rope = None
         if self.position_embedding is not None:
             if start + T > config.context:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt.checks import flag, named, number, positive, share, whole
 from minigpt.model import GPT
 
 Objective = Callable[..., Tensor]
@@ -145,3 +146,27 @@ def distill(model: GPT, batch: Tensor, *, teacher: GPT, args: Mapping[str, Any],
 OBJECTIVES: Mapping[str, Objective] = {
     objective.__name__: objective for objective in (causal, bidirectional, masked, prefix, multi_token, distill)
 }
+
+# What each number of an objective must be; an objective takes its own and leaves the others.
+ARGUMENTS: Mapping[str, Callable[[str, Any], object]] = {
+    "rate": lambda name, value: number(name, value, lambda x: 0 < x <= 1, "in (0, 1]"),
+    "mask_token": lambda name, value: whole(name, value, 0),
+    "prefix": lambda name, value: whole(name, value, 0),
+    "bidirectional": flag,
+    "reduction": lambda name, value: named(name, value, ("sum", "mean")),
+    "alpha": share,
+    "tau": positive,
+}
+
+
+def check_args(args: Any) -> None:
+    """Refuse numbers for an objective, as pairs of name and value, that no objective has or that cannot be.
+
+    Raises:
+        ValueError: names the number and what it must be.
+    """
+    if not isinstance(args, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in args):
+        raise ValueError(f"objective_args must be a tuple of pairs of a name and a value, got {args!r}")
+    for name, value in args:
+        named("objective_args", name, ARGUMENTS)
+        ARGUMENTS[name](f"objective_args {name}", value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from minigpt.checks import whole
 from minigpt.precision import Precision
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ def orthogonalized(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
     the polynomial of each singular value. It starts from X / ‖X‖, Frobenius' norm, so that all of them are at most 1;
     those below about 0.01 of the norm stay below 0.7. The products cost least for M <= N. bf16 serves: what it rounds
     away in one round the next one mends.
+
+    Raises:
+        ValueError: fewer than no rounds.
     """
+    whole("iterations", iterations, 0)
     a, b, c = QUINTIC
     X = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(iterations):

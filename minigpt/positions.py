@@ -5,12 +5,18 @@ import math
 import torch
 from torch import Tensor
 
+from minigpt.checks import positive, whole
+
 
 def sinusoidal(positions: Tensor, width: int) -> Tensor:
     """The fixed embeddings of Vaswani et al. (2017), section 3.5, (T,) → (T, width).
 
     Sine in the even dimensions, cosine in the odd ones, wavelengths from 2π to 10,000 · 2π.
+
+    Raises:
+        ValueError: a width below 1.
     """
+    whole("width", width, 1)
     rate = torch.exp(torch.arange(0, width, 2, device=positions.device) * (-math.log(10_000.0) / width))
     angle = positions[:, None].float() * rate
     table = torch.empty(len(positions), width, device=positions.device)
@@ -24,7 +30,13 @@ def rope_tables(positions: Tensor, head_dim: int, base: float = 10_000.0) -> tup
 
     Source: Su et al. (2021), equation 15. Pairs are (i, i + D/2), as in Llama's released code,
     not (2i, 2i + 1) as in the paper: the two differ by a fixed permutation of the dimensions.
+
+    Raises:
+        ValueError: an odd head width, or a base that is not positive.
     """
+    if whole("head_dim", head_dim, 2) % 2:
+        raise ValueError(f"head_dim must be even, got {head_dim}")
+    positive("base", base)
     rate = base ** (-torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)
     angle = positions[:, None].float() * rate  # (T, D/2)
     angle = torch.cat([angle, angle], dim=-1)

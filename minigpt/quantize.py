@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from minigpt.checks import whole
 from minigpt.files import blank_model, config_from_json, config_to_json
 from minigpt.model import GPT
 
@@ -50,10 +51,11 @@ def quantize(weight: Tensor, bits: int, scheme: Scheme = "absmax", *, per_channe
     The naive range is the same for all channels, so ``per_channel`` makes no difference to it.
 
     Raises:
-        ValueError: bits outside 2 … 8, or an unknown scheme.
+        ValueError: bits outside 2 … 8, an unknown scheme, or weights that are not finite.
     """
-    if not 2 <= bits <= 8:
-        raise ValueError(f"bits must be from 2 to 8, got {bits}")
+    whole("bits", bits, 2, 8)
+    if weight.ndim != 2 or not weight.numel() or not weight.isfinite().all():
+        raise ValueError(f"weights must be a matrix (N, K) of finite numbers, got {tuple(weight.shape)}")
     largest = 2 ** (bits - 1) - 1
     if scheme == "naive":
         reach = torch.full((1, 1), NAIVE_RANGE, device=weight.device)

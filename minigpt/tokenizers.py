@@ -1,7 +1,8 @@
 """Text to token ids and back: characters, words, and byte-pair encoding with GPT-2's vocabulary or one of its own.
 
 Every tokenizer encodes any string. Characters and words that were not seen in training become one
-unknown token, so only known text makes the round trip; byte-pair encoding always does.
+unknown token, so only known text makes the round trip; byte-pair encoding always does. A lone surrogate, which Python's
+strings can hold and Unicode text cannot, is read as the replacement character U+FFFD.
 """
 
 import itertools
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import regex
+
+from minigpt.checks import plain_ids, whole
 
 UNKNOWN = "\ufffd"  # U+FFFD, the replacement character
 
@@ -30,7 +33,11 @@ class Tokenizer(Protocol):
         """Token ids of a text."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids."""
+        """The text of token ids: a list, a tensor (T,), or whatever else gives whole numbers.
+
+        Raises:
+            ValueError: an id outside 0 … vocab_size - 1, or something that is no id.
+        """
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types from which ``from_json`` makes an equal tokenizer."""
@@ -43,6 +50,8 @@ class CharTokenizer:
 
     def __init__(self, characters: Sequence[str]) -> None:
         self.characters = tuple(characters)
+        if not all(isinstance(character, str) and len(character) == 1 for character in self.characters):
+            raise ValueError("each of a tokenizer's characters must be a single one")
         if self.characters[:1] != (UNKNOWN,) or len(set(self.characters)) != len(self.characters):
             raise ValueError("the characters must be distinct and begin with the unknown character U+FFFD")
         self._ids = {character: i for i, character in enumerate(self.characters)}
@@ -56,7 +65,7 @@ class CharTokenizer:
         """
         if not text:
             raise ValueError("cannot train a tokenizer on an empty text")
-        return cls((UNKNOWN, *sorted(set(text) - {UNKNOWN})))
+        return cls((UNKNOWN, *sorted(set(_readable(text)) - {UNKNOWN})))
 
     @property
     def vocab_size(self) -> int:
@@ -66,11 +75,11 @@ class CharTokenizer:
     def encode(self, text: str) -> list[int]:
         """One id per character."""
         ids = self._ids
-        return [ids.get(character, 0) for character in text]
+        return [ids.get(character, 0) for character in _readable(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The characters, joined; unknown ones as U+FFFD."""
-        return "".join([self.characters[i] for i in ids])
+        return "".join([self.characters[i] for i in plain_ids(ids, self.vocab_size)])
 
     def to_json(self) -> dict[str, Any]:
         """``{"name", "characters"}``."""
@@ -87,10 +96,13 @@ class WordTokenizer:
 
     name = "word"
     UNK, GLUE = "<unk>", "<glue>"
-    _pattern = regex.compile(r"\w+(?:['’]\w+)*|[^\w\s]|\s")
+    # Of at most 32 characters: where no spaces are written, what stands between two marks may be anything.
+    _pattern = regex.compile(r"\w{1,32}(?:['’]\w{1,32})*|[^\w\s]|\s")
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
+        if not all(isinstance(word, str) and word for word in self.words):
+            raise ValueError("each of a tokenizer's words must be a text that is not empty")
         if self.words[:2] != (self.UNK, self.GLUE) or len(set(self.words)) != len(self.words):
             raise ValueError(f"the words must be distinct and begin with {self.UNK} and {self.GLUE}")
         self._ids = {word: i for i, word in enumerate(self.words)}
@@ -102,9 +114,11 @@ class WordTokenizer:
         Raises:
             ValueError: the text is empty or ``max_vocab`` leaves no word.
         """
-        if not text or max_vocab < 3:
-            raise ValueError("cannot train a word tokenizer on an empty text or with fewer than 3 tokens")
-        counts = Counter(cls._pattern.findall(text))
+        if not text:
+            raise ValueError("cannot train a tokenizer on an empty text")
+        whole("max_vocab", max_vocab, 3)
+        whole("min_count", min_count, 0)
+        counts = Counter(cls._pattern.findall(_readable(text)))
         counts.update({" ": 0, "\n": 0})  # white space always has a token, or unseen layouts would lose it
         ranked = sorted(counts, key=lambda word: (not word.isspace(), -counts[word], word))
         frequent = [word for word in ranked if word.isspace() or counts[word] >= min_count]
@@ -117,7 +131,7 @@ class WordTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of words, marks, and of the white space that is not implied."""
-        pieces = self._pattern.findall(text)
+        pieces = self._pattern.findall(_readable(text))
         ids: list[int] = []
         previous: int | None = None
         i = 0
@@ -147,7 +161,7 @@ class WordTokenizer:
         """The text, with the implied spaces; unknown words as U+FFFD."""
         text: list[str] = []
         previous: int | None = None
-        for token in ids:
+        for token in plain_ids(ids, self.vocab_size):
             if self._implies_space(previous, token):
                 text.append(" ")
             text.append({0: UNKNOWN, 1: ""}.get(token, self.words[token]))
@@ -194,6 +208,11 @@ class BPETokenizer:
         if sorted(self._tokens) != list(range(len(self.encoder))):
             raise ValueError("the ids of the encoder must be 0, 1, 2, … without gap or repetition")
         self._byte_to_char = bytes_to_unicode()
+        merged = {left + right for left, right in self.ranks}
+        if not self.encoder.keys() >= {*self._byte_to_char.values(), *merged}:
+            raise ValueError("the encoder must have an id for each of the 256 bytes and for each merged pair")
+        if not set("".join(self.encoder)) <= set(self._byte_to_char.values()):
+            raise ValueError("the encoder's tokens must be written in the 256 printable bytes")
         self._char_to_byte = {character: byte for byte, character in self._byte_to_char.items()}
         self._encode_word = lru_cache(maxsize=65_536)(self._merge)
 
@@ -247,7 +266,7 @@ class BPETokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the merged byte pairs."""
-        return [i for word in self._pattern.findall(text) for i in self._encode_word(word)]
+        return [i for word in self._pattern.findall(_readable(text)) for i in self._encode_word(word)]
 
     def _merge(self, word: str) -> tuple[int, ...]:
         parts = [self._byte_to_char[byte] for byte in word.encode("utf-8")]
@@ -260,12 +279,23 @@ class BPETokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text; bytes that are not UTF-8 as U+FFFD."""
-        characters = "".join([self._tokens[i] for i in ids])
+        characters = "".join([self._tokens[i] for i in plain_ids(ids, self.vocab_size)])
         return bytes([self._char_to_byte[character] for character in characters]).decode("utf-8", errors="replace")
 
     def to_json(self) -> dict[str, Any]:
         """``{"name", "kind", "encoder", "merges"}``."""
         return {"name": self.name, "kind": "bpe", "encoder": self.encoder, "merges": [list(p) for p in self.ranks]}
+
+
+def _readable(text: str) -> str:
+    """The same text; surrogates in pairs as the character that they stand for, lone ones as U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+    return text
 
 
 def _merge_pair(parts: list[str], pair: tuple[str, str]) -> list[str]:
@@ -288,6 +318,8 @@ def from_json(data: Mapping[str, Any]) -> Tokenizer:
     Raises:
         ValueError: the data describe none.
     """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"not a tokenizer: {type(data).__name__}")
     try:
         if data.get("kind") == "bpe":
             return BPETokenizer(data["encoder"], [(left, right) for left, right in data["merges"]], data["name"])

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from minigpt.checkpoint import Checkpoints
+from minigpt.checks import number, whole
 from minigpt.config import GPTConfig
 from minigpt.data import Windows, derive_seed
 from minigpt.evaluation.evaluate import evaluate
@@ -49,6 +50,11 @@ class Shape:
     vocab_size: int
     context: int
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole("vocab_size", self.vocab_size, 1)
+        whole("context", self.context, 1)
+        number("dropout", self.dropout, lambda p: 0 <= p <= 1, "in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ def train(
     """
     # To PyTorch 2.13 attention has a reproducible backward pass only where nothing else is allowed. A model from
     # elsewhere may have operations that have none.
+    if checkpoint_seconds is not None:
+        number("checkpoint_seconds", checkpoint_seconds, lambda x: x >= 0, "a finite number from 0 up")
     with _settings(torch.device(device), tc.threads, strict=start is None):
         run = _Training(config, tc, train_tokens, validation_tokens, seed, torch.device(device), teacher, start)
         checkpoints = Checkpoints(checkpoint_dir, run.identity()) if checkpoint_dir else None
@@ -153,6 +161,7 @@ class _Training:
         teacher: GPT | None,
         start: nn.Module | None,
     ) -> None:
+        whole("seed", seed, -(2**63), 2**63 - 1)
         _check(config, tc, train_tokens, validation_tokens, teacher)
         self.config, self.tc, self.seed, self.device = config, tc, seed, device
         torch.manual_seed(seed)
@@ -351,8 +360,15 @@ def _check(config: GPTConfig | Shape, tc: TrainConfig, train: Tensor, validation
     for name, tokens in (("training", train), ("validation", validation)):
         if tokens.ndim != 1 or len(tokens) < 2:
             raise ValueError(f"the {name} tokens must be one row of at least 2, got {tuple(tokens.shape)}")
-        if tokens.min() < 0 or tokens.max() >= config.vocab_size:
-            raise ValueError(f"{name} token {int(tokens.max())} is outside the vocabulary of {config.vocab_size}")
+        if tokens.dtype != torch.int64:
+            raise ValueError(f"the {name} tokens must be int64, got {tokens.dtype}")
+        if outside := [end for end in map(int, tokens.aminmax()) if not 0 <= end < config.vocab_size]:
+            raise ValueError(f"{name} token {outside[0]} is outside the vocabulary of {config.vocab_size}")
+    args = dict(tc.objective_args)
+    if tc.objective == "prefix" and args.get("prefix", 0) > config.context:
+        raise ValueError(f"objective_args prefix must be from 0 to {config.context}, the context: {args['prefix']}")
+    if tc.objective == "masked" and args.get("mask_token", 0) >= config.vocab_size:
+        raise ValueError(f"objective_args mask_token must be from 0 to {config.vocab_size - 1}: {args['mask_token']}")
     if tc.objective == "distill" and teacher is None:
         raise ValueError("the objective 'distill' needs a teacher")
     if teacher is not None and teacher.config.vocab_size != config.vocab_size:

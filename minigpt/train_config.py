@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from minigpt.objectives import OBJECTIVES
+from minigpt.checks import flag, named, number, share, whole
+from minigpt.objectives import OBJECTIVES, check_args
 from minigpt.optimizers import OPTIMIZERS, OptimizerName
 from minigpt.precision import PRECISIONS, Precision
 
 Schedule = Literal["cosine", "trapezoid"]
+Snapshots = Literal["none", "epoch"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 
@@ -20,7 +22,7 @@ class TrainConfig:
     whole stays hashable. ``threads`` is part of the recipe because sums in another order give other weights.
 
     Raises:
-        ValueError: a field is out of range.
+        ValueError: a field is of another type or out of range, or the objective has no such number.
     """
 
     steps: int
@@ -43,38 +45,31 @@ class TrainConfig:
     compile: bool = False
     threads: int = 1
     eval_every: int | None = None  # steps; None: an eighth of them
-    snapshots: Literal["none", "epoch"] = "none"
+    snapshots: Snapshots = "none"
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_size", "threads"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+            whole(field, getattr(self, field), 1)
+        for field, least in (("warmup_steps", 0), ("eval_every", 1)):
+            if getattr(self, field) is not None:
+                whole(field, getattr(self, field), least)
         for field in ("learning_rate", "muon_learning_rate", "weight_decay", "grad_clip"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise ValueError(f"{field} must be a finite number from 0 up, got {getattr(self, field)}")
+            number(field, getattr(self, field), lambda x: x >= 0, "a finite number from 0 up")
         for field in ("beta1", "beta2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
-        if not 0 <= self.min_learning_rate_ratio <= 1:
-            raise ValueError(f"min_learning_rate_ratio must be in [0, 1], got {self.min_learning_rate_ratio}")
-        if self.warmup_steps is not None and self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
-        if self.eval_every is not None and self.eval_every < 1:
-            raise ValueError(f"eval_every must be at least 1, got {self.eval_every}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"no schedule is called {self.schedule!r}: {', '.join(SCHEDULES)}")
-        if not 0 < self.warmdown <= 1:
-            raise ValueError(f"warmdown must be in (0, 1], got {self.warmdown}")
+            number(field, getattr(self, field), lambda x: 0 <= x < 1, "in [0, 1)")
+        share("min_learning_rate_ratio", self.min_learning_rate_ratio)
+        number("warmdown", self.warmdown, lambda x: 0 < x <= 1, "in (0, 1]")
+        flag("compile", self.compile)
+        for field, known in (("schedule", SCHEDULES), ("objective", OBJECTIVES), ("optimizer", OPTIMIZERS)):
+            named(field, getattr(self, field), known)
+        for field, names in (("precision", PRECISIONS), ("snapshots", get_args(Snapshots))):
+            if getattr(self, field) not in names:
+                raise ValueError(f"unknown {field} {getattr(self, field)!r}: {', '.join(names)}")
         if self.budgets and self.schedule != "trapezoid":
             raise ValueError(f"budgets {self.budgets} need schedule='trapezoid': a {self.schedule} ends once")
-        if any(not 0 < share < 1 for share in self.budgets):
-            raise ValueError(f"budgets are shares of the steps between 0 and 1, got {self.budgets}")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"no objective is called {self.objective!r}: {', '.join(OBJECTIVES)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"no optimizer is called {self.optimizer!r}: {', '.join(OPTIMIZERS)}")
-        if self.precision not in PRECISIONS or self.snapshots not in ("none", "epoch"):
-            raise ValueError(f"unknown precision {self.precision!r} or snapshots {self.snapshots!r}")
+        for budget in self.budgets:
+            number("budgets", budget, lambda x: 0 < x < 1, "shares of the steps between 0 and 1")
+        check_args(self.objective_args)
 
     def learning_rate_at(self, step: int, budget: int | None = None) -> float:
         """The rate of one update; ``step`` counts from 0, the first.

@@ -350,7 +350,10 @@ def from_json(kind: Any, data: Any) -> Any:
         return tuple(from_json(item_kind, item) for item_kind, item in zip(arguments, data, strict=True))
     if origin is dict:
         return {key: from_json(arguments[1], item) for key, item in data.items()}
-    floats = kind is float or (origin in (typing.Union, types.UnionType) and float in arguments)
+    union = origin in (typing.Union, types.UnionType)
+    if union and isinstance(data, list) and (tuples := [a for a in arguments if typing.get_origin(a) is tuple]):
+        return from_json(tuples[0], data)  # tuple[…] | None
+    floats = kind is float or (union and float in arguments)
     if floats and data in ("NaN", "Infinity", "-Infinity") and str not in arguments:
         return float(data)
     return data

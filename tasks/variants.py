@@ -17,6 +17,7 @@ import numpy as np
 from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.statistics import (
     Comparison,
+    Verdict,
     compare,
     compare_blocks,
     compare_paired,
@@ -182,7 +183,8 @@ def _against_first(rows: Sequence[Variant], losses: Sequence[tuple[float, ...] |
         blocks = dict(zip(alike[1:], compare_blocks([losses[i] or () for i in alike]), strict=True))
     found = []
     for i in range(1, len(rows)):
-        its, verdict = losses[i], None
+        its = losses[i]
+        verdict: Verdict | None = None
         if not (rows[0].beats_bigram and rows[i].beats_bigram):
             verdict = "untrained"
         elif losses[0] is None or its is None:

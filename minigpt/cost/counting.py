@@ -6,6 +6,7 @@ linear in the width where the products are quadratic. Embedding look-ups cost no
 
 from torch import nn
 
+from minigpt.checks import whole
 from minigpt.config import GPTConfig
 
 
@@ -51,10 +52,21 @@ def _head_parameters(config: GPTConfig) -> int:
 
 
 def attended_pairs(n_query: int, n_key: int | None = None, window: int | None = None) -> int:
-    """Query-key pairs that a causal mask leaves, for the last ``n_query`` of ``n_key`` positions."""
-    n_key = n_key or n_query
+    """Query-key pairs that a causal mask leaves, for the last ``n_query`` of ``n_key`` positions.
+
+    Raises:
+        ValueError: fewer than no query, more queries than keys, or a window below 1.
+    """
+    n_key = _keys(n_query, n_key)
+    if window is not None:
+        whole("window", window, 1)
     seen = range(n_key - n_query + 1, n_key + 1)
     return sum(min(keys, window) if window else keys for keys in seen)
+
+
+def _keys(n_query: int, n_key: int | None) -> int:
+    whole("n_query", n_query, 0)
+    return n_query if n_key is None else whole("n_key", n_key, n_query)
 
 
 def attention_flops(
@@ -64,8 +76,12 @@ def attention_flops(
 
     All n_query · n_key pairs count, as a dense product computes them and as torch's counter has it; with ``causal``
     only those that the mask (and the window) leaves.
+
+    Raises:
+        ValueError: see ``attended_pairs``; or a batch below 0.
     """
-    pairs = attended_pairs(n_query, n_key, config.window) if causal else n_query * (n_key or n_query)
+    whole("batch", batch, 0)
+    pairs = attended_pairs(n_query, n_key, config.window) if causal else n_query * _keys(n_query, n_key)
     return 4 * batch * config.n_layer * config.d_model * pairs
 
 
@@ -81,7 +97,13 @@ def forward_flops(
     """FLOPs of reading ``tokens`` new tokens after ``cached`` ones, (B, T) → logits.
 
     ``last_only``: only the last position is turned into logits. Heads for later tokens are not read.
+
+    Raises:
+        ValueError: a batch or a number of tokens below 0.
     """
+    whole("tokens", tokens, 0)
+    whole("cached", cached, 0)
+    whole("batch", batch, 0)
     blocks = 2 * batch * tokens * config.n_layer * _block_matrices(config)
     logits = 2 * batch * (1 if last_only else tokens) * config.vocab_size * config.d_model
     return blocks + logits + attention_flops(config, batch, tokens, cached + tokens, causal=causal)
@@ -99,5 +121,10 @@ def kv_cache_bytes(config: GPTConfig, batch: int, tokens: int, bytes_per_number:
     """Bytes of keys and values of ``tokens`` positions: 2 · L · B · T · G · D numbers.
 
     With a window, only the last ``min(tokens, window)`` positions are needed: pass that number.
+
+    Raises:
+        ValueError: a number below 0.
     """
+    for name, value in (("batch", batch), ("tokens", tokens), ("bytes_per_number", bytes_per_number)):
+        whole(name, value, 0)
     return 2 * config.n_layer * batch * tokens * config.kv_heads * config.head_dim * bytes_per_number

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from minigpt.checks import whole
 from minigpt.config import GPTConfig
 from minigpt.cost.counting import forward_flops
 
@@ -12,7 +13,13 @@ def step_flops(config: GPTConfig, queries: int, keys: int) -> int:
 
 
 def generation_flops(config: GPTConfig, prompt: int, n_new: int) -> tuple[int, int]:
-    """FLOPs of ``n_new`` tokens after a prompt: everything read again each time, and each token read once."""
+    """FLOPs of ``n_new`` tokens after a prompt: everything read again each time, and each token read once.
+
+    Raises:
+        ValueError: a prompt or a number of tokens below 1.
+    """
+    whole("prompt", prompt, 1)
+    whole("n_new", n_new, 1)
     lengths = range(prompt, prompt + n_new)
     uncached = sum(step_flops(config, n, n) for n in lengths)
     return uncached, step_flops(config, prompt, prompt) + sum(step_flops(config, 1, n) for n in lengths[1:])

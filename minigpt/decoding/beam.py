@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minigpt.decoding.readers import GPTReader
+from minigpt.checks import number, prompt_of, whole
+from minigpt.decoding.readers import GPTReader, limit_of
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
 
@@ -46,15 +47,15 @@ def beam_search(
     ``minigpt.decoding.sampling.generate``.
 
     Raises:
-        ValueError: an empty prompt, fewer than one beam or new token, or a limit beyond the learned positions.
+        ValueError: an empty prompt or one of unknown tokens, fewer than one beam or new token, a limit below 1 or
+            beyond the learned positions, an end that is no token, a penalty beyond all floats, or logits that are not
+            numbers.
     """
-    limit = limit or model.config.context
-    if prompt.ndim != 1 or len(prompt) < 1:
-        raise ValueError(f"the prompt must be (T,) with T >= 1, got {tuple(prompt.shape)}")
-    if beams < 1 or n_new < 1:
-        raise ValueError(f"beams and n_new must be at least 1, got {beams} and {n_new}")
-    if model.position_embedding is not None and limit > model.config.context:
-        raise ValueError(f"limit {limit} is beyond the {model.config.context} learned positions")
+    prompt_of(prompt, model.config.vocab_size, "(T,)")
+    beams, n_new, limit = whole("beams", beams, 1), whole("n_new", n_new, 1), limit_of(model, limit)
+    if end is not None:
+        whole("end", end, 0, model.config.vocab_size - 1)
+    number("length_penalty", length_penalty, lambda x: _power(n_new, x) > 0, f"a number to which {n_new} can be raised")
     # All beams start as the same prompt: all but one are ruled out, or the first step would find each token K times.
     running = prompt.repeat(beams, 1)  # (K, T)
     totals = torch.full((beams,), float("-inf"), device=prompt.device)  # log-probabilities so far
@@ -65,7 +66,9 @@ def beam_search(
         for length in range(1, n_new + 1):
             log_p = (totals[:, None] + reader.read(unread).log_softmax(dim=-1)).flatten()  # (K · V,)
             # Each beam can end in one way only, so that K of 2K candidates can go on.
-            best, places = log_p.topk(2 * beams)
+            best, places = log_p.topk(min(2 * beams, len(log_p)))
+            if not best[0] > float("-inf"):  # what is not a number comes first
+                raise ValueError(f"logits must be numbers and leave one token, got {best[0]} for the best continuation")
             rows, tokens = places // model.config.vocab_size, places % model.config.vocab_size
             candidates = torch.cat([running[rows], tokens[:, None]], dim=1)
             ends = torch.full_like(tokens, length == n_new, dtype=torch.bool)
@@ -85,3 +88,11 @@ def beam_search(
             reader.reorder(rows[going])
             unread = running[:, -1:]
     return finished
+
+
+def _power(n: int, exponent: float) -> float:
+    """n to a power, 0 where that is more than a float can be."""
+    try:
+        return float(n**exponent)
+    except OverflowError:
+        return 0.0

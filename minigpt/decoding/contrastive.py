@@ -12,6 +12,7 @@ plausibility, is called ``plausibility``.
 import torch
 from torch import Tensor
 
+from minigpt.checks import number, share
 from minigpt.decoding.readers import GPTReader
 from minigpt.decoding.sampling import REMOVED
 from minigpt.evaluation.evaluate import evaluating
@@ -26,8 +27,7 @@ def plausible(expert: Tensor, plausibility: float) -> Tensor:
     Raises:
         ValueError: ``plausibility`` is outside [0, 1].
     """
-    if not 0.0 <= plausibility <= 1.0:
-        raise ValueError(f"plausibility must be in [0, 1], got {plausibility}")
+    share("plausibility", plausibility)
     gap = torch.tensor(plausibility, dtype=expert.dtype, device=expert.device).log()
     return expert >= expert.max(dim=-1, keepdim=True).values + gap
 
@@ -37,14 +37,15 @@ def contrast(expert: Tensor, amateur: Tensor, alpha: float, plausibility: float 
 
     With ``plausibility=0`` this is the book's formula. Logits and log-probabilities give the same distribution: a
     constant per row falls out of the softmax. The coefficients sum to 1 - α, so that where the two models agree the
-    result is the expert at temperature 1 / (1 - α). α = 0 returns the expert's logits unchanged.
+    result is the expert at temperature 1 / (1 - α). α = 0 returns the expert's logits unchanged. What the expert has
+    removed stays removed, whatever the amateur thinks of it.
 
     Raises:
         ValueError: α is negative, or ``plausibility`` is outside [0, 1].
     """
-    if not alpha >= 0:
-        raise ValueError(f"alpha must not be negative, got {alpha}")
-    logits = expert - alpha * amateur if alpha else expert
+    share("plausibility", plausibility)
+    number("alpha", alpha, lambda x: x >= 0, "a finite number from 0 up")
+    logits = torch.where(expert == REMOVED, REMOVED, expert - alpha * amateur) if alpha else expert
     return logits if plausibility == 0 else logits.masked_fill(~plausible(expert, plausibility), REMOVED)
 
 

@@ -8,6 +8,7 @@ every candidate: Bayes' rule turns the probability of the whole text into that o
 import torch
 from torch import Tensor
 
+from minigpt.checks import prompt_of, whole
 from minigpt.decoding.sampling import sample
 from minigpt.evaluation.evaluate import LOGITS_AT_ONCE, evaluating
 from minigpt.model import GPT
@@ -23,7 +24,12 @@ def everything(n: int, device: torch.device | str = "cpu") -> Tensor:
 
 @torch.no_grad()
 def fill_both_ways(model: GPT, tokens: Tensor, position: int) -> Tensor:
-    """ln P(token at ``position`` | all others) of a masked model, (B, T) → (B, V); HIDDEN itself is ruled out."""
+    """ln P(token at ``position`` | all others) of a masked model, (B, T) → (B, V); HIDDEN itself is ruled out.
+
+    Raises:
+        ValueError: unknown tokens, or a position outside the text.
+    """
+    _check(model, tokens, position, first=0)
     hidden = tokens.clone()
     hidden[:, position] = HIDDEN
     with evaluating(model):
@@ -33,7 +39,12 @@ def fill_both_ways(model: GPT, tokens: Tensor, position: int) -> Tensor:
 
 @torch.no_grad()
 def fill_from_the_left(model: GPT, tokens: Tensor, position: int) -> Tensor:
-    """ln P(token at ``position`` | those before it) of a causal model, (B, T) → (B, V)."""
+    """ln P(token at ``position`` | those before it) of a causal model, (B, T) → (B, V).
+
+    Raises:
+        ValueError: unknown tokens, or a position outside the text or with nothing before it.
+    """
+    _check(model, tokens, position, first=1)
     with evaluating(model):
         logits = model(tokens[:, :position], last_only=True)[:, -1].float()
     return _without_hidden(logits).log_softmax(dim=-1)
@@ -45,7 +56,11 @@ def fill_by_scoring(model: GPT, tokens: Tensor, position: int) -> Tensor:
 
     P(c | left, right) ∝ P(c | left) · P(right | left, c): each of the V candidates is put into the gap, and what
     follows is scored. What precedes is the same for all and cancels.
+
+    Raises:
+        ValueError: unknown tokens, or a position outside the text or with nothing before it.
     """
+    _check(model, tokens, position, first=1)
     (B, T), V = tokens.shape, model.config.vocab_size
     candidates = tokens[:, None].repeat(1, V, 1)
     candidates[:, :, position] = torch.arange(V, device=tokens.device)
@@ -71,8 +86,9 @@ def next_both_ways(model: GPT, tokens: Tensor) -> Tensor:
 
 def write_left_to_right(model: GPT, prompt: Tensor, n_new: int, generator: torch.Generator | None = None) -> Tensor:
     """Continue with a masked model, one appended token at a time, (B, T) → (B, T + n_new)."""
+    prompt_of(prompt, model.config.vocab_size)
     tokens = prompt
-    for _ in range(n_new):
+    for _ in range(whole("n_new", n_new, 0)):
         drawn = sample(next_both_ways(model, tokens), generator=generator)
         tokens = torch.cat([tokens, drawn[:, None]], dim=1)
     return tokens
@@ -84,7 +100,8 @@ def write_in_any_order(model: GPT, prompt: Tensor, n_new: int, generator: torch.
 
     One token per pass: mask-predict (Ghazvininejad et al., 2019) with as many iterations as tokens.
     """
-    B, T = prompt.shape
+    prompt_of(prompt, model.config.vocab_size)
+    (B, T), n_new = prompt.shape, whole("n_new", n_new, 0)
     tokens = torch.cat([prompt, prompt.new_full((B, n_new), HIDDEN)], dim=1)
     rows, mask = torch.arange(B, device=prompt.device), everything(T + n_new, prompt.device)
     with evaluating(model):
@@ -96,6 +113,11 @@ def write_in_any_order(model: GPT, prompt: Tensor, n_new: int, generator: torch.
             best = surety.argmax(dim=-1)
             tokens[rows, best] = drawn[rows, best]
     return tokens
+
+
+def _check(model: GPT, tokens: Tensor, position: int, first: int) -> None:
+    prompt_of(tokens, model.config.vocab_size)
+    whole("position", position, first, tokens.shape[1] - 1)
 
 
 def _without_hidden(logits: Tensor) -> Tensor:

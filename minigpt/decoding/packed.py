@@ -20,7 +20,7 @@ are kept in bfloat16, unless the weights are float32.
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -28,13 +28,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt.cache import KVCache, RollingKVCache
-from minigpt.config import GPTConfig
+from minigpt.config import Activation, GPTConfig
 from minigpt.model import GPT, Block, Rope
 from minigpt.positions import rope_tables, rotate, sinusoidal
 from minigpt.quantize import quantize
 
 Weights = Literal["float32", "bfloat16", "int8"]
 Product = Callable[[Tensor], Tensor]  # W x + b for one vector, (K,) → (N,), both fp32
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": lambda u: F.gelu(u, approximate="tanh"),
+    "relu2": lambda u: F.relu(u).square(),
+}
 
 
 def pack(model: GPT, weights: Weights = "float32") -> "PackedGPT":
@@ -129,9 +134,9 @@ class _Layer:
     """``Block`` for one vector."""
 
     def __init__(self, block: Block, config: GPTConfig, weights: Weights) -> None:
-        self.pre_norm, self.window, self.qk_norm = block.pre_norm, config.window, config.qk_norm
-        self.squared_relu = config.activation == "relu2"
+        self.pre_norm, self.window = block.pre_norm, config.window
         self.heads, self.kv_heads, self.head_dim = config.n_head, config.kv_heads, config.head_dim
+        self.qk_norm, self.activation = config.qk_norm, ACTIVATIONS[config.activation]
         self.norm1, self.norm2 = norm(block.norm1), norm(block.norm2)
         linears = (block.attn.qkv, block.attn.proj, block.mlp.up, block.mlp.down)
         self.qkv, self.proj, self.up, self.down = (product(one.weight, one.bias, weights) for one in linears)
@@ -140,14 +145,9 @@ class _Layer:
         """(C,) → (C,)."""
         if self.pre_norm:
             x = x + self.attend(self.norm1(x), rope, cache, layer)
-            return x + self.mlp(self.norm2(x))
+            return x + self.down(self.activation(self.up(self.norm2(x))))
         x = self.norm1(x + self.attend(x, rope, cache, layer))
-        return self.norm2(x + self.mlp(x))
-
-    def mlp(self, x: Tensor) -> Tensor:
-        """(C,) → (C,)."""
-        u = self.up(x)
-        return self.down(F.relu(u).square() if self.squared_relu else F.gelu(u, approximate="tanh"))
+        return self.norm2(x + self.down(self.activation(self.up(x))))
 
     def attend(self, x: Tensor, rope: Rope | None, cache: KVCache, layer: int) -> Tensor:
         """(C,) → (C,)."""

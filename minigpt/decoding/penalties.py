@@ -5,6 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from minigpt.checks import whole
 from minigpt.decoding.sampling import REMOVED, Processor
 
 
@@ -22,7 +23,7 @@ def repetition_penalty(alpha: float | Tensor) -> Processor:
         ValueError: α is not a positive number.
     """
     factor = torch.as_tensor(alpha, dtype=torch.float64).view(-1, 1)  # (B, 1) or (1, 1)
-    if not bool((factor > 0).all()):
+    if not bool(((factor > 0) & factor.isfinite()).all()):
         raise ValueError(f"alpha must be a positive number (1 penalises nothing), got {alpha}")
 
     def process(tokens: Tensor, logits: Tensor) -> Tensor:
@@ -33,10 +34,16 @@ def repetition_penalty(alpha: float | Tensor) -> Processor:
 
 
 def banned(tokens: Collection[int]) -> Processor:
-    """A processor that never lets some tokens come, such as the end of a text that is to have a given length."""
-    ids = sorted(tokens)
+    """A processor that never lets some tokens come, such as the end of a text that is to have a given length.
+
+    Raises:
+        ValueError: a token that is no whole number from 0 up, or, when it is used, one beyond the vocabulary.
+    """
+    ids = sorted(whole("each banned token", token, 0) for token in tokens)
 
     def process(_: Tensor, logits: Tensor) -> Tensor:
+        if ids and ids[-1] >= logits.shape[1]:
+            raise ValueError(f"each banned token must be from 0 to {logits.shape[1] - 1}, got {ids[-1]}")
         return logits.index_fill(1, torch.tensor(ids, dtype=torch.long, device=logits.device), REMOVED)
 
     return process

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt.checks import prompt_of, token_ids, whole
 from minigpt.decoding.readers import GPTReader, PrefixReader, Reader
 from minigpt.decoding.sampling import PLAIN, Sampling, decode
 from minigpt.evaluation.evaluate import evaluating
@@ -30,10 +31,12 @@ def suffix_losses(
     never scored, as they see themselves; the first token of a window never is, as nothing precedes it.
 
     Raises:
-        ValueError: no target is left.
+        ValueError: no target is left, or unknown tokens.
     """
+    token_ids("windows", windows, model.config.vocab_size, 2)
+    whole("batch_size", batch_size, 1)
     T = windows.shape[1] - 1
-    if not 0 <= prefix <= T:
+    if not 0 <= whole("prefix", prefix) <= T or T < 1 or not len(windows):
         raise ValueError(f"a prefix of {prefix} leaves nothing to score in windows of {T + 1} tokens")
     first, scores = max(prefix, 1), []
     with evaluating(model):
@@ -59,11 +62,11 @@ def complete(
     ``bidirectional=False`` reads them causally, as ``minigpt.decoding.sampling.generate`` does.
 
     Raises:
-        ValueError: an empty prompt, or more tokens than the model has learned positions for.
+        ValueError: an empty prompt or one of unknown tokens, fewer than 0 tokens to write, or more than the model has
+            learned positions for.
     """
-    if prompt.ndim != 2 or prompt.shape[1] < 1:
-        raise ValueError(f"the prompt must be (B, P) with P >= 1, got {tuple(prompt.shape)}")
-    B, end = len(prompt), prompt.shape[1] + n_new
+    prompt_of(prompt, model.config.vocab_size, "(B, P)")
+    B, end = len(prompt), prompt.shape[1] + whole("n_new", n_new, 0)
     reader: Reader = PrefixReader(model, B, end) if bidirectional else GPTReader(model, B, limit=end, capacity=end)
     with evaluating(model):
         return decode(reader, prompt, n_new, sampling, generator)

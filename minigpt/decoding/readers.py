@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from minigpt.cache import KVCache
+from minigpt.checks import whole
 from minigpt.model import GPT
 
 
@@ -73,3 +74,16 @@ class PrefixReader:
 def cache_for(model: GPT, batch: int, capacity: int) -> KVCache:
     """An empty cache where the model is, in the precision that it wants."""
     return KVCache(model.config, batch, capacity, device=model.token_embedding.weight.device, dtype=model.cache_dtype)
+
+
+def limit_of(model: GPT, limit: int | None) -> int:
+    """How many tokens a model is to see at most; by default the length it was trained on.
+
+    Raises:
+        ValueError: fewer than one, or more than there are learned positions for.
+    """
+    if limit is None:
+        return model.config.context
+    if model.position_embedding is not None and whole("limit", limit, 1) > model.config.context:
+        raise ValueError(f"limit {limit} is beyond the {model.config.context} learned positions")
+    return whole("limit", limit, 1)

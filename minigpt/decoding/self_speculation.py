@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from minigpt.checks import prompt_of, whole
 from minigpt.decoding.readers import cache_for
-from minigpt.decoding.sampling import PLAIN, Sampling, warp
+from minigpt.decoding.sampling import PLAIN, Sampling, distribution
 from minigpt.decoding.speculative import Speculation, draw, verify
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
@@ -44,11 +45,11 @@ def self_speculate(
     Temperature 0 gives the first head's greedy tokens. Rows advance in lockstep, as in ``speculate``.
 
     Raises:
-        ValueError: an empty prompt, or more tokens than the model has positions for.
+        ValueError: an empty prompt or one of unknown tokens, fewer than 0 tokens to write, more than the model has
+            positions for, or logits that are no distribution.
     """
-    end, heads = prompt.shape[1] + n_new, model.config.n_future
-    if prompt.ndim != 2 or prompt.shape[1] < 1:
-        raise ValueError(f"the prompt must be (B, T) with T >= 1, got {tuple(prompt.shape)}")
+    prompt_of(prompt, model.config.vocab_size)
+    end, heads = prompt.shape[1] + whole("n_new", n_new, 0), model.config.n_future
     if model.position_embedding is not None and end - 1 > model.config.context:
         raise ValueError(f"{end} tokens need more than the {model.config.context} learned positions")
     cache = cache_for(model, len(prompt), end)
@@ -58,11 +59,11 @@ def self_speculate(
         while (room := end - result.tokens.shape[1]) > 0:
             length = result.tokens.shape[1]
             steps = range(2, 2 + min(heads - 1, room - 1)) if h is not None else range(0)
-            q = [_distribution(model.future_logits(h, step), sampling) for step in steps if h is not None]
+            q = [distribution(model.future_logits(h, step).float(), sampling) for step in steps if h is not None]
             drafted = [draw(proposal, generator) for proposal in q]
             tokens = torch.cat([result.tokens, *drafted], dim=1)
             hidden = model.hidden(tokens[:, cache.length :], cache=cache)[:, -len(q) - 1 :]  # (B, γ + 1, C)
-            p = _distribution(model.future_logits(hidden, 1), sampling)
+            p = distribution(model.future_logits(hidden, 1).float(), sampling)
             kept, emitted = verify(p, torch.cat(q, dim=1) if q else p[:, :0], tokens[:, length:], generator)
             n = int(kept.min())
             result.tokens = torch.cat([tokens[:, : length + n], emitted[:, n : n + 1]], dim=1)
@@ -81,7 +82,3 @@ def _count(result: SelfSpeculation, kept: Tensor, n: int, drafts: int) -> None:
         result.by_head[index][1] += accepted
         result.tested += len(kept)
         result.accepted += accepted
-
-
-def _distribution(logits: Tensor, sampling: Sampling) -> Tensor:
-    return warp(logits.float(), sampling).softmax(dim=-1)

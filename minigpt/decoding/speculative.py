@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from minigpt.cache import KVCache
+from minigpt.checks import number, prompt_of, share, whole
 from minigpt.decoding.readers import cache_for
-from minigpt.decoding.sampling import PLAIN, Sampling, warp
+from minigpt.decoding.sampling import PLAIN, Sampling, distribution
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
 
@@ -69,10 +70,13 @@ def speculate(
     the length of training.
 
     Raises:
-        ValueError: γ < 1, an empty prompt, two vocabularies, or more tokens than one of the models has positions for.
+        ValueError: γ < 1, an empty prompt or one of unknown tokens, fewer than 0 tokens to write, two vocabularies,
+            more tokens than one of the models has positions for, or logits that are no distribution.
     """
-    end = prompt.shape[1] + n_new
-    _check(target, draft, prompt, end, gamma)
+    whole("gamma", gamma, 1)
+    prompt_of(prompt, target.config.vocab_size)
+    end = prompt.shape[1] + whole("n_new", n_new, 0)
+    _check(target, draft, end)
     result = Speculation(prompt)
     caches = [cache_for(model, len(prompt), end) for model in (target, draft)]
     with evaluating(target), evaluating(draft):
@@ -123,16 +127,28 @@ def verify(p: Tensor, q: Tensor, drafted: Tensor, generator: torch.Generator | N
 
 
 def draw(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One index per row of non-negative weights, (B, T, V) → (B, T), drawn on the generator's device."""
+    """One index per row of non-negative weights, (B, T, V) → (B, T), drawn on the generator's device.
+
+    Raises:
+        ValueError: weights that cannot be drawn from: negative, infinite, not numbers, or all 0.
+    """
     flat = weights.reshape(-1, weights.shape[-1]).to(_device(generator, weights))
-    return torch.multinomial(flat, 1, generator=generator).view(weights.shape[:-1]).to(weights.device)
+    try:
+        return torch.multinomial(flat, 1, generator=generator).view(weights.shape[:-1]).to(weights.device)
+    except RuntimeError as error:
+        raise ValueError(f"weights must be finite, none negative and one above 0: {error}") from error
 
 
 def expected_tokens(alpha: float, gamma: int) -> float:
     """Tokens per verification when drafts are accepted independently with probability α.
 
     (1 - α^(γ+1)) / (1 - α): Leviathan et al. (2023), equation 1.
+
+    Raises:
+        ValueError: α is no probability, or γ no whole number from 0 up.
     """
+    share("alpha", alpha)
+    whole("gamma", gamma, 0)
     return gamma + 1.0 if alpha == 1.0 else (1.0 - alpha ** (gamma + 1)) / (1.0 - alpha)
 
 
@@ -142,7 +158,12 @@ def expected_speedup(alpha: float, gamma: int, draft_cost: float, verify_cost: f
     With ``draft_cost`` = c, a step of the draft, and ``verify_cost`` = 1 this is Leviathan et al. (2023),
     theorem 3.8. They take a pass over γ + 1 tokens to cost no more than one over a single token, which holds where
     memory bandwidth is the limit; elsewhere ``verify_cost`` has to be measured.
+
+    Raises:
+        ValueError: see ``expected_tokens``; or a cost is negative, that of verifying also if it is 0.
     """
+    number("draft_cost", draft_cost, lambda x: x >= 0, "a finite number from 0 up")
+    number("verify_cost", verify_cost, lambda x: x > 0, "a positive finite number")
     return expected_tokens(alpha, gamma) / (gamma * draft_cost + verify_cost)
 
 
@@ -153,25 +174,21 @@ def acceptance_probability(target: GPT, draft: GPT, tokens: Tensor, *, sampling:
     Its mean is α without any sampling noise. Source: Leviathan et al. (2023), corollary 3.6.
     """
     with evaluating(target), evaluating(draft):
-        p, q = (warp(model(tokens).float(), sampling).softmax(dim=-1) for model in (target, draft))
+        p, q = (distribution(model(tokens).float(), sampling) for model in (target, draft))
     return torch.minimum(p, q).sum(dim=-1)
 
 
 def _distribution(model: GPT, tokens: Tensor, cache: KVCache, last: int, sampling: Sampling) -> Tensor:
     """Read what the cache has not read yet; the warped distributions after the last tokens, (B, last, V)."""
     logits = model(tokens[:, cache.length :], cache=cache)[:, -last:]
-    return warp(logits.float(), sampling).softmax(dim=-1)
+    return distribution(logits.float(), sampling)
 
 
 def _device(generator: torch.Generator | None, like: Tensor) -> torch.device:
     return generator.device if generator is not None else like.device
 
 
-def _check(target: GPT, draft: GPT, prompt: Tensor, end: int, gamma: int) -> None:
-    if gamma < 1:
-        raise ValueError(f"gamma must be at least 1, got {gamma}")
-    if prompt.ndim != 2 or prompt.shape[1] < 1:
-        raise ValueError(f"the prompt must be (B, T) with T >= 1, got {tuple(prompt.shape)}")
+def _check(target: GPT, draft: GPT, end: int) -> None:
     if target.config.vocab_size != draft.config.vocab_size:
         raise ValueError(f"vocabularies of {target.config.vocab_size} and {draft.config.vocab_size} tokens")
     for model in (target, draft):

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt.checks import prompt_of, whole
 from minigpt.decoding.readers import Reader
 from minigpt.decoding.sampling import PLAIN, Progress, Sampling, decode
 from minigpt.masks import causal_mask
@@ -57,7 +58,8 @@ class SinkCache:
     """
 
     def __init__(self, sinks: Sequence[int], size: int, theta: Tensor) -> None:
-        if not all(0 <= n < size for n in sinks):
+        whole("size", size, 1)
+        if not sinks or not all(0 <= whole("each number of sinks", n) < size for n in sinks):
             raise ValueError(f"sinks must be from 0 to {size - 1}, got {list(sinks)}")
         self.size, self.theta = size, theta
         self.sinks = torch.tensor(list(sinks), device=theta.device)
@@ -143,7 +145,9 @@ class ReencodingReader:
     """Reads the first ``sinks[b]`` tokens of each row and its last ones, ``size`` in all, from scratch every time."""
 
     def __init__(self, model: Any, sinks: Sequence[int], size: int) -> None:
-        if not all(0 <= n < size for n in sinks) or size > context_of(model):
+        whole("size", size, 1)
+        inside = sinks and all(0 <= whole("each number of sinks", n) < size for n in sinks)
+        if not inside or size > context_of(model):
             raise ValueError(f"need 0 <= sinks < size <= {context_of(model)}, got {list(sinks)} and {size}")
         self.model, self.sinks, self.size = model, list(sinks), size
         self.tokens: Tensor | None = None
@@ -190,8 +194,9 @@ def stream_losses(reader: Reader, tokens: Tensor, first: int, progress: Progress
     Raises:
         ValueError: nothing to read or nothing to score.
     """
+    prompt_of(tokens, None)
     T = tokens.shape[1]
-    if not 1 <= first < T:
+    if not 1 <= whole("first", first) < T:
         raise ValueError(f"first must be from 1 to {T - 1}, got {first}")
     logits, found = reader.read(tokens[:, :first]), []
     for t in range(first, T):
@@ -214,6 +219,9 @@ def reencoded_losses(
     Raises:
         ValueError: a place that has nothing before it.
     """
+    prompt_of(tokens, None)
+    if not places:
+        raise ValueError(f"places must be from 1 to {tokens.shape[1] - 1}, got none")
     found = []
     for i, t in enumerate(places):
         if not 1 <= t < tokens.shape[1]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minigpt.checks import number, token_ids, whole
+
 GreenLists = Callable[[Tensor], Tensor]  # contexts (N, k) -> (N, V) bool
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number: 2^64 / golden ratio
@@ -55,9 +57,10 @@ class KeyedGreenLists:
     size: int  # green tokens per list, γV
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size < self.vocab_size:
+        whole("vocab_size", self.vocab_size, 2)
+        if not 1 <= whole("size", self.size) < self.vocab_size:
             raise ValueError(f"a green list needs 1 to {self.vocab_size - 1} tokens, got {self.size}")
-        if not -(2**63) <= self.key < 2**63:
+        if not -(2**63) <= whole("key", self.key) < 2**63:
             raise ValueError(f"the key must fit 64 bits, got {self.key}")
 
     @property
@@ -78,11 +81,18 @@ class Watermark:
     """A logits processor for ``generate``: adds δ to the green logits, given the previous ``width`` tokens.
 
     Texts shorter than ``width`` are left alone.
+
+    Raises:
+        ValueError: a width below 0, or a δ that is not a finite number.
     """
 
     green_lists: GreenLists
     width: int  # k
     delta: float
+
+    def __post_init__(self) -> None:
+        whole("width", self.width, 0)
+        number("delta", self.delta, lambda x: True, "a finite number")
 
     def __call__(self, tokens: Tensor, logits: Tensor) -> Tensor:
         """Tokens so far (B, T), logits (B, V) → (B, V)."""
@@ -106,15 +116,20 @@ def detect(tokens: Tensor, green_lists: GreenLists, width: int, fraction: float)
 
     Each distinct (k+1)-gram of a text counts once: a repeated one is green every time or never, and counting it
     again would inflate z (the option ``ignore_repeated_ngrams`` of Transformers' detector).
-    z = (g - γn) / √(n γ(1-γ)): Kirchenbauer et al. (2023), equation 3.
+    z = (g - γn) / √(n γ(1-γ)): Kirchenbauer et al. (2023), equation 3. No text (0, T) gives no numbers.
 
     Raises:
-        ValueError: texts of no more than ``width`` tokens, or a fraction outside (0, 1).
+        ValueError: texts of no more than ``width`` tokens, tokens that the green lists do not know, or a fraction
+            outside (0, 1).
     """
-    if tokens.ndim != 2 or tokens.shape[1] <= width:
-        raise ValueError(f"need texts (N, T) of more than {width} tokens, got {tuple(tokens.shape)}")
-    if not 0.0 < fraction < 1.0:
-        raise ValueError(f"fraction must be in (0, 1), got {fraction}")
+    whole("width", width, 0)
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.shape[1] <= width:
+        raise ValueError(f"need texts (N, T) of more than {width} tokens, got {getattr(tokens, 'shape', tokens)}")
+    number("fraction", fraction, lambda x: 0 < x < 1, "in (0, 1)")
+    token_ids("tokens", tokens, getattr(green_lists, "vocab_size", None), 2)
+    if not len(tokens):
+        nothing = tokens.new_zeros(0)
+        return Detection(nothing, nothing, nothing.float(), nothing.double())
     grams = tokens.unfold(1, width + 1, 1)  # (N, T - k, k + 1)
     names = keyed_hash(0, grams.reshape(-1, width + 1))  # one number per n-gram: faster to sort than rows
     names, ids = torch.unique(names, return_inverse=True)
@@ -136,7 +151,17 @@ def _are_green(grams: Tensor, green_lists: GreenLists) -> Tensor:
 
 
 def binomial_tail(successes: Tensor, trials: Tensor, probability: float) -> Tensor:
-    """P(X >= successes) for X binomial, elementwise in float64, summed term by term."""
+    """P(X >= successes) for X binomial, elementwise in float64, summed term by term.
+
+    Raises:
+        ValueError: negative trials, another number of them than of successes, or a probability outside (0, 1).
+    """
+    number("probability", probability, lambda x: 0 < x < 1, "in (0, 1)")
+    if successes.shape != trials.shape or successes.ndim != 1 or (trials < 0).any():
+        shapes = f"{tuple(successes.shape)} and {tuple(trials.shape)}"
+        raise ValueError(f"successes and trials must be two rows (N,) of counts from 0 up, got {shapes}")
+    if not len(trials):
+        return trials.double()
     n, k = trials.double()[:, None], torch.arange(int(trials.max()) + 1, device=trials.device).double()
     p = torch.tensor(probability, dtype=torch.float64, device=trials.device)
     log_term = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp(min=0) + 1)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from minigpt.checks import whole
+
 
 def mean_between(steps: Sequence[float], losses: Sequence[float], after: float, until: float) -> float:
     """Mean loss over the steps after ``after``, up to and with ``until``.
@@ -22,7 +24,7 @@ def smoothed(steps: Sequence[float], losses: Sequence[float], points: int) -> tu
     Raises:
         ValueError: ``points`` is below 1, or there is no row.
     """
-    if points < 1 or not steps:
+    if whole("points", points) < 1 or not steps:
         raise ValueError(f"cannot make {points} points of {len(steps)} rows")
     size = -(-len(steps) // points)
     ends = [steps[min(i + size, len(steps)) - 1] for i in range(0, len(steps), size)]

@@ -2,6 +2,8 @@
 
 from collections.abc import Hashable, Sequence
 
+from minigpt.checks import whole
+
 
 def ngrams(sequence: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
     """All runs of ``n`` neighbours, in order; none where the sequence is shorter.
@@ -9,7 +11,7 @@ def ngrams(sequence: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
     Raises:
         ValueError: n is below 1.
     """
-    if n < 1:
+    if whole("n", n) < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     return [tuple(sequence[i : i + n]) for i in range(len(sequence) - n + 1)]
 

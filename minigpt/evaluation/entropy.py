@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from minigpt.checks import token_ids, whole
+
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Shannon entropy -Σ p ln p over the last dimension, (…, V) → (…), in nats; 0 ln 0 is 0."""
@@ -38,7 +40,7 @@ def participation_ratio(probabilities: Tensor) -> Tensor:
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
     """Σ p ln(p / q) over the last dimension in nats, infinite where p has mass and q has none."""
-    terms = torch.where(p > 0, p * (p.log() - q.log()), torch.zeros_like(p))
+    terms = torch.where(p == 0, torch.zeros_like(p), p * (p.log() - q.log()))  # what is no number stays none
     return terms.sum(dim=-1)
 
 
@@ -51,6 +53,14 @@ def unigram_loss(train: Tensor, tokens: Tensor, vocab_size: int) -> float:
     """Loss on tokens 1 … N - 1 of a text (N,) for one who knows how frequent each training token is, in nats per token.
 
     Frequencies have one added to each count (Laplace). What a language model must beat to have learned any order.
+
+    Raises:
+        ValueError: tokens outside the vocabulary, or none to score.
     """
+    whole("vocab_size", vocab_size, 1)
+    for name, text in (("train", train), ("tokens", tokens)):
+        token_ids(name, text, vocab_size, 1)
+    if len(tokens) < 2:
+        raise ValueError(f"tokens must be at least 2, got {len(tokens)}")
     counts = torch.bincount(train, minlength=vocab_size).double() + 1
     return -(counts / counts.sum()).log()[tokens[1:]].mean().item()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt.checks import token_ids, whole
 from minigpt.model import GPT
 
 TOKENS_AT_ONCE = {"cpu": 2**11}  # larger batches fall out of the processor's caches
@@ -25,8 +26,11 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean negative log-likelihood per token."""
-        return math.exp(self.nats_per_token)
+        """exp of the mean negative log-likelihood per token; infinite where that is more than a float can be."""
+        try:
+            return math.exp(self.nats_per_token)
+        except OverflowError:
+            return math.inf
 
     @property
     def bits_per_token(self) -> float:
@@ -71,10 +75,13 @@ def token_losses(
     its last ``stride`` targets, and every token past the first window has at least context - stride before it.
 
     Raises:
-        ValueError: fewer than two tokens, or a stride outside 1 … context.
+        ValueError: fewer than two tokens or unknown ones, a stride outside 1 … context, or a batch of none.
     """
-    context = context or model.config.context
-    stride = stride or context
+    context = model.config.context if context is None else whole("context", context, 1)
+    stride = context if stride is None else whole("stride", stride)
+    if batch_size is not None:
+        whole("batch_size", batch_size, 1)
+    token_ids("tokens", tokens, model.config.vocab_size, 1)
     if len(tokens) < 2 or not 1 <= stride <= context:
         raise ValueError(f"need two tokens and 1 <= stride <= context, got {len(tokens)}, {stride}, {context}")
     at_once = min(TOKENS_AT_ONCE.get(tokens.device.type, 2**15), LOGITS_AT_ONCE // model.config.vocab_size)

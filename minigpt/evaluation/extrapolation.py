@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from minigpt.checks import whole
 from minigpt.evaluation.evaluate import token_losses
 from minigpt.files import reconfigured
 from minigpt.model import GPT
@@ -20,10 +21,13 @@ def losses_by_bucket(
     Raises:
         ValueError: less than one window, or a bucket or restart that does not divide the length.
     """
+    whole("length", length, 1)
+    whole("bucket", bucket, 1)
+    restart = length if restart is None else whole("restart", restart, 1)
     count = (len(tokens) - 1) // length
-    if count < 1 or length % bucket or length % (restart or length):
+    if count < 1 or length % bucket or length % restart:
         raise ValueError(f"cannot cut {len(tokens)} tokens into windows of {length} in buckets of {bucket}")
-    losses = token_losses(model, tokens[: count * length + 1], context=restart or length)
+    losses = token_losses(model, tokens[: count * length + 1], context=restart)
     means: list[float] = losses.view(count, length // bucket, bucket).double().mean(dim=(0, 2)).tolist()
     return means
 
@@ -39,9 +43,11 @@ def readings(model: GPT, length: int) -> Mapping[str, GPT]:
     - a window of the training length: no distance that training has not seen, and the rest of the text given up.
 
     Raises:
-        ValueError: the model has no rotary positions, or a single pair of them, which is the fastest and the slowest.
+        ValueError: a length below 1; or the model has no rotary positions, or a single pair of them, which is the
+            fastest and the slowest.
     """
     config = model.config
+    whole("length", length, 1)
     if config.position != "rope" or config.head_dim <= 2:
         raise ValueError(f"no rotary positions that could be read anew: {config.position!r}, width {config.head_dim}")
     scale = length / config.context

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from minigpt.checks import token_ids, whole
 from minigpt.evaluation.evaluate import evaluating
 from minigpt.model import GPT
 
@@ -13,9 +14,11 @@ def continuation_nll(scorer: GPT, texts: Tensor, start: int, batch_size: int = 6
     The tokens before ``start`` are read, not scored: they are the prompt, which no method wrote.
 
     Raises:
-        ValueError: nothing to score, or nothing before it.
+        ValueError: nothing to score, nothing before it, or unknown tokens.
     """
-    if not 1 <= start < texts.shape[1]:
+    token_ids("texts", texts, scorer.config.vocab_size, 2)
+    whole("batch_size", batch_size, 1)
+    if not 1 <= whole("start", start) < texts.shape[1]:
         raise ValueError(f"start must be from 1 to {texts.shape[1] - 1}, got {start}")
     found = []
     with torch.inference_mode(), evaluating(scorer):

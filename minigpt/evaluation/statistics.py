@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from minigpt.checks import number
+
 Verdict = Literal["lower", "higher", "noise", "one of many", "one seed", "untrained", "no time"]
 
 
@@ -41,7 +43,7 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     Raises:
         ValueError: no values.
     """
-    if not values:
+    if len(values) == 0:
         raise ValueError("the mean of no values is not defined")
     array = np.asarray(values, dtype=np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
@@ -54,15 +56,19 @@ def compare(baseline: Sequence[float], other: Sequence[float], *, confidence: fl
     are involved", Biometrika 34. Infinite values and NaN are refused: a diverged run is not a measurement.
 
     Raises:
-        ValueError: no values, or values that are not finite.
+        ValueError: no values, values that are not finite, or a confidence outside (0, 1).
     """
+    number("confidence", confidence, lambda x: 0 < x < 1, "in (0, 1)")
     if not all(map(math.isfinite, (*baseline, *other))):
         raise ValueError(f"cannot compare values that are not finite: {list(baseline)} and {list(other)}")
     (mean_a, std_a), (mean_b, std_b) = mean_std(baseline), mean_std(other)
     counts = (len(baseline), len(other))
     error, freedom = math.inf, 1.0
     if min(counts) >= 2:
-        error, freedom = _welch(std_a**2 / counts[0], std_b**2 / counts[1], counts)
+        try:
+            error, freedom = _welch(std_a**2 / counts[0], std_b**2 / counts[1], counts)
+        except OverflowError as too_far:
+            raise ValueError(f"cannot compare values so far apart: {list(baseline)} and {list(other)}") from too_far
     return _compared(mean_b - mean_a, error, freedom, baseline, other, confidence, paired=False)
 
 
@@ -72,8 +78,9 @@ def compare_paired(baseline: Sequence[float], other: Sequence[float], *, confide
     What the pairs have in common cancels, so that less is lost in noise than with ``compare``.
 
     Raises:
-        ValueError: no values, unequal numbers of them, or values that are not finite.
+        ValueError: no values, unequal numbers of them, values that are not finite, or a confidence outside (0, 1).
     """
+    number("confidence", confidence, lambda x: 0 < x < 1, "in (0, 1)")
     if len(baseline) != len(other) or not all(map(math.isfinite, (*baseline, *other))):
         raise ValueError(f"need pairs of finite values, got {len(baseline)} and {len(other)}")
     difference, spread = mean_std([b - a for a, b in zip(baseline, other, strict=True)])
@@ -207,7 +214,7 @@ def student_t_quantile(probability: float, freedom: float) -> float:
     """
     from scipy.stats import t  # here, as minigpt is imported where torch and numpy are all there is
 
-    if not 0.0 < probability < 1.0 or freedom < 1.0:
+    if not (0.0 < probability < 1.0 and freedom >= 1.0):
         raise ValueError(f"need 0 < probability < 1 and freedom >= 1, got {probability} and {freedom}")
     return float(t.ppf(probability, freedom))
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from minigpt.checks import whole
+
 if TYPE_CHECKING:  # what was timed is told without PyTorch
     import torch
 
@@ -35,10 +37,10 @@ def measure(
     They run under ``torch.inference_mode`` unless ``inference`` is False, as a training step needs.
 
     Raises:
-        ValueError: fewer than one repeat.
+        ValueError: fewer than one repeat, or fewer than no warm-up.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    whole("repeats", repeats, 1)
+    whole("warmup", warmup, 0)
     import torch
 
     seconds: dict[str, list[float]] = {name: [] for name in functions}

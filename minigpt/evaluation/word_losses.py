@@ -14,10 +14,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+import regex
+
 from minigpt.evaluation.function_words import is_function_word
 from minigpt.evaluation.words import WORD, is_punctuation
 
-_STOP = re.compile(r"[.?!]")
+_STOP = regex.compile(r"\p{Sentence_Terminal}")  # . ? ! and those of other scripts, as 。 । ؟
 _BLANK_LINE = re.compile(r"\n\s*\n")
 
 
@@ -44,10 +46,10 @@ class Word:
 def begins_sentence(between: str, word: str) -> bool:
     """Whether a word begins a sentence, by what stands between it and the word before it.
 
-    It does after a full stop, a question mark or an exclamation mark where it has a capital, and after a blank line.
-    Abbreviations are not known: "Mr. Smith" makes two.
+    It does after a full stop, a question mark or an exclamation mark of any script, where it has a capital or its
+    script has none, and after a blank line. Abbreviations are not known: "Mr. Smith" makes two.
     """
-    return (word[:1].isupper() and bool(_STOP.search(between))) or bool(_BLANK_LINE.search(between))
+    return (not word[:1].islower() and bool(_STOP.search(between))) or bool(_BLANK_LINE.search(between))
 
 
 def sentence_starts(text: str) -> list[int]:

@@ -1,10 +1,21 @@
-"""Simple facts about a generated text that need no other model: are its words real, and is it copied?"""
+"""Simple facts about a generated text that need no other model: are its words real, and is it copied?
 
-import re
-import unicodedata
+What a word is, in any script: a run of letters with the marks that belong to them (vowel signs, accents, joiners) and
+with apostrophes inside. Scripts that put no spaces between words, as Chinese, Japanese and Thai, do not show where a
+word ends; there each character counts as a word, as by default in Unicode's rules for Chinese and Japanese (UAX #29,
+https://www.unicode.org/reports/tr29/, "Default Word Boundary Specification").
+"""
+
 from collections.abc import Collection, Iterable, Sequence
 
-WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+import regex
+
+_ALONE = r"[\p{L}&&[\p{Ideographic}\p{Script=Hiragana}\p{Script=Katakana}\p{Line_Break=Complex_Context}]]"
+_LETTER = rf"[\p{{L}}--{_ALONE}]"
+_MARKS = r"[\p{M}\u200c\u200d]*"  # and the joiners of Persian and Hindi
+_RUN = rf"{_LETTER}[\p{{M}}\u200c\u200d[{_LETTER}]]*"
+WORD = regex.compile(rf"(?V1){_ALONE}{_MARKS}|{_RUN}(?:['’]{_RUN})*")
+_SIGNS = regex.compile(r"(?:[\p{P}\p{S}][\p{M}\p{Cf}]*)+")
 
 
 def words(text: str) -> list[str]:
@@ -18,12 +29,13 @@ def whole_words(pieces: Iterable[str]) -> frozenset[str]:
 
 
 def is_punctuation(text: str) -> bool:
-    """Whether a text is marks and symbols only (Unicode categories P and S), white space aside.
+    """Whether a text is punctuation and symbols only (Unicode categories P and S), white space aside.
 
-    What could not be decoded, U+FFFD, is no mark.
+    With a sign goes what only changes its looks, such as the colour of an emoji. What could not be decoded, U+FFFD, is
+    no sign.
     """
-    marks = text.strip()
-    return bool(marks) and "\ufffd" not in marks and all(unicodedata.category(mark)[0] in "PS" for mark in marks)
+    signs = text.strip()
+    return "\ufffd" not in signs and _SIGNS.fullmatch(signs) is not None
 
 
 def share_of_real_words(texts: Sequence[str], known: Collection[str], *, cut_start: bool = False) -> float:

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minigpt.checks import whole
 from minigpt.decoding.sampling import PLAIN, Processor, Sampling, decode
+from minigpt.evaluation.evaluate import Evaluation
 from minigpt.pretrained.full_context import FullReader
 from minigpt.pretrained.limits import context_of, keeping
 
@@ -65,8 +67,8 @@ class ScoredText:
 
     @property
     def perplexity(self) -> float:
-        """Per token."""
-        return math.exp(self.nats)
+        """Per token; infinite where that is more than a float can be."""
+        return Evaluation(self.nats, self.tokens).perplexity
 
     @property
     def bytes_per_token(self) -> float:
@@ -84,9 +86,16 @@ def score_text(model: Any, tokenizer: Any, text: str, *, tokens: int, window: in
 
     The first tokens of a window have little to go by: compare texts and models only at the same window. ``tokenizer``
     is a fast one of Transformers, which knows what part of the text each token stands for.
+
+    Raises:
+        ValueError: a text of fewer than two tokens, nothing to score, or a window below 1.
     """
+    whole("tokens", tokens, 1)
+    whole("window", window, 1)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = torch.tensor(encoded["input_ids"]), encoded["offset_mapping"]
+    if len(ids) < 2:
+        raise ValueError(f"the text must have at least 2 tokens, got {len(ids)}")
     tokens = min(tokens, len(ids) - 1)
     device = next(model.parameters()).device
     rows = target_windows(ids[: tokens + 1].to(device), min(window, context_of(model)))

@@ -4,7 +4,7 @@ GPT-NeoX: Black et al. (2022), https://arxiv.org/abs/2204.06745. So what is writ
 positions, as is streaming with attention sinks, works with it too.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -51,6 +51,8 @@ def to_neox(model: GPT) -> "GPTNeoXForCausalLM":
     config = model.config
     if obstacle := why_not_neox(config):
         raise ValueError(f"GPT-NeoX has no {obstacle}: this model cannot be exported as one")
+    norms: Any = model.blocks[0]
+    eps = float(norms.norm1.eps)
     shape = GPTNeoXConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.d_model,
@@ -59,7 +61,7 @@ def to_neox(model: GPT) -> "GPTNeoXForCausalLM":
         intermediate_size=config.ff_dim,
         hidden_act="gelu_new",
         max_position_embeddings=config.context,
-        layer_norm_eps=model.blocks[0].norm1.eps,
+        layer_norm_eps=eps,
         use_parallel_residual=False,
         attention_bias=True,
         rope_parameters={

@@ -12,7 +12,7 @@ from reports.types import Result
 
 Answers = Literal["shown", "folded", "none"]
 ANSWERS: tuple[Answers, ...] = get_args(Answers)
-_PLACES = re.compile(r'href="#((?:ex-(\d+)-(\d+)|ref-|top|findings|missed)[\w-]*)"')
+_PLACES = re.compile(r'href="#((?:ex-(\d+)-(\d+))?[\w-]*)"')
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def relocated(html: str, exercise: str = "") -> str:
 
     def moved(match: re.Match[str]) -> str:
         place, chapter, number = match.groups()
+        if place == "main":  # of every page
+            return match[0]
         page = page_of(f"{chapter}.{number}") if number else "index.html"
         here = page == (page_of(exercise) if exercise else "index.html")
         return match[0] if here else f'href="{page}#{place}"'

@@ -128,25 +128,34 @@ def _says_so(block: Block) -> bool:
 
 
 def _finding(question: Question, result: Result, sections_cache: SectionsCache | None) -> Finding:
-    block, more = picture_of(result), 0
-    if isinstance(block, Figure):
-        more = max(0, len(block.series) - SERIES)
-        labels = {name: shorten(getattr(block, name), ROOM, placeholder=" …") for name in ("x_label", "y_label")}
-        block = replace(block, series=block.series[:SERIES], **labels)
+    block = picture_of(result)
+    sentence = prose.html_inline(sentence_of(result))
+    more = max(0, len(block.series) - SERIES) if isinstance(block, Figure) else 0
+    try:
+        picture = _drawn(block, sections_cache) if block else Markup("")
+    except Exception:  # what cannot be drawn is said at its own place
+        return Finding(question, sentence, Markup(""), (), 0)
+    legend = figures.legend(_small(block)) if isinstance(block, Figure) else ()
+    return Finding(question, sentence, picture, legend, more)
+
+
+def _small(figure: Figure) -> Figure:
+    """As much of a chart as a small picture has room for."""
+    labels = [shorten(label, ROOM, placeholder=" …") for label in (figure.x_label, figure.y_label)]
+    return replace(figure, series=figure.series[:SERIES], x_label=labels[0], y_label=labels[1])
+
+
+def _drawn(block: Figure | Heatmap, sections_cache: SectionsCache | None) -> Markup:
+    """The small picture, made or remembered."""
     remember = sections_cache or (lambda name, make: make())
-    picture = Markup("")
-    if block is not None:
-        try:
-            name = cache.key(["opening", to_json(block)])
-            picture = Markup(remember(name, lambda: str(_drawn(block, f"small-{name[:10]}"))))
-        except Exception:  # what cannot be drawn is said at its own place
-            block = None
-    legend = figures.legend(block) if isinstance(block, Figure) else ()
-    return Finding(question, prose.html_inline(sentence_of(result)), picture, legend, more)
+    shown = _small(block) if isinstance(block, Figure) else block
+    name = cache.key(["opening", to_json(shown)])
+    uid = f"small-{name[:10]}"
 
+    def make() -> str:
+        return str(figures.draw(shown, SMALL, uid) if isinstance(shown, Figure) else heatmaps.draw(shown, uid))
 
-def _drawn(block: Figure | Heatmap, uid: str) -> Markup:
-    return figures.draw(block, SMALL, uid) if isinstance(block, Figure) else heatmaps.draw(block, uid)
+    return Markup(remember(name, make))
 
 
 def _missed(chapter: Chapter, found: Mapping[str, Result], kind: str) -> Iterator[Missed]:

@@ -179,7 +179,7 @@ class Store:
             if verify:
                 for artifact in record["artifacts"].values():
                     self.fetch(Artifact(**artifact))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError):
             return None
         return record
 
@@ -218,8 +218,8 @@ class Store:
     def last(self, name: str) -> dict[str, Any] | None:
         """What ``remember`` noted."""
         try:
-            entry = json.loads(self.read(f"latest/{slug(name)}.json"))
-        except (FileNotFoundError, ValueError):
+            entry = loads(self.read(f"latest/{slug(name)}.json"))
+        except (FileNotFoundError, IsADirectoryError, ValueError):
             return None
         return entry if isinstance(entry, dict) else None
 
@@ -260,6 +260,18 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9=-]+", "-", name).strip("-")
 
 
+def loads(text: str | bytes) -> Any:
+    """What JSON text says.
+
+    Raises:
+        ValueError: it is none, or nested too deeply to have been written here.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deeply") from error
+
+
 def serialized(record: Mapping[str, Any]) -> bytes:
     """A record as JSON: ``{"key", "artifacts": {name: {url, sha256, size}}, "data", "checksum"}``."""
     body = {"key": record["key"], "artifacts": record["artifacts"], "data": record["data"]}
@@ -272,11 +284,15 @@ def parse_record(blob: bytes | str) -> dict[str, Any]:
     Raises:
         ValueError: not a record, altered, or one that names a file which is not a blob of a store.
     """
-    record = json.loads(blob)
+    record = loads(blob)
     if not isinstance(record, dict) or set(record) != {"key", "artifacts", "data", "checksum"}:
         raise ValueError("not a record of a finished step")
     checksum = record.pop("checksum")
-    if checksum != digest(record):
+    try:
+        altered = checksum != digest(record)
+    except RecursionError as error:
+        raise ValueError("the record is nested too deeply to be one of ours") from error
+    if altered:
         raise ValueError("the record was altered after it was written")
     if not isinstance(record["artifacts"], dict) or not isinstance(record["data"], dict):
         raise ValueError("not a record of a finished step")
@@ -301,14 +317,14 @@ def stored_result(key: str, content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it names another serializer, or belongs to another key.
     """
-    record: dict[str, Any] = json.loads(content)
+    record: dict[str, Any] = loads(content)
     metadata = record.get("metadata") if isinstance(record, dict) else None
     if not isinstance(metadata, dict) or not isinstance(record.get("result"), str):
         raise ValueError(f"record {key} is not a stored result")
     serializer = metadata.get("serializer")
     if not isinstance(serializer, dict) or serializer.get("type") != SERIALIZER or set(serializer) - {"type", "url"}:
         raise ValueError(f"record {key} names a foreign serializer")
-    result = json.loads(record["result"])
+    result = loads(record["result"])
     if not isinstance(result, dict) or result.get("key") != key:
         raise ValueError(f"record {key} belongs to another step")
     return record

@@ -126,6 +126,15 @@ def test_a_placement_that_never_trains_is_said_to_be_less_stable(findings):
     )
 
 
+def test_the_band_of_rates_is_counted_over_the_sweep(findings):
+    losses = [run.loss for run in findings.runs if run.seed == 0 and run.setting.norm == "pre"]
+    middle = sorted(losses)[len(losses) // 2]
+    found = replace(findings, baselines=replace(findings.baselines, bigram=middle))
+    counts = [found.band(init, "pre") for init in ("Xavier", "GPT-2")]
+    assert sum(past for past, _ in counts) == sum(loss < middle for loss in losses)
+    assert counts[0][1] == counts[1][1] == 2 * len(findings.rates)
+
+
 def test_a_side_that_never_trains_is_an_answer(findings):
     """Past the bigram with warm-up and stuck without it: what is compared is whether they train."""
     same, stuck = (2.0, 2.01, 2.02), (3.1, 3.11, 3.12)

@@ -1,6 +1,7 @@
 """``chapter report``: the page again, from what is stored, with what the run itself has said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,18 @@ def test_a_rehearsal_is_called_one(outputs: Path) -> None:
     assert "This is a rehearsal" in (outputs / "latest" / "report.html").read_text()
 
 
+def varied(**fields: Any) -> Any:
+    """The study's recipe with another model."""
+    return replace(catalogue.STUDY, model=replace(catalogue.STUDY.model, **fields))
+
+
 @pytest.mark.parametrize(
     ("recipe", "shape"),
     [
-        (catalogue.SMALL, "2 layers × 128"),
-        (catalogue.STUDY_UNTIED, "2 layers × 64, untied"),
-        (catalogue.DEEP_POST, "6 layers × 64, post-norm"),
-        (catalogue.STUDY_MQA, "2 layers × 64, RoPE, 1 key/value head"),
+        (catalogue.STUDY, "2 layers × 64"),
+        (varied(tie_weights=False), "2 layers × 64, untied"),
+        (varied(n_layer=6, norm="post"), "6 layers × 64, post-norm"),
+        (varied(position="rope", n_kv_head=1), "2 layers × 64, RoPE, 1 key/value head"),
         (catalogue.STUDY_BIDIRECTIONAL, "2 layers × 64, bidirectional"),
         (next(iter(catalogue.tunings().values())), "the pretrained model, trained further"),
     ],

@@ -9,6 +9,8 @@ import pytest
 from flows.execution import watch
 from flows.execution.graph import Node, Request
 from flows.execution.watch import TrackingListener
+from reports import page
+from reports.cache import DirectoryCache
 from reports.run import RunInfo
 from reports.types import Figure, Part, Provenance, Result, Series, Table
 from reports.write import write_outputs
@@ -54,6 +56,23 @@ def test_tables_and_charts_are_those_of_the_outputs(tmp_path: Path, monkeypatch:
     assert charts == {f"figures/21.01{letter}-figure-{place}.svg" for letter, place in (("a", 2), ("b", 1), ("b", 3))}
     for text in told.texts.values():
         text.encode()
+
+
+def test_what_is_drawn_for_mlflow_is_drawn_for_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the page is wanted nothing has to be drawn any more: everybody would wait for it."""
+    monkeypatch.setattr(watch, "result_of", lambda id, record, store: RESULT)
+    told: Any = Told()
+    sources: Any = None
+    sections = DirectoryCache(tmp_path / "sections")
+    request = Request(PROFILES["smoke"], sources, ())
+    tracking = TrackingListener(told, "chapter-1", Store(str(tmp_path / "store")), request, sections=sections)
+    node = Node("exercise/21.1", "exercise", "exercise 21.1", {}, {}, (), 1.0, subject="21.1")
+    tracking.finished(node, Step("exercise", "exercise 21.1", {}, {}, {}, 1), {"artifacts": {}, "data": {}})
+    tracking.close()
+    expected = page.render(results=[RESULT])
+    monkeypatch.setattr("reports.charts.to_svg", None)
+    assert page.render(results=[RESULT], sections_cache=sections) == expected
+    assert page.render(results=[RESULT]) != expected  # without the cache it would have to be drawn
 
 
 def test_an_edited_answer_is_tracked_as_a_run_of_its_own() -> None:

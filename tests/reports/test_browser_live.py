@@ -102,7 +102,10 @@ def opened(browser, document):
 
 
 def block(tab, id):
-    return tab.locator(f"#ex-21-{int(id.partition('.')[2]):02d} figure.block").first
+    """The first block of an exercise, brought into view: what is far from it is not laid out."""
+    found = tab.locator(f"#ex-21-{int(id.partition('.')[2]):02d} figure.block").first
+    found.scroll_into_view_if_needed()
+    return found
 
 
 def shown(figure):
@@ -183,7 +186,9 @@ def test_sliders_move_by_keyboard_and_are_kept_in_range(opened):
 
 
 def mask_of(figure):
-    rows = figure.locator("tbody tr").evaluate_all("rows => rows.map(r => [...r.cells].slice(1).map(c => c.innerText))")
+    rows = figure.locator("tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.cells].slice(1).map(c => c.textContent))"
+    )
     return [[text == "●" for text in row] for row in rows]
 
 
@@ -391,8 +396,8 @@ def test_a_table_is_taken_away_as_its_csv_file(opened):
     figure = block(opened, "21.22")
     result = sample.result("21.22", Part("a", (TABLE,)))
     frame = next(iter(tables(result).values()))
-    shown = frame.map(lambda cell: {True: "yes", False: "no"}[cell] if isinstance(cell, bool) else cell)
-    expected = list(csv.reader(io.StringIO(shown.to_csv(index=False))))
+    written = csv.reader(io.StringIO(frame.to_csv(index=False)))
+    expected = [[{"True": "yes", "False": "no"}.get(cell, cell) for cell in row] for row in written]
     assert list(csv.reader(io.StringIO(taken(opened, figure, "CSV").decode()))) == expected
     figure.get_by_role("button", name="Copy").click()
     figure.get_by_role("button", name="Copied").wait_for()
@@ -429,7 +434,7 @@ def test_a_map_is_taken_away_with_its_colours(opened):
 
 def test_code_is_copied_letter_for_letter_and_says_where_it_stands(opened):
     figure = block(opened, "21.34")
-    assert figure.locator(".source").inner_text() == "minigpt/masks.py, line 30"
+    assert figure.locator(".source").text_content() == "minigpt/masks.py, line 30"
     figure.get_by_role("button", name="Copy").click()
     figure.get_by_role("button", name="Copied").wait_for()
     lines = (ROOT / "minigpt/masks.py").read_text().splitlines()
@@ -453,9 +458,9 @@ def test_without_scripts_all_is_there(browser, document):
     tab.goto(document)
     assert not any(element.is_visible() for element in tab.locator(".js-only").all())
     assert tab.locator("#ex-21-07 .turned tbody tr").count() == len(GIVEN)
-    assert "3 of 10 tokens kept, with 0.7 of the mass" in tab.locator("#ex-21-07 .live").inner_text()
+    assert "3 of 10 tokens kept, with 0.7 of the mass" in tab.locator("#ex-21-07 .live").text_content()
     assert mask_of(block(tab, "21.26")) == window_mask(12, 4).tolist()
-    assert tab.locator("#ex-21-27 .speculated .rejected").inner_text() == "e"
+    assert tab.locator("#ex-21-27 .speculated .rejected").text_content() == "e"
     assert tab.locator("#ex-21-27 .spec-key").is_visible()
     context.close()
 

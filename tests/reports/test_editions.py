@@ -54,6 +54,7 @@ def test_links_within_a_page_stay():
         'href="#ex-21-04-a-0" href="index.html#ref-x-2020"'
     )
     assert relocated('href="#top" href="#ex-21-04"') == 'href="#top" href="21.04.html#ex-21-04"'
+    assert relocated('href="#main" href="#plateau"', "21.04") == 'href="#main" href="index.html#plateau"'
     assert relocated("plain #ex-21-04 text") == "plain #ex-21-04 text"
 
 

@@ -9,7 +9,7 @@ from reports import page
 from reports.story.editions import Edition
 from reports.types import Part, Prose, Result, Table
 from tests.reports import sample
-from tests.reports.test_browser import browser, reader  # noqa: F401 - fixtures
+from tests.reports.test_browser import reader  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.browser
 
@@ -71,19 +71,20 @@ def test_the_first_column_stays_in_view(reader):  # noqa: F811
         assert "swipe" in box.evaluate("box => getComputedStyle(box, '::after').content")
 
 
-def test_tables_of_everyday_width_do_not_overflow_at_1440(reader, browser):  # noqa: F811
+def test_tables_of_everyday_width_do_not_overflow_at_1440(browser, tmp_path):
     """Thirteen columns of names and numbers, as in the comparison of GPT-1, GPT-2 and GPT-3, all of it in view."""
     columns = ("model", *(f"hidden dimension {i}" for i in range(9)), "training data", "layer norm")
     row = ("GPT-3 6.7B", *(12_288.0 + i for i in range(9)), "300 B tokens of five data sets", "pre-norm: before each")
     table = Table(columns, (row,) * 13, "A comparison", "comparison")
     result = Result("21.3", "t", "ok", sample.PROVENANCE, parts=(Part("", (Prose("x"), table)),))
-    with reader(1440) as opened:
-        opened.set_content(page.render(results=[result]))
-        box = opened.locator("#ex-21-03 .block-table .scroll")
-        assert box.evaluate("box => [box.scrollWidth <= box.clientWidth, box.scrollHeight <= box.clientHeight]") == [
-            True,
-            True,
-        ]
+    (tmp_path / "page.html").write_text(page.render(results=[result]), encoding="utf-8")
+    opened = browser.new_page(viewport={"width": 1440, "height": 900})
+    opened.goto((tmp_path / "page.html").as_uri())
+    box = opened.locator("#ex-21-03 .block-table .scroll")
+    box.scroll_into_view_if_needed()
+    fits = box.evaluate("box => [box.scrollWidth <= box.clientWidth, box.scrollHeight <= box.clientHeight]")
+    opened.close()
+    assert fits == [True, True]
 
 
 def test_sections_off_the_screen_are_laid_out_when_they_come_near(reader):  # noqa: F811
@@ -123,7 +124,7 @@ def axe() -> str:
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("answers", ["shown", "folded"])
-def test_axe_finds_no_violation(browser, cache, tmp_path, answers, scheme, width):  # noqa: F811
+def test_axe_finds_no_violation(browser, cache, tmp_path, answers, scheme, width):
     source = axe()
     html = page.render(results=sample.results(), run=sample.RUN, sections_cache=cache, edition=Edition(answers=answers))
     (tmp_path / "page.html").write_text(html, encoding="utf-8")

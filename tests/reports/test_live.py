@@ -12,7 +12,18 @@ from minigpt.masks import causal_mask, prefix_mask, window_mask
 from reports.blocks import render
 from reports.live import views
 from reports.live.listings import ROOT, coloured, line_of, listing
-from reports.types import Code, Distribution, Mask, Round, Setting, Speculation, TokenScores, from_json, to_json
+from reports.types import (
+    Code,
+    Distribution,
+    Heatmap,
+    Mask,
+    Round,
+    Setting,
+    Speculation,
+    TokenScores,
+    from_json,
+    to_json,
+)
 
 LOGITS = (2.0, 1.0, 0.5, -1.0, 1.0)
 BLOCKS = (
@@ -32,7 +43,10 @@ BLOCKS = (
 )
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.type)
+SCALED = Heatmap(((1.0,),), "x", "y", baseline=(0.1, "uniform"), threshold=(1.0, "named"))
+
+
+@pytest.mark.parametrize("block", [*BLOCKS, SCALED], ids=lambda block: block.type)
 def test_they_survive_json(block):
     assert from_json(type(block), to_json(block)) == block
 

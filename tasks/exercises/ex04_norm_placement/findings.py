@@ -211,6 +211,11 @@ class Findings:
         both = [Setting(norm, init, warmup) for warmup in (True, False)]
         return sum(map(self.past_bigram, both)), sum(len(self.losses(setting)) for setting in both)
 
+    def band(self, init: str, norm: Norm) -> tuple[int, int]:
+        """Trainings of the sweep past the bigram, over all rates, with and without warm-up; and how many there are."""
+        losses = [loss for warmup in (True, False) for loss in self.swept(Setting(norm, init, warmup))]
+        return sum(loss < self.baselines.bigram for loss in losses), len(losses)
+
     @property
     def warmup_effects(self) -> dict[tuple[str, str], Comparison]:
         """With warm-up against without, each at its best rate: by initial weights and placement, corrected for all."""

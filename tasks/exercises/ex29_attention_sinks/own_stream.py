@@ -27,7 +27,8 @@ def long_stream(ctx: Context) -> LongStream | None:
     config = trained.model.config
     if why_not_neox(config):
         return None
-    model: Any = to_neox(trained.model).to(ctx.device)
+    model: Any = to_neox(trained.model)
+    model = model.to(ctx.device)
     tokens, size = unread(ctx)[: ctx.numbers["own_stream"]], config.context
     if len(tokens) < 2 * size + BUCKETS:
         return None

@@ -116,7 +116,14 @@ def words(f: Findings) -> Table:
         several = len(shares[0]) > 1
         cells = [cell for values in shares for cell in (mean_std(values)[0], mean_std(values)[1] if several else None)]
         rows.append((label, *cells, f.words.paragraph(label).difference))
-    columns = ("model", "given all before", "± std", f"given {f.words.given} tokens", "± std ", "the rest is worth")
+    columns = (
+        "model",
+        "given all before",
+        "± std",
+        f"given {f.words.given} tokens",
+        "± std, given little",
+        "the rest is worth",
+    )
     caption = (
         f"Share of {f.words.count:,} words of at least {f.words.shortest} letters after the paragraph that the greedy "
         "continuation gets right to the last letter; mean over seeds."

@@ -29,6 +29,8 @@ VARIANTS = {
     "normalised queries and keys": replace(CONFIG, qk_norm=True, position="rope"),
     "squared ReLU": replace(CONFIG, activation="relu2"),
     "no biases": replace(CONFIG, bias=False),
+    "normed queries and keys": replace(CONFIG, position="rope", n_kv_head=2, qk_norm=True),
+    "squared ReLU, post-norm": replace(CONFIG, activation="relu2", qk_norm=True, norm="post"),
     "untied": replace(CONFIG, tie_weights=False, n_future=2, dropout=0.2, d_ff=96),
 }
 ROUNDED = {"bfloat16": 0.02, "int8": 0.05}  # rms of the change of logits over their standard deviation

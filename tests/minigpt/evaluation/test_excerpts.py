@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minigpt.evaluation.excerpts import places, spread_starts, windows
+from minigpt.evaluation.excerpts import leading, opening, places, spread_starts, windows
 
 
 def test_windows_reach_from_end_to_end_without_overlap() -> None:
@@ -54,3 +54,31 @@ def test_without_words_there_are_prompts_all_the_same() -> None:
 def test_no_room(count: int, last: int, length: int) -> None:
     with pytest.raises(ValueError, match="cannot take"):
         spread_starts("a b " * 25, count, last, length)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("first\nThe second line has more than six words.\n", "The second line has more than"),
+        ("only one line of text that is long enough", "only one line of text that"),
+        ("道可道\n" + "非常道" * 40, "非常道" * 20),
+        ("what stands before\n", "what stands before"),
+        ("first\n   \n", "first"),
+        (" \n ", " "),
+        ("", ""),
+    ],
+)
+def test_the_opening_of_a_text(text: str, expected: str) -> None:
+    assert opening(text) == expected
+
+
+def test_leading_windows_follow_each_other() -> None:
+    ids = torch.arange(10)
+    assert leading(ids, 2, 3).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert leading(ids, 9, 3).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert leading(ids, 2, 40).tolist() == [list(range(10))]
+    for count, length in ((0, 3), (2, 0), (-1, 3)):
+        with pytest.raises(ValueError, match="cannot take"):
+            leading(ids, count, length)
+    with pytest.raises(ValueError, match="0 tokens"):
+        leading(ids[:0], 2, 3)

@@ -108,3 +108,24 @@ def test_tokens_by_hand() -> None:
     assert [t.loss for t in tokens] == losses
     shorter = describe(pieces, ids, losses, words_of(text, ends, losses, 4), 4, names=(), rare=rare.__contains__)
     assert not any(t.seen for t in shorter)
+
+
+@pytest.mark.parametrize(
+    ("text", "starts"),
+    [
+        ("道可道。名可名？天", ["名", "天"]),
+        ("हाँ है। क्या है? हाँ", ["क्या", "हाँ"]),
+        ("نعم. هل للناس حق؟ نعم", ["هل", "نعم"]),
+        ("One. two. Three! four", ["Three"]),  # where there are capitals, they are wanted
+        ("One; two: three", []),
+        ("道\n\n可", ["可"]),
+    ],
+)
+def test_sentences_of_any_script(text: str, starts: list[str]) -> None:
+    places = sentence_starts(text)
+    assert [next(word for word in starts if text.startswith(word, place)) for place in places] == starts
+
+
+def test_a_script_without_capitals_has_no_names() -> None:
+    assert names_in("道可道。名可名。道") == frozenset()
+    assert names_in("सभी को। सभी") == frozenset()

@@ -38,3 +38,28 @@ def test_longest_copy(text, source, length):
 def test_longest_copy_is_the_longest_common_substring(text, source):
     pieces = {text[i:j] for i in range(len(text)) for j in range(i, len(text) + 1)}
     assert longest_copy(text, source) == max((len(piece) for piece in pieces if piece in source), default=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("सभी मनुष्यों को गौरव।", ["सभी", "मनुष्यों", "को", "गौरव"]),  # vowel signs are no letters to Python's re
+        ("בְּרֵאשִׁית בָּרָא, אֱלֹהִים", ["בְּרֵאשִׁית", "בָּרָא", "אֱלֹהִים"]),
+        ("هل للناس حق؟ می\u200cخواهم", ["هل", "للناس", "حق", "می\u200cخواهم"]),
+        ("道可道，非常道。", ["道", "可", "道", "非", "常", "道"]),
+        ("ひとカタ", ["ひ", "と", "カ", "タ"]),
+        ("ที่นี่ไทย", ["ที่", "นี่", "ไ", "ท", "ย"]),
+        ("한국어 말이다", ["한국어", "말이다"]),
+        ("Zoe\u0308 naïve l’été İ", ["zoe\u0308", "naïve", "l’été", "i̇"]),
+        ("👩‍👩‍👧 1️⃣ ❤️ 42 _", []),
+        ("\u0301\u200d", []),
+        ("道a可b", ["道", "a", "可", "b"]),
+    ],
+)
+def test_words_of_any_script(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_signs_of_any_script() -> None:
+    assert all(map(is_punctuation, ("。", "，", "।", "؟", "❤️", "👍🏽", "👩‍👩‍👧", "🇩🇪", "«»", " ־ ")))
+    assert not any(map(is_punctuation, ("道", "ि", "1️⃣", "\u200d", "\u3000", "٣")))

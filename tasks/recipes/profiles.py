@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from minigpt.precision import Precision
@@ -116,27 +117,28 @@ class Profile:
         but: Mapping[str, float],
         seeds: tuple[int, ...],
         once: tuple[str, ...] = (),
+        instead: Mapping[str, Scale] = MappingProxyType({}),
         **changes: Any,
     ) -> "Profile":
         """A profile of another name that follows this one: its groups, with ``times`` the steps and more ``seeds``.
 
-        ``but`` has other factors for some groups. Groups keep the seeds that they have if those are more, or if they
-        are among ``once``. ``changes`` are fields of the profile. What an exercise does not state for the new profile
-        is as here: ``numbers`` and ``seconds``.
+        ``but`` has other factors for some groups. Groups keep the seeds that they have if those are more or none, or if
+        they are among ``once``. ``instead`` are scales that take the place of others. ``changes`` are fields of the
+        profile. What an exercise does not state for the new profile is as here: ``numbers`` and ``seconds``.
 
         Raises:
             ValueError: a group that this profile does not have.
         """
-        if unknown := {*but, *once} - set(self.scales):
+        if unknown := {*but, *once, *instead} - set(self.scales):
             raise ValueError(f"profile {name}: {self.name} has no groups {', '.join(sorted(unknown))}")
         scales = {
             group: replace(
                 scale.times(but.get(group, times)),
-                seeds=scale.seeds if group in once or len(scale.seeds) > len(seeds) else seeds,
+                seeds=scale.seeds if group in once or not 0 < len(scale.seeds) < len(seeds) else seeds,
             )
             for group, scale in self.scales.items()
         }
-        return replace(self, name=name, base=self.name, scales=scales, **changes)
+        return replace(self, name=name, base=self.name, scales={**scales, **instead}, **changes)
 
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """The seeds with which this profile trains a recipe."""
@@ -287,14 +289,23 @@ LAPTOP = Profile(
     },
 )
 
-# About two hours on two cores with bf16 instructions, of which the trainings take most: eight times laptop's steps on
-# three times its text, and three seeds of everything but the teacher and what is only timed.
+# About two hours on two cores with bf16 instructions, of which the trainings take most: six times laptop's steps, three
+# times those of the book's sizes, which have the dearest, on three times the text; and three seeds of everything but
+# the teacher, what is only timed, and the book's sizes with GPT-2's vocabulary, where they have its numbers of
+# parameters. Those read half a million tokens, twice the text.
 OVERNIGHT = LAPTOP.longer(
     "overnight",
-    times=8,
-    but={"timing": 1},
+    times=6,
+    but={
+        "timing": 1,
+        **dict.fromkeys(("small", "medium", "large", "small-long", "draft-poor", "draft-fair"), 3),
+    },
     seeds=(0, 1, 2),
     once=("timing", "teacher"),
+    instead={
+        f"{size}-bpe": Scale(model={"context": 64}, train={"steps": 1_000, "batch_size": 8, "eval_every": 250})
+        for size in ("small", "medium", "large")
+    },
     train_characters=1_000_000,
     validation_characters=64_000,
     finetune={**LAPTOP.finetune, "train_tokens": 30_000, "validation_tokens": 4_096},

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from flows import sizes as readme
 from flows.execution.graph import Request, build, load_exercises
 from tasks.exercises import modules
 from tasks.recipes.catalogue import LARGE, SMALL_LONG, STUDY, TEACHER, TIMING, VERSE, recipes
-from tasks.recipes.profiles import LAPTOP, OVERNIGHT, PROFILES, Profile
+from tasks.recipes.profiles import LAPTOP, OVERNIGHT, PROFILES, Profile, Scale
 from tasks.recipes.sizes import CHARACTERS, GPT2, NAMES, of_run, rounded, sizes, where_trained
 from tasks.sources.resolve import resolve_sources
 
@@ -27,8 +28,8 @@ def test_steps_follow_by_the_stated_factors(longer: Profile) -> None:
         before, after = LAPTOP.resolve(recipe), longer.resolve(recipe)
         factor = 1 if recipe.group == "timing" else 3
         assert after.train.steps == factor * before.train.steps
-        warmup = before.train.warmup_steps
-        assert after.train.warmup_steps == (factor * warmup if warmup else warmup)
+        stated = "warmup_steps" in LAPTOP.scales[recipe.group].train
+        assert after.train.warmup_steps == (factor * before.train.warmup_steps if stated else before.train.warmup_steps)
         assert replace(after.model) == before.model, "widths are laptop's"
     assert longer.train_characters == 7
     assert longer.validation_characters == LAPTOP.validation_characters
@@ -48,11 +49,23 @@ def test_seeds_are_more_and_never_fewer(longer: Profile) -> None:
     assert longer.seeds(TEACHER) == LAPTOP.seeds(TEACHER)
 
 
-@pytest.mark.parametrize("where", ["but", "once"])
-def test_a_group_that_is_gone_is_named(where: str) -> None:
-    given = {"but": {"gone": 2.0}, "once": ()} if where == "but" else {"but": {}, "once": ("gone",)}
+def test_a_group_that_is_not_trained_stays_so_unless_it_is_told_how() -> None:
+    none = replace(LAPTOP, scales={**LAPTOP.scales, "large": replace(LAPTOP.scales["large"], seeds=())})
+    told = Scale(train={"steps": 9}, seeds=(4,))
+    assert none.longer("longer", times=2, but={}, seeds=(0, 1)).seeds(LARGE) == ()
+    longer = none.longer("longer", times=2, but={}, seeds=(0, 1), instead={"large": told})
+    assert (longer.resolve(LARGE).train.steps, longer.seeds(LARGE)) == (9, (4,))
+
+
+def test_the_books_sizes_have_gpt2s_vocabulary_overnight() -> None:
+    found = {(size.name, size.vocabulary): size.recipe for size in sizes(OVERNIGHT)}
+    assert all(found[name, NAMES[GPT2]] for name in ("small", "medium", "large"))
+
+
+@pytest.mark.parametrize("given", [{"but": {"gone": 2.0}}, {"once": ("gone",)}, {"instead": {"gone": Scale()}}])
+def test_a_group_that_is_gone_is_named(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="profile longer: laptop has no groups gone"):
-        LAPTOP.longer("longer", times=2, seeds=(0,), **given)  # type: ignore[arg-type]
+        LAPTOP.longer("longer", times=2, seeds=(0,), **{"but": {}, **given})
 
 
 def test_what_an_exercise_does_not_state_is_the_followed_profiles() -> None:
@@ -74,7 +87,8 @@ def test_overnight_is_laptop_with_more_of_everything() -> None:
     for recipe in recipes().values():
         assert OVERNIGHT.resolve(recipe).train.steps >= LAPTOP.resolve(recipe).train.steps
         assert set(OVERNIGHT.seeds(recipe)) >= set(LAPTOP.seeds(recipe))
-        assert len(OVERNIGHT.seeds(recipe)) >= 3 or recipe.group in ("teacher", "timing")
+        few = ("teacher", "timing", "small-bpe", "medium-bpe", "large-bpe")
+        assert len(OVERNIGHT.seeds(recipe)) >= 3 or recipe.group in few
     assert OVERNIGHT.resolve(TIMING) == LAPTOP.resolve(TIMING), "what is timed need not be trained well"
     tunings = [profile.resolve_tuning(VERSE) for profile in (LAPTOP, OVERNIGHT)]
     assert tunings[1].train_tokens > tunings[0].train_tokens

@@ -121,8 +121,8 @@ def test_no_reference_at_all(tmp_path: Path, text: str) -> None:
 def test_both_are_shown_where_both_exist(reference: Reference) -> None:
     text = shown(HERE, reference)
     assert "error of 100 draws measured 0.5 bound ≤ 1 reference 0.03125 holds for: error of 9,000 draws" in text
-    assert "not confirmed gain measured −1.25 bound ≥ 0 reference 1.75 confirmed" in text
-    assert "only here measured yes bound yes exact" in text
+    assert "not confirmed gain measured −1.25 expected ≥ 0 reference 1.75 confirmed" in text
+    assert "only here measured yes expected yes exact" in text
     assert "Metric Value Reference loss_nats 2.5 1.125 only_here 1 –" in text
 
 

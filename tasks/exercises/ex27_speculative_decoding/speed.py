@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -92,7 +93,7 @@ def speed_up(plain: Sequence[Text], own: Sequence[Text]) -> tuple[float, float, 
 
 def share(texts: Sequence[Text], above: str, below: str) -> float:
     """Sum of one count over the sum of another, over all texts."""
-    return sum(getattr(text, above) for text in texts) / max(1, sum(getattr(text, below) for text in texts))
+    return sum(int(getattr(text, above)) for text in texts) / max(1, sum(int(getattr(text, below)) for text in texts))
 
 
 def alpha_on(target: GPT, draft: GPT, texts: Sequence[Text]) -> float:
@@ -167,7 +168,7 @@ def costs(
     device = prompt.device
     shapes = {draft.config: draft for draft in (target, *drafts.values())}
     alone = measure(
-        {str(i): lambda model=model: generate(model, prompt, stretch) for i, model in enumerate(shapes.values())},
+        {str(i): partial(generate, model, prompt, stretch) for i, model in enumerate(shapes.values())},
         repeats=max(3, repeats // 4),
         device=device,
     )

@@ -43,7 +43,7 @@ def models(f: Findings) -> Table:
         "amateur, had it trained for longer": f.longer,
         "scorer, takes no part in decoding": f.scorer,
     }
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             role,
             len(m.losses),

@@ -47,7 +47,7 @@ def answer(f: Findings) -> Draft:
 
 def models(f: Findings) -> Table:
     """Teacher and student."""
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (label, model.layers, model.width, model.parameters, model.steps, model.tokens, loss)
         for label, model, loss in (
             ("teacher", f.teacher, f.teacher_loss),

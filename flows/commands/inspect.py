@@ -89,4 +89,7 @@ def print_models(options: Options, sources: Sources) -> int:
     if missing:
         print(f"not trained yet at profile {options.profile}, with their seeds:")
         Console(highlight=False).print(", ".join(f"{name} ({' '.join(seeds)})" for name, seeds in missing.items()))
+    if left_out := [name for name, recipe in recipes().items() if not request.profile.seeds(recipe)]:
+        print(f"not trained at all at profile {options.profile}:")
+        Console(highlight=False).print(", ".join(left_out))
     return 0

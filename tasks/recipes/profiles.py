@@ -188,8 +188,12 @@ SMOKE = Profile(
             train={"steps": 60, "batch_size": 8, "warmup_steps": 6},
             tokenizer="bpe-2k",
         ),
-        "medium-bpe": Scale(tokenizer="bpe-2k", train={"steps": 60}, seeds=()),
-        "large-bpe": Scale(tokenizer="bpe-2k", train={"steps": 60}, seeds=()),
+        "medium-bpe": Scale(
+            model={"d_model": 48, "context": 64}, train={"steps": 60, "batch_size": 8}, tokenizer="bpe-2k", seeds=()
+        ),
+        "large-bpe": Scale(
+            model={"d_model": 72, "context": 64}, train={"steps": 60, "batch_size": 8}, tokenizer="bpe-2k", seeds=()
+        ),
         "draft-poor": Scale(
             model={"d_model": 32, "context": 64}, train={"steps": 15, "batch_size": 8, "warmup_steps": 6}
         ),
@@ -257,7 +261,8 @@ LAPTOP = Profile(
         # A vocabulary of this text's own; of the book's 50,257 tokens it has fewer than a sixth.
         "small-bpe": Scale(
             model={"context": 64},
-            train={"steps": 500, "batch_size": 16, "warmup_steps": 50, "eval_every": 250},
+            train={"steps": 250, "batch_size": 16, "warmup_steps": 25, "eval_every": 250},
+            bf16={"steps": 500, "warmup_steps": 50},
             tokenizer="bpe-2k",
         ),
         "medium-bpe": Scale(

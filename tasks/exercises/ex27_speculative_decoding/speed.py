@@ -93,8 +93,7 @@ def speed_up(plain: Sequence[Text], own: Sequence[Text]) -> tuple[float, float, 
 
 def share(texts: Sequence[Text], above: str, below: str) -> float:
     """Sum of one count over the sum of another, over all texts."""
-    counts = [[int(getattr(text, name)) for text in texts] for name in (above, below)]
-    return sum(counts[0]) / max(1, sum(counts[1]))
+    return sum(int(getattr(text, above)) for text in texts) / max(1, sum(int(getattr(text, below)) for text in texts))
 
 
 def alpha_on(target: GPT, draft: GPT, texts: Sequence[Text]) -> float:

@@ -37,24 +37,11 @@ from minigpt.model import GPT
 from minigpt.objectives import OBJECTIVES
 from minigpt.optimizers import make_optimizer
 from minigpt.precision import computed_in
+from minigpt.train_config import Shape as Shape
 from minigpt.train_config import TrainConfig as TrainConfig
 
 Curves = dict[str, list[float]]
 Progress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What training needs to know of a model that it is given: see ``GPTConfig`` for the fields."""
-
-    vocab_size: int
-    context: int
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        whole("vocab_size", self.vocab_size, 1)
-        whole("context", self.context, 1)
-        number("dropout", self.dropout, lambda p: 0 <= p <= 1, "in [0, 1]")
 
 
 @dataclass(frozen=True)

@@ -104,3 +104,17 @@ class TrainConfig:
     def updates(self) -> int:
         """All updates of the weights that a training costs, those of the branches with them."""
         return self.steps + sum(map(self.warmdown_steps, self.early_budgets))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What training needs to know of a model that it is given: see ``GPTConfig`` for the fields."""
+
+    vocab_size: int
+    context: int
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole("vocab_size", self.vocab_size, 1)
+        whole("context", self.context, 1)
+        number("dropout", self.dropout, lambda p: 0 <= p <= 1, "in [0, 1]")

@@ -249,11 +249,11 @@ LAPTOP = Profile(
         "small-long": Scale(
             model={"context": 64},
             train={
-                "steps": 1_600,
+                "steps": 1_500,
                 "batch_size": 16,
                 "warmup_steps": 20,
-                "eval_every": 400,
-                "budgets": (80 / 1_600,),
+                "eval_every": 375,
+                "budgets": (80 / 1_500,),
             },
             bf16={"steps": 1_500, "warmup_steps": 60, "eval_every": 375, "budgets": (586 / 1_500,)},
             seeds=(0, 1),

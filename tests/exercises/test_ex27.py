@@ -23,7 +23,10 @@ def test_the_answer_is_sound(findings):
     answer = answered(ex27.EXERCISE, findings)
     assert_sound(ex27.EXERCISE, answer)
     assert answer.metrics["alpha_itself"] > 0.999
-    assert answer.metrics["tokens_per_pass_itself_gamma_4"] > answer.metrics["tokens_per_pass_untrained_gamma_4"]
+    per_pass = {name: value for name, value in answer.metrics.items() if name.startswith("tokens_per_pass_")}
+    own = [value for name, value in per_pass.items() if "_itself_" in name]
+    assert own
+    assert max(own) > max(value for name, value in per_pass.items() if "_untrained_" in name)
 
 
 def test_the_passes_write_the_text(findings):

@@ -4,12 +4,19 @@ import pytest
 import torch
 
 from minigpt.config import GPTConfig
-from minigpt.decoding.speculative import expected_tokens
+from minigpt.decoding.sampling import generate
+from minigpt.decoding.speculative import expected_tokens, speculate
 from minigpt.model import GPT
 from tasks.exercises.ex27_speculative_decoding.speed import (
+    LEAD,
+    Write,
+    alpha_on,
+    costs,
     pass_times,
     predicted,
-    time_speculation,
+    race,
+    share,
+    speed_up,
     verification_times,
 )
 
@@ -24,25 +31,40 @@ def models() -> tuple[GPT, GPT]:
     )
 
 
-def test_counts_of_a_timed_draft(models, generator):
+def test_counts_of_timed_drafts(models, generator):
     target, draft = models
-    passes = pass_times(target, (1, 2, 5), length=20, repeats=2)
-    assert set(passes) == {1, 2, 5}
-    prompts = torch.randint(20, (3, 8), generator=generator)
-    own, other = (
-        time_speculation(target, model, prompts, 20, gammas=(1, 4), passes=passes, repeats=2, generator=generator)
-        for model in (target, draft)
-    )
-    assert [speed.gamma for speed in own] == [1, 4]
-    for speed in own:  # the target accepts itself: n_new tokens in the fewest passes
-        assert speed.acceptance == 1.0
-        assert speed.alpha == pytest.approx(1.0, abs=1e-5)
-        assert speed.tokens_per_pass == 20 / -(-20 // (speed.gamma + 1))
-    for speed in other:
-        assert 0 < speed.acceptance < 1
-        assert 1 < speed.tokens_per_pass < speed.gamma + 1
-        assert speed.low <= speed.measured <= speed.high
-        assert speed.draft_cost > 0
+    assert set(pass_times(target, (1, 2, 5), length=20, repeats=2)) == {1, 2, 5}
+    prompts = torch.randint(20, (3, LEAD), generator=generator)
+
+    def writer(model: GPT, gamma: int) -> Write:
+        return lambda prompt, n: speculate(target, model, prompt, n, gamma=gamma, generator=generator)
+
+    writers = {
+        f"{name} {gamma}": writer(model, gamma) for name, model in zip(("own", "other"), models) for gamma in (1, 4)
+    }
+    writers["plain"] = lambda prompt, n: generate(target, prompt, n, generator=generator)
+    texts = race(writers, prompts, 20, 20, dict.fromkeys(writers, 3), lambda share: None)
+    for gamma in (1, 4):
+        own, other = texts[f"own {gamma}"], texts[f"other {gamma}"]
+        assert share(own, "accepted", "tested") == 1.0, "the target accepts itself"
+        assert alpha_on(target, target, own) == pytest.approx(1.0, abs=1e-5)
+        assert share(own, "emitted", "passes") == 20 / -(-20 // (gamma + 1)), "20 tokens in the fewest passes"
+        assert 0 < share(other, "accepted", "tested") < 1
+        assert 0 < alpha_on(target, draft, texts["plain"]) < 1
+        assert 1 < share(other, "emitted", "passes") < gamma + 1
+        measured, low, high = speed_up(texts["plain"], other)
+        assert low <= measured <= high
+
+
+def test_what_drafts_cost(models):
+    target, draft = models
+    found = costs(target, {"own": target, "other": draft}, torch.zeros(1, LEAD, dtype=torch.long), 20, (1, 4), 3)
+    assert found["own"].draft == 1.0, "in steps of the target"
+    assert found["other"].draft > 0
+    assert set(found["other"].verify) == {1, 4}
+    prices = found["other"]
+    dearest = {gamma: gamma * prices.draft + prices.verify[gamma] for gamma in (1, 4)}
+    assert prices.best_gamma(0.0) == min(dearest, key=lambda gamma: dearest[gamma]), "nothing gained: the cheapest"
 
 
 def test_predictions_are_leviathans():
@@ -56,6 +78,7 @@ def test_predictions_are_leviathans():
         measured=1.5,
         low=1.4,
         high=1.6,
+        texts=30,
     )
     assert speed.expected_tokens == expected_tokens(0.8, 3)
     assert speed.textbook == pytest.approx(expected_tokens(0.8, 3) / 1.3)

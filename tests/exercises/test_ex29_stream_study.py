@@ -49,7 +49,7 @@ def texts(generator: torch.Generator) -> Tensor:
 
 def test_rows_of_the_batch_are_settings_and_texts(texts: Tensor) -> None:
     model = llama()
-    found = read_cached(model, texts, SINKS, W, 6, **options())
+    found = read_cached(model, texts, SINKS, W, 6, samples=1, samples=1, **options())
     assert found.places == list(range(W, T))
     losses = torch.tensor(found.losses)
     assert losses.shape == (3, N, T - W)
@@ -82,7 +82,7 @@ def test_reading_anew_scores_the_places_asked_for(texts: Tensor) -> None:
 def test_everything_in_view(texts: Tensor, generator: torch.Generator) -> None:
     model = llama()
     written = torch.randint(V, (2, N, 6), generator=generator)
-    found = read_in_full(model, texts, written, **options())
+    found = read_in_full(model, texts, written, samples=1, **options())
     torch.testing.assert_close(torch.tensor(found.losses), row_losses(model, texts), rtol=1e-4, atol=1e-4)
     everything = {"attention_mask": torch.ones_like(texts), "pad_token_id": 0, "eos_token_id": None}
     own = model.generate(texts, max_new_tokens=6, do_sample=False, **everything)
@@ -96,7 +96,7 @@ def test_a_context_shorter_than_the_text(texts: Tensor, generator: torch.Generat
     """Losses up to the context; the judge reads the end of the text, as much as leaves room."""
     model = gpt2()
     written = torch.randint(V, (1, 2, 6), generator=generator)
-    found = read_in_full(model, texts, written, **options(1.0))
+    found = read_in_full(model, texts, written, samples=1, **options(1.0))
     torch.testing.assert_close(torch.tensor(found.losses), row_losses(model, texts[:, :24]), rtol=1e-4, atol=1e-4)
     whole = torch.cat([texts[:2, -18:], written[0]], dim=1)
     torch.testing.assert_close(

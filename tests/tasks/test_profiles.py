@@ -28,7 +28,7 @@ def test_steps_follow_by_the_stated_factors(longer: Profile) -> None:
         before, after = LAPTOP.resolve(recipe), longer.resolve(recipe)
         factor = 1 if recipe.group == "timing" else 3
         assert after.train.steps == factor * before.train.steps
-        stated = "warmup_steps" in LAPTOP.scales[recipe.group].train
+        stated = "warmup_steps" in LAPTOP._scale(recipe.group).train
         assert after.train.warmup_steps == (factor * before.train.warmup_steps if stated else before.train.warmup_steps)
         assert replace(after.model) == before.model, "widths are laptop's"
     assert longer.train_characters == 7

@@ -26,7 +26,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "effects": f.warmup_effects,
-            "picture": {init: f.picture(init) for init in ("Xavier", "GPT-2")},
+            "seen": {init: f.picture(init) for init in ("Xavier", "GPT-2")},
             "fresh": len(f.fresh(f.settings[0])),
         },
     )

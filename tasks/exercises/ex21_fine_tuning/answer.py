@@ -4,7 +4,7 @@ import math
 
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Sample, Series, Table
-from reports.words import shown_token
+from reports.words import shown_text, shown_token
 from tasks.exercises.ex21_fine_tuning.findings import Findings, Written
 
 
@@ -87,7 +87,7 @@ def samples(w: Written) -> tuple[Sample, ...]:
 
 def prompts(f: Findings) -> Table:
     """Words of the domain by prompt, over all of its texts."""
-    rows = tuple((w.prompt, len(w.before), w.known_before, w.known_after) for w in f.written)
+    rows = tuple((shown_text(w.prompt), len(w.before), w.known_before, w.known_after) for w in f.written)
     columns = ("prompt", "texts of each model", "words of the domain, before", "after")
     caption = "Share of the written words that stand in the training text, by prompt. Means over its texts."
     return Table(columns, rows, caption, "prompts")

@@ -15,7 +15,7 @@ from tasks.sources.resolve import OWN_MODEL, Sources, resolve_sources
 
 CORES = 2
 MINUTES = {"smoke": 4, "laptop": 30}
-OVERHEAD_SECONDS = 60  # server, imports, hand-over of steps, report
+OVERHEAD_SECONDS = 50  # server, imports, hand-over of steps, report: 48 in a laptop run of 133 steps
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,12 @@ def test_every_node_stands_after_what_it_needs(profile: Profile, sources: Source
 @pytest.mark.parametrize("profile", MINUTES)
 def test_the_declared_budgets_fit(profile: str, sources: Sources) -> None:
     asked = replace(sources, pretrained=OWN_MODEL) if PROFILES[profile].stand_in else sources  # as ``chapter run`` does
-    nodes = graph_of(PROFILES[profile], asked).values()
+    # Two recipes that say the same are trained once.
+    once = {
+        str(node.inputs) if node.kind == "train" else node.name: node
+        for node in graph_of(PROFILES[profile], asked).values()
+    }
+    nodes = once.values()
     alone = sum(node.seconds for node in nodes if node.alone)
     together = sum(node.seconds for node in nodes if not node.alone)
     assert OVERHEAD_SECONDS + alone + together / CORES <= MINUTES[profile] * 60

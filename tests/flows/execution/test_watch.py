@@ -1,6 +1,7 @@
 """What MLflow's listener tells about steps: failures, the flow run, and the machine that did the work."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from tasks.cache.store import Store
 from tasks.recipes.profiles import PROFILES
 
 RECORD: dict[str, Any] = {"data": {"recipe": {}, "seconds": 1.0}, "artifacts": {}}
-STEP = Step("train", "train small", {}, {}, {}, 1)
+TOKENS = {"key": "k-tokens", "artifacts": {"tokens": {"sha256": "ab" * 32}}}
+STEP = Step("train", "train small", {"recipe": {"corpus": "main", "tokenizer": "char"}}, {"tokens": TOKENS}, {}, 1)
 MODEL = Node("train/small", "train", "train small", {}, {}, (), 1.0, models=True, subject="small")
 
 
@@ -27,9 +29,12 @@ class Told:
 
     def run_of(self, key: str) -> None: ...
 
-    def log_training(self, parent: Any, key: str, recipe: Any, record: Any, files: Any, tags: dict[str, str]) -> None:
+    def log_training(
+        self, parent: Any, key: str, recipe: Any, record: Any, files: Any, tags: dict[str, str], data: Any
+    ) -> None:
         self.parents.append(parent)
         self.tags.append(tags)
+        self.data = data
 
     def fail(self, title: str, error: str) -> None:
         self.failures[title] = error
@@ -41,7 +46,7 @@ def told() -> Told:
 
 
 def listener(told: Any, folder: Path, *, here: bool = True) -> TrackingListener:
-    sources: Any = None
+    sources: Any = SimpleNamespace(summary=lambda: {"main corpus": "King James Bible: verses. Licence: none."})
     request = Request(PROFILES["smoke"], sources, ())
     return TrackingListener(told, "chapter-1", Store(str(folder)), request, "flow-run-1", here=here)
 
@@ -53,6 +58,7 @@ def test_what_ran_here_carries_the_flow_run_and_the_machine(told: Told, tmp_path
     [tags] = told.tags
     assert told.parents == ["chapter-1"]
     assert tags["prefect_flow_run"] == "flow-run-1"
+    assert (told.data["name"], told.data["digest"]) == ("King James Bible, char tokens", "ab" * 32)
     facts = {name.removeprefix("hardware."): value for name, value in tags.items() if name.startswith("hardware.")}
     assert facts == {name: str(value) for name, value in hardware("cpu").items()}
 

@@ -244,5 +244,5 @@ def test_tokens_are_the_texts(name: str, kind: torch.dtype) -> None:
 def test_the_tokenizer_is_trained_on_the_training_text_alone() -> None:
     tokenizer = build_tokenizer("char", "abc")
     assert tokenizer.encode("abd") == tokenizer.encode("abe")
-    with pytest.raises(ValueError, match="choose char, word or bpe"):
+    with pytest.raises(ValueError, match="choose char, word, bpe or bpe-2k"):
         build_tokenizer("chars", "abc")

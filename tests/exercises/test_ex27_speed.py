@@ -40,7 +40,9 @@ def test_counts_of_timed_drafts(models, generator):
         return lambda prompt, n: speculate(target, model, prompt, n, gamma=gamma, generator=generator)
 
     writers = {
-        f"{name} {gamma}": writer(model, gamma) for name, model in zip(("own", "other"), models) for gamma in (1, 4)
+        f"{name} {gamma}": writer(model, gamma)
+        for name, model in zip(("own", "other"), models, strict=True)
+        for gamma in (1, 4)
     }
     writers["plain"] = lambda prompt, n: generate(target, prompt, n, generator=generator)
     texts = race(writers, prompts, 20, 20, dict.fromkeys(writers, 3), lambda share: None)

@@ -49,15 +49,17 @@ def texts(generator: torch.Generator) -> Tensor:
 
 def test_rows_of_the_batch_are_settings_and_texts(texts: Tensor) -> None:
     model = llama()
-    found = read_cached(model, texts, SINKS, W, 6, samples=1, samples=1, **options())
-    assert found.places == list(range(W, T))
+    found = read_cached(model, texts, SINKS, W, 6, samples=1, **options())
+    assert found.places == list(range(1, T))
     losses = torch.tensor(found.losses)
-    assert losses.shape == (3, N, T - W)
+    assert losses.shape == (3, N, T - 1)
+    plain = row_losses(model, texts[:, :W]).expand(3, N, W - 1)  # so far the cache holds everything
+    torch.testing.assert_close(losses[..., : W - 1], plain, rtol=1e-4, atol=1e-4)
     for s, sinks in enumerate(SINKS):
         for i in range(N):
             reader = SinkReader(model, [sinks], W)
             alone = stream_losses(reader, texts[i : i + 1], W)
-            torch.testing.assert_close(losses[s, i], alone[0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(losses[s, i, W - 1 :], alone[0], rtol=1e-4, atol=1e-4)
             reader = SinkReader(model, [sinks], W)
             reader.read(texts[i : i + 1, :W])
             for t in range(W, T - 1):

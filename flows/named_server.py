@@ -1,7 +1,10 @@
 """A Prefect server that somebody has named in ``PREFECT_API_URL``: whether it is one, before anything relies on it."""
 
+import contextlib
+import io
 import json
 import os
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -74,10 +77,14 @@ def import_prefect() -> None:
     from pydantic import ValidationError
 
     try:
-        import prefect.context  # noqa: F401
+        with contextlib.redirect_stderr(io.StringIO()):  # it also prints what it then raises
+            import prefect.context  # noqa: F401
     except ValidationError as error:
         first = error.errors()[0]
-        name = "PREFECT_" + "_".join(str(part) for part in first["loc"]).upper().removeprefix("PREFECT_")
+        # "LoggingSettings" has a field "level", the setting is PREFECT_LOGGING_LEVEL.
+        group = re.findall("[A-Z]+(?![a-z])|[A-Z][a-z]+", error.title.removesuffix("Settings"))
+        name = "_".join(str(part) for part in ("PREFECT", *group, *first["loc"])).upper()
+        name = name.replace("PREFECT_PREFECT_", "PREFECT_")
         raise UsageError(
             f"{name} {first['input']}: {first['msg']}; correct it in the environment, a .env or prefect.toml file or "
             "Prefect's profile, or unset PREFECT_API_URL to use a local server"

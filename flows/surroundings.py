@@ -59,6 +59,9 @@ def direct_on_loopback(environ: Mapping[str, str]) -> Changes:
     key_log = environ.get("SSLKEYLOGFILE")
     if key_log and not _can_append(key_log):
         changes["SSLKEYLOGFILE"] = None  # Python opens it for every context, also where nothing is encrypted
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # opened likewise; without them the system's own are used
+        if environ.get(name) and not os.path.exists(environ[name]):
+            changes[name] = None
     return changes
 
 

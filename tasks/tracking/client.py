@@ -33,6 +33,7 @@ def connect(uri: str) -> Any:
 
     for logger in ("mlflow", "alembic"):  # they tell of each migration
         logging.getLogger(logger).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # of what fails, the tracker tells
     try:
         client = MlflowClient(uri)  # refuses a database of an older version
         client.search_experiments(max_results=1)

@@ -112,7 +112,7 @@ def picture_of(result: Result) -> Figure | Heatmap | None:
     own = [*result.picture, *(block for part in result.parts for block in part.blocks)]
     named = [block for block in result.picture if isinstance(block, Figure | Heatmap)]
     charts = [block for block in own if isinstance(block, Figure) and block.series]
-    maps = [block for block in own if isinstance(block, Heatmap)]
+    maps = [block for block in own if isinstance(block, Heatmap) and not block.annotate]  # numbers need a page's room
     return next(iter([*named, *charts, *maps]), None)
 
 

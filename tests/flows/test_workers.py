@@ -117,7 +117,7 @@ def test_a_run_that_dies_with_its_worker_is_found_and_taken_up(deployed: str, tm
 def test_a_run_that_crashes_each_time_is_given_up(workers: None, tmp_path: Path) -> None:
     run = start("train-model/child", {"folder": str(tmp_path), "kills": 99})
     lines = lambda: (tmp_path / "notes").read_text().splitlines() if (tmp_path / "notes").exists() else []  # noqa: E731
-    wait_until(lambda: len(lines()) == 1 + RESTARTS and read(run).state.is_crashed(), 180, "the last crash")
+    wait_until(lambda: len(lines()) == 1 + RESTARTS and read(run).state.is_crashed(), 400, "the last crash")
     time.sleep(PAUSE.total_seconds() + 10)
     assert read(run).state.is_crashed()
     assert len(lines()) == 1 + RESTARTS

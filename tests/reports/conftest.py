@@ -34,7 +34,7 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # it has an event loop, which must not run beside the tests of other files
 def browser():
     """The system's Chromium, headless; without one its tests are skipped, or fail where ``CI`` is set."""
     give_up = pytest.fail if os.environ.get("CI") else pytest.skip

@@ -461,6 +461,7 @@ def test_without_scripts_all_is_there(browser, document):
     assert "3 of 10 tokens kept, with 0.7 of the mass" in tab.locator("#ex-21-07 .live").text_content()
     assert mask_of(block(tab, "21.26")) == window_mask(12, 4).tolist()
     assert tab.locator("#ex-21-27 .speculated .rejected").text_content() == "e"
+    block(tab, "21.27")
     assert tab.locator("#ex-21-27 .spec-key").is_visible()
     context.close()
 

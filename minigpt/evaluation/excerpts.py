@@ -17,10 +17,7 @@ def windows(ids: Tensor, count: int, length: int) -> Tensor:
     Raises:
         ValueError: an empty sequence, or no window asked for.
     """
-    if not len(ids) or whole("count", count) < 1 or whole("length", length) < 1:
-        raise ValueError(f"cannot take {count} windows of {length} from {len(ids)} tokens")
-    length = min(length, len(ids))
-    count = min(count, len(ids) // length)
+    count, length = _that_fit(ids, count, length)
     starts = [i * (len(ids) - length) // max(1, count - 1) for i in range(count)]
     return torch.stack([ids[start : start + length] for start in starts])
 
@@ -33,11 +30,16 @@ def leading(ids: Tensor, count: int, length: int) -> Tensor:
     Raises:
         ValueError: an empty sequence, or no window asked for.
     """
+    count, length = _that_fit(ids, count, length)
+    return ids[: count * length].view(count, length)
+
+
+def _that_fit(ids: Tensor, count: int, length: int) -> tuple[int, int]:
+    """How many windows, and how long, there is room for."""
     if not len(ids) or whole("count", count) < 1 or whole("length", length) < 1:
         raise ValueError(f"cannot take {count} windows of {length} from {len(ids)} tokens")
     length = min(length, len(ids))
-    count = min(count, len(ids) // length)
-    return ids[: count * length].view(count, length)
+    return min(count, len(ids) // length), length
 
 
 def places(first: int, last: int, count: int) -> list[int]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from minigpt.evaluation.statistics import Comparison, mean_std, student_t_quantile, two_sided_p
+from minigpt.evaluation.statistics import Comparison, compared, mean_std
 
 
 def compare_pooled(
@@ -24,23 +24,8 @@ def compare_pooled(
     (mean_a, _), (mean_b, _) = mean_std(a), mean_std(b)
     freedom = sum(len(values) - 1 for values in groups.values())
     difference = mean_b - mean_a
-    error, interval, p_value = math.inf, (-math.inf, math.inf), 1.0
-    verdict = "one seed"
+    error = math.inf
     if min(len(a), len(b)) > 1:
         squares = sum((len(values) - 1) * mean_std(values)[1] ** 2 for values in groups.values())
         error = math.sqrt(squares / freedom * (1 / len(a) + 1 / len(b)))
-        half = student_t_quantile(0.5 + confidence / 2, freedom) * error
-        interval = (difference - half, difference + half)
-        verdict = "lower" if interval[1] < 0 else "higher" if interval[0] > 0 else "noise"
-        p_value = two_sided_p(difference / error, freedom) if error else float(difference == 0.0)
-    return Comparison(
-        difference=difference,
-        std_error=error,
-        interval=interval,
-        verdict=verdict,  # type: ignore[arg-type]
-        baseline=mean_std(a),
-        other=mean_std(b),
-        seeds=(len(a), len(b)),
-        confidence=confidence,
-        p_value=p_value,
-    )
+    return compared(difference, error, float(freedom), a, b, confidence, paired=False)

@@ -69,7 +69,7 @@ def compare(baseline: Sequence[float], other: Sequence[float], *, confidence: fl
             error, freedom = _welch(std_a**2 / counts[0], std_b**2 / counts[1], counts)
         except OverflowError as too_far:
             raise ValueError(f"cannot compare values so far apart: {list(baseline)} and {list(other)}") from too_far
-    return _compared(mean_b - mean_a, error, freedom, baseline, other, confidence, paired=False)
+    return compared(mean_b - mean_a, error, freedom, baseline, other, confidence, paired=False)
 
 
 def compare_paired(baseline: Sequence[float], other: Sequence[float], *, confidence: float = 0.95) -> Comparison:
@@ -86,7 +86,7 @@ def compare_paired(baseline: Sequence[float], other: Sequence[float], *, confide
     difference, spread = mean_std([b - a for a, b in zip(baseline, other, strict=True)])
     n = len(baseline)
     error = spread / math.sqrt(n) if n > 1 else math.inf
-    return _compared(difference, error, max(1.0, n - 1), baseline, other, confidence, paired=True)
+    return compared(difference, error, max(1.0, n - 1), baseline, other, confidence, paired=True)
 
 
 def compare_blocks(groups: Sequence[Sequence[float]], *, confidence: float = 0.95) -> list[Comparison]:
@@ -112,7 +112,7 @@ def compare_blocks(groups: Sequence[Sequence[float]], *, confidence: float = 0.9
     if error < 1e-12 * float(np.abs(table).max()):  # what rounding leaves of equal differences
         error = 0.0
     return [
-        _compared(
+        compared(
             mean_std(other)[0] - mean_std(groups[0])[0],
             error,
             max(1.0, freedom),
@@ -166,7 +166,7 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return corrected
 
 
-def _compared(
+def compared(
     difference: float,
     error: float,
     freedom: float,

@@ -6,6 +6,7 @@
 Transformers is imported when a function is called: a model can be trained and used without it.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,8 +28,13 @@ def why_not_gpt2(config: GPTConfig) -> str | None:
 
     A model without biases is one: GPT-2's biases are then zero.
     """
+    return first_obstacle(config, {f"{config.position} positions": config.position != "learned"})
+
+
+def first_obstacle(config: GPTConfig, own: Mapping[str, bool]) -> str | None:
+    """The first of a format's ``own`` obstacles that is present, or of those of every format of plain GPTs."""
     obstacles = {
-        f"{config.position} positions": config.position != "learned",
+        **own,
         "post-norm blocks": config.norm != "pre",
         "normalised queries and keys": config.qk_norm,
         "squared ReLU": config.activation != "gelu",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
+from minigpt.pretrained.export import first_obstacle
 
 if TYPE_CHECKING:
     from transformers import GPTNeoXForCausalLM
@@ -27,17 +28,11 @@ MODULES = {
 
 def why_not_neox(config: GPTConfig) -> str | None:
     """What keeps a model from being a GPT-NeoX, in a few words; None where nothing does."""
-    obstacles = {
+    own = {
         f"{config.position} positions": config.position != "rope",
         "positions on another scale": config.rope_scale != 1,
-        "post-norm blocks": config.norm != "pre",
-        "normalised queries and keys": config.qk_norm,
-        "squared ReLU": config.activation != "gelu",
-        f"{config.kv_heads} key/value heads": config.kv_heads != config.n_head,
-        f"a window of {config.window}": config.window is not None,
-        f"{config.n_future} prediction heads": config.n_future != 1,
     }
-    return next((name for name, present in obstacles.items() if present), None)
+    return first_obstacle(config, own)
 
 
 def to_neox(model: GPT) -> "GPTNeoXForCausalLM":

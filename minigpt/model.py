@@ -58,15 +58,16 @@ class CausalSelfAttention(nn.Module):
             ValueError: maps are asked for, or several tokens are read after cached ones, and no mask is given.
         """
         B, T, C = x.shape
-        q, k, v = self.qkv(x).split([self.heads * self.head_dim, *[self.kv_heads * self.head_dim] * 2], dim=-1)
-        q = q.view(B, T, self.heads, self.head_dim).transpose(1, 2)  # (B, H, T, D)
-        k = k.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)  # (B, G, T, D)
-        v = v.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
+        H, G = self.heads, self.kv_heads
+        qkv = self.qkv(x).view(B, T, H + 2 * G, self.head_dim).transpose(1, 2)
+        qk, v = qkv.split([H + G, G], dim=1)  # (B, H + G, T, D), (B, G, T, D)
+        # Queries and keys are normalised and turned in one go: a small model's time is that of its operations' number.
         if self.qk_norm:  # before the cache, which keeps keys as they are compared
             # LayerNorm as in Dehghani et al. (2023), section 2: of PyTorch's norms it has a kernel for a CPU.
-            q, k = (F.layer_norm(part, (self.head_dim,), eps=1e-6) for part in (q, k))
+            qk = F.layer_norm(qk, (self.head_dim,), eps=1e-6)
         if rope is not None:
-            q, k = rotate(q, *rope), rotate(k, *rope)
+            qk = rotate(qk, *rope)
+        q, k = qk.split([H, G], dim=1)
         if cache is not None:
             k, v = cache.update(layer, k, v)  # (B, G, S, D)
         if visible.last:

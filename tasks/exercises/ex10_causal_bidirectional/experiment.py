@@ -201,7 +201,7 @@ EXERCISE = Exercise(
     recipes=(STUDY_ROPE, STUDY_MASKED, *LARGER),
     numbers={
         "smoke": {"train_windows": 200, "test_windows": 60, "gap_windows": 16, "next_windows": 16, "samples": 1},
-        "laptop": {"train_windows": 600, "test_windows": 299, "gap_windows": 96, "next_windows": 96, "samples": 2},
+        "laptop": {"train_windows": 400, "test_windows": 199, "gap_windows": 96, "next_windows": 96, "samples": 2},
         "gpu": {
             "train_windows": 8_000,
             "test_windows": 3_000,

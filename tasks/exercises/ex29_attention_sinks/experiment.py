@@ -279,7 +279,7 @@ EXERCISE = Exercise(
             "planted_rows": 2,
             "shown": 24,
             "cache": 64,
-            "texts": 4,
+            "texts": 3,
             "stream": 2_048,
             "samples": 3,
             "own_stream": 100_000,

@@ -14,9 +14,9 @@ from tasks.recipes.profiles import PROFILES, Profile
 from tasks.recipes.recipe import Recipe
 
 BOOK = (SMALL, MEDIUM, LARGE)
-GPT2, CHARACTERS = "bpe", "char"
+GPT2, CHARACTERS, OWN = "bpe", "char", "bpe-2k"
 VOCABULARY = {GPT2: 50_257, CHARACTERS: 65}  # tiny Shakespeare's characters; another text has some more or fewer
-NAMES = {GPT2: "GPT-2's 50,257 byte pairs", CHARACTERS: "characters"}
+NAMES = {GPT2: "GPT-2's 50,257 byte pairs", CHARACTERS: "characters", OWN: "2,048 byte pairs of its own"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Size:
     shape: str  # "2 layers × 128"
     vocabulary: str  # as readers call it
     parameters: int | None  # at the book's width and context; None where the vocabulary is the text's own
-    recipe: Recipe | None  # the longest training of this size, resolved; None: not at this profile
+    recipe: Recipe | None  # of those with most seeds the longest training, resolved; None: not at this profile
     seeds: tuple[int, ...] = ()
 
     @property
@@ -45,7 +45,11 @@ def sizes(profile: Profile) -> Iterator[Size]:
         for book in BOOK:
             same = [recipe for recipe in trained if _book(recipe) == book]
             found = [recipe for recipe in same if profile.resolve(recipe).tokenizer == tokenizer]
-            longest = max(found, key=lambda recipe: profile.resolve(recipe).train.steps, default=None)
+            longest = max(
+                found,
+                key=lambda recipe: (len(profile.seeds(recipe)), profile.resolve(recipe).train.steps),
+                default=None,
+            )
             vocabulary = VOCABULARY.get(tokenizer)
             yield Size(
                 name=book.name,
@@ -99,7 +103,7 @@ def rounded(count: float) -> str:
 
 
 def markdown() -> str:
-    """The table of README.md: a row per size and vocabulary, a column per profile."""
+    """The table of README.md: a row per size and vocabulary that a profile trains, a column per profile."""
     rows: dict[tuple[str, str], list[str]] = {}
     about: dict[tuple[str, str], Size] = {}
     for place, profile in enumerate(PROFILES.values()):
@@ -110,7 +114,8 @@ def markdown() -> str:
     lines = [f"| size | vocabulary | parameters | {' | '.join(f'`{name}`' for name in PROFILES)} |"]
     lines.append("|---" * (3 + len(PROFILES)) + "|")
     order = {vocabulary: place for place, vocabulary in enumerate(dict.fromkeys(key[0] for key in rows))}
-    for key in sorted(rows, key=lambda key: order[key[0]] if key[0] != NAMES[GPT2] else len(order)):
+    trained = [key for key, row in rows.items() if set(row) != {"–"}]
+    for key in sorted(trained, key=lambda key: order[key[0]] if key[0] != NAMES[GPT2] else len(order)):
         size = about[key]
         parameters = rounded(size.parameters) if size.parameters else "the text's own"
         lines.append(f"| {size.name}, {size.shape} | {size.vocabulary} | {parameters} | {' | '.join(rows[key])} |")

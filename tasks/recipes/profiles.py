@@ -222,28 +222,28 @@ LAPTOP = Profile(
     name="laptop",
     # 135 M parameters learn from 65 tokens a second on a core.
     finetune={"block": 128, "batch_size": 4, "train_tokens": 10_000, "validation_tokens": 2_048},
-    train_characters=300_000,
-    validation_characters=32_000,
+    train_characters=200_000,
+    validation_characters=24_000,
     scales={
-        # Two passes over the text in bf16; in fp32, which takes twice as long and more, a quarter of one. Learned
+        # Two passes over the text in bf16; in fp32, which takes twice as long and more, less than half of one. Learned
         # positions learn what attention is for much sooner with 64 of them than with 128. The long training of small
         # passes the end of the short one on its way, and the larger two finish one in about its time on theirs (step
         # times measured alone on one thread).
         "small": Scale(
             model={"context": 64},
             train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80},
-            bf16={"steps": 586, "warmup_steps": 60, "eval_every": 293},
+            bf16={"steps": 390, "warmup_steps": 40, "eval_every": 195},
         ),
         "medium": Scale(
             model={"context": 64},
             train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80, "budgets": (0.8,)},
-            bf16={"steps": 586, "warmup_steps": 60, "eval_every": 293, "budgets": (0.55,)},
+            bf16={"steps": 390, "warmup_steps": 40, "eval_every": 195, "budgets": (0.6,)},
             seeds=(0, 1),
         ),
         "large": Scale(
             model={"context": 64},
             train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80, "budgets": (0.25,)},
-            bf16={"steps": 586, "warmup_steps": 60, "eval_every": 586, "budgets": (0.17,)},
+            bf16={"steps": 390, "warmup_steps": 40, "eval_every": 390, "budgets": (0.19,)},
             seeds=(0, 1),
         ),
         "small-long": Scale(
@@ -255,7 +255,7 @@ LAPTOP = Profile(
                 "eval_every": 375,
                 "budgets": (80 / 1_500,),
             },
-            bf16={"steps": 1_500, "warmup_steps": 60, "eval_every": 375, "budgets": (586 / 1_500,)},
+            bf16={"steps": 1_000, "warmup_steps": 40, "eval_every": 250, "budgets": (390 / 1_000,)},
             seeds=(0, 1),
         ),
         # A vocabulary of this text's own; of the book's 50,257 tokens it has fewer than a sixth.
@@ -276,18 +276,16 @@ LAPTOP = Profile(
             model={"context": 64}, train={"steps": 150, "batch_size": 16, "warmup_steps": 20, "eval_every": 150}
         ),
         "timing": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 60}),
-        "study": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
-        "positions": Scale(train={"steps": 1_000, "batch_size": 8, "eval_every": 250}, seeds=(0, 1, 2)),
-        "positions-once": Scale(
-            train={"steps": 1_000, "batch_size": 8, "eval_every": 250}
-        ),  # a side question, one seed
-        "study-long": Scale(train={"steps": 500, "batch_size": 2, "eval_every": 125}, seeds=(0, 1, 2)),
-        "study-mqa-wide": Scale(train={"steps": 500, "batch_size": 8, "eval_every": 125}, seeds=(0, 1, 2)),
+        "study": Scale(train={"steps": 400, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
+        "positions": Scale(train={"steps": 800, "batch_size": 8, "eval_every": 200}, seeds=(0, 1, 2)),
+        "positions-once": Scale(train={"steps": 800, "batch_size": 8, "eval_every": 200}),  # a side question, one seed
+        "study-long": Scale(train={"steps": 400, "batch_size": 2, "eval_every": 100}, seeds=(0, 1, 2)),
+        "study-mqa-wide": Scale(train={"steps": 400, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
         # Steps for about the time of a study on characters, by step times measured alone on one thread.
-        "study-word": Scale(train={"steps": 250, "batch_size": 8, "eval_every": 50}, seeds=(0, 1, 2)),
+        "study-word": Scale(train={"steps": 200, "batch_size": 8, "eval_every": 50}, seeds=(0, 1, 2)),
         "study-bpe": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 30}, seeds=(0, 1, 2)),
-        # A pass over the text and a half for the teacher, half a pass for its students; "student-long" takes about the
-        # time that a distilled student takes.
+        # Two passes over the text and more for the teacher, three quarters of one for its students; "student-long"
+        # takes about the time that a distilled student takes.
         "teacher": Scale(train={"steps": 450, "batch_size": 16, "eval_every": 150}),
         "student": Scale(train={"steps": 150, "batch_size": 16, "eval_every": 50}, seeds=(0, 1, 2)),
         "student-long": Scale(train={"steps": 320, "batch_size": 16, "eval_every": 80}, seeds=(0, 1, 2)),
@@ -297,7 +295,7 @@ LAPTOP = Profile(
 # About two hours on two cores with bf16 instructions, of which the trainings take most: six times laptop's steps, three
 # times those of the book's sizes, which have the dearest, on three times the text; and three seeds of everything but
 # the teacher, what is only timed, and the book's sizes with GPT-2's vocabulary, where they have its numbers of
-# parameters. Those read half a million tokens, twice the text.
+# parameters. Those read half a million tokens, more than three times the text.
 OVERNIGHT = LAPTOP.longer(
     "overnight",
     times=6,
@@ -311,8 +309,8 @@ OVERNIGHT = LAPTOP.longer(
         f"{size}-bpe": Scale(model={"context": 64}, train={"steps": 1_000, "batch_size": 8, "eval_every": 250})
         for size in ("small", "medium", "large")
     },
-    train_characters=1_000_000,
-    validation_characters=64_000,
+    train_characters=600_000,
+    validation_characters=48_000,
     finetune={**LAPTOP.finetune, "train_tokens": 30_000, "validation_tokens": 4_096},
 )
 

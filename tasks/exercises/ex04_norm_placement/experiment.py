@@ -298,9 +298,9 @@ EXERCISE = Exercise(
             "width": 32,
             "context": 64,
             "rates": (1e-3, 3e-3, 1e-2),
-            "fresh_seeds": (1, 2, 3),
-            "steps": 160,
-            "warmup_steps": 32,
+            "fresh_seeds": (1, 2),
+            "steps": 128,
+            "warmup_steps": 26,
             "batch_size": 8,
         },
         "gpu": {
@@ -317,5 +317,5 @@ EXERCISE = Exercise(
             "batch_size": 64,
         },
     },
-    seconds={"smoke": 6, "laptop": 200, "gpu": 400},
+    seconds={"smoke": 6, "laptop": 330, "gpu": 400},
 )

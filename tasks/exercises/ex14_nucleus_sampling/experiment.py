@@ -157,7 +157,7 @@ EXERCISE = Exercise(
     recipes=(STUDY_ROPE,),
     numbers={
         "smoke": {"draws": 10_000, "vectors": 500, "characters": 2_000},
-        "laptop": {"draws": 50_000, "vectors": 10_000, "characters": 32_000},
+        "laptop": {"draws": 50_000, "vectors": 10_000, "characters": 24_000},
         "gpu": {"draws": 50_000, "vectors": 10_000, "characters": 200_000},
     },
     seconds={"smoke": 2, "laptop": 5, "gpu": 8},

@@ -153,7 +153,7 @@ EXERCISE = Exercise(
             "new": 200,
             "runs": 10,
             "heldout": 2_048,
-            "pretrained_prompts": 10,
+            "pretrained_prompts": 6,
             "pretrained_new": 100,
         },
         "gpu": {
@@ -165,5 +165,5 @@ EXERCISE = Exercise(
             "pretrained_new": 200,
         },
     },
-    seconds={"smoke": 5, "laptop": 120, "gpu": 120},
+    seconds={"smoke": 5, "laptop": 150, "gpu": 120},
 )

@@ -18,9 +18,9 @@ from tests.any_text import KINDS
 from tests.exercise_context import answered, any_main_text, assert_sound, make_context, measured
 
 HARDEST = {"two letters": 12_000, "chinese": MIN_CHARACTERS}
-NOT_APPLYING = {  # words, their order, tokens enough for random rows
-    "two letters": {"21.9", "21.10", "21.15", "21.17", "21.21", "21.22"},
-    "chinese": {"21.9", "21.10", "21.21", "21.24"},
+NOT_APPLYING = {  # words, their order, enough tokens for random rows, function words, other text in these characters
+    "two letters": {"21.9", "21.10", "21.15", "21.17", "21.21", "21.22", "21.29"},
+    "chinese": {"21.9", "21.10", "21.24", "21.29"},
 }
 
 
@@ -39,7 +39,8 @@ def prose(answer: Answer) -> str:
 @pytest.mark.parametrize("id", modules())
 def test_every_exercise_has_an_answer(kind: str, id: str) -> None:
     exercise: Exercise = importlib.import_module(modules()[id]).EXERCISE
-    context = make_context(exercise, pretrained="stand-in", budget=0.1)
+    fewer = {"repeats": 2} if exercise.numbers["smoke"].get("repeats", 0) > 2 else {}  # what is timed is none of this
+    context = make_context(exercise, pretrained="stand-in", budget=0.1, **fewer)
     answer = answered(exercise, measured(exercise, context))
     assert_sound(exercise, answer)
     assert ("not apply to this text" in prose(answer)) == (id in NOT_APPLYING[kind])

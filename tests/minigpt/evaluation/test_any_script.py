@@ -70,7 +70,7 @@ def test_a_prompt_is_never_empty(text: str) -> None:
 @given(ANY, st.integers(1, 8), st.integers(0, 30))
 def test_prompts_begin_in_different_places(text: str, count: int, length: int) -> None:
     last = len(text) - length
-    if last + 1 < count:
+    if last + 1 < count or not length:
         with pytest.raises(ValueError, match="cannot take"):
             spread_starts(text, count, last, length)
     else:

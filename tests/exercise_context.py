@@ -11,10 +11,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -72,13 +74,36 @@ def bible() -> str:
     return re.sub(r"[\[\]]", "", source.split('"""')[1]).strip()
 
 
+def main_text() -> str:
+    """The main corpus; a test can put any other in its place, see ``any_main_text``."""
+    return bible()
+
+
+@contextmanager
+def any_main_text(text: str) -> Iterator[None]:
+    """Another main corpus for the duration, and everything that depends on it made anew."""
+
+    def forget() -> None:
+        for remembered in (corpus, tokenizer_of, encoded, counted, trained, tiny_pretrained):
+            remembered.cache_clear()
+
+    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "main_text", lambda: text)
+        yield
+    forget()
+
+
 @functools.cache
 def corpus(name: str, train_characters: int, validation_characters: int) -> Mapping[Split, str]:
     """The two splits of a small corpus: prose from Genesis on, poetry from the middle, or Python source."""
     if name == "code":
         text = "".join(Path(module.__file__).read_text(encoding="utf-8") for module in (json.decoder, functools, re))
     else:
-        text = bible()[len(bible()) * 45 // 100 if name == "domain" else 0 :]
+        text = bible()[len(bible()) * 45 // 100 :] if name == "domain" else main_text()
+    if len(text) < train_characters + validation_characters:  # both shrink in proportion, as in a run
+        train_characters = len(text) * train_characters // (train_characters + validation_characters)
+        validation_characters = len(text) - train_characters
     train_characters = min(train_characters, len(text) - validation_characters)
     end = train_characters + validation_characters
     return {"train": text[:train_characters], "validation": text[train_characters:end]}

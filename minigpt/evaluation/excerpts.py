@@ -72,7 +72,12 @@ def spread_starts(text: str, count: int, last: int, length: int = 0) -> Sequence
     Raises:
         ValueError: there is not a character for each.
     """
-    if whole("count", count) < 1 or whole("length", length) < 0 or last + 1 < count or last + length > len(text):
+    if (
+        whole("count", count) < 1
+        or whole("length", length) < 0
+        or last + 1 < count
+        or last + max(1, length) > len(text)
+    ):
         raise ValueError(f"cannot take {count} prompts of {length} from {len(text)} characters up to {last}")
     bounds = [i * (last + 1) // count for i in range(count + 1)]
     return [_first(text, range(a, b), length) for a, b in itertools.pairwise(bounds)]

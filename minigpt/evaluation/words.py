@@ -15,12 +15,27 @@ _LETTER = rf"[\p{{L}}--{_ALONE}]"
 _MARKS = r"[\p{M}\u200c\u200d]*"  # and the joiners of Persian and Hindi
 _RUN = rf"{_LETTER}[\p{{M}}\u200c\u200d[{_LETTER}]]*"
 WORD = regex.compile(rf"(?V1){_ALONE}{_MARKS}|{_RUN}(?:['’]{_RUN})*")
+_LONGEST = 32  # German words have 7, lines of a table some 25
+_PART = regex.compile(rf"(?V1)[\p{{M}}\u200c\u200d[{_LETTER}]]+")
 _SIGNS = regex.compile(r"(?:[\p{P}\p{S}][\p{M}\p{Cf}]*)+")
 
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case, marks and digits left out."""
     return [word.lower() for word in WORD.findall(text)]
+
+
+def spaced(text: str) -> bool:
+    """Whether white space divides the words of a text: on average it comes after no more than 32 characters.
+
+    It is not so in Chinese, Japanese or Thai, and not in what has no words.
+    """
+    return 0 < len(text) <= _LONGEST * len(text.split())
+
+
+def letters_of_words(text: str) -> bool:
+    """Whether a text is part of words that spaces divide: letters, and the marks and joiners that belong to them."""
+    return _PART.fullmatch(text) is not None
 
 
 def whole_words(pieces: Iterable[str]) -> frozenset[str]:

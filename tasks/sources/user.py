@@ -12,7 +12,7 @@ from tasks.sources.embedded import sha256_of
 from tasks.sources.hub import NotThere, Unreachable
 from tasks.sources.references import Reference, SourceError
 
-MIN_CHARACTERS = 5_000  # the validation tenth must still hold a few contexts
+MIN_CHARACTERS = 2_000  # the validation tenth must still hold a few contexts of the smallest models
 MAX_BYTES = 512 * 2**20
 
 WEIGHT_FILES = (

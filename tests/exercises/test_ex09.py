@@ -71,3 +71,14 @@ def test_references_know_no_language():
     frequencies, packed = references("ab" * 5_000)
     assert frequencies == pytest.approx(1)
     assert packed < 0.1
+
+
+def test_a_text_without_words_has_two_units():
+    _, f = findings_of("stand-in")
+    answer = answered(EXERCISE, replace(f, study=replace(f.study, words=None)))
+    assert_sound(EXERCISE, answer)
+    text = " ".join("\n".join(prose(answer)).split())
+    assert "A third unit, words, does not apply to this text" in text
+    assert "are the same in both rows" in text
+    assert [row[0] for row in tables(answer)["units"].rows] == ["per character", "per byte"]
+    assert not any("word" in name for name in answer.metrics)

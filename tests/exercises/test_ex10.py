@@ -11,6 +11,7 @@ from tasks.exercises.ex10_causal_bidirectional.corruption import CORRUPTIONS, le
 from tasks.exercises.ex10_causal_bidirectional.experiment import EXERCISE, STUDY_ROPE, infill
 from tasks.exercises.ex10_causal_bidirectional.findings import TASKS
 from tasks.exercises.ex10_causal_bidirectional.reading import probed, reading
+from tests.any_text import KINDS
 from tests.exercise_context import answered, assert_sound, make_context, measured
 from tests.exercises.formulas import assert_formulas
 
@@ -176,3 +177,26 @@ def test_features_are_what_they_say(context):
         everything = torch.ones(32, 32, dtype=torch.bool)
         torch.testing.assert_close(both["mean"], model.hidden(tokens, mask=everything).mean(dim=1))
     assert "own loss" not in both
+
+
+def test_a_task_that_the_text_does_not_have_is_said_not_to_apply(findings):
+    assert set(findings.tasks) == set(TASKS)
+    one = answered(EXERCISE, replace(findings, corrupted={"spelling": 0.9, "word order": 0.0}))
+    assert "*Word order* does not apply to this text: no window has anything to shuffle." in said_in(one, 1)
+    assert "*Spelling:*" in said_in(one, 1)
+    assert "*Word order:*" not in said_in(one, 1)
+    none = answered(EXERCISE, replace(findings, corrupted=dict.fromkeys(TASKS, 0.0)))
+    assert said_in(none, 1).startswith("This part does not apply to this text")
+    for answer in (one, none):
+        assert_sound(EXERCISE, answer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "has"),
+    [("chinese", {"spelling"}), ("two letters", {"spelling"}), ("emoji", set()), ("hindi", set(TASKS))],
+)
+def test_which_tasks_a_text_has(kind, has):
+    text = KINDS[kind](2_000)
+    rng = random.Random(0)
+    windows = [text[i : i + 32] for i in range(0, len(text) - 31, 32)]
+    assert {name for name in TASKS if any(CORRUPTIONS[name](w, rng) != w for w in windows)} == has

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from minigpt.evaluation import ngrams
+from reports.types import flattened
 from tasks.exercises.ex15_mini_gpt_training.experiment import EXERCISE, count_baselines
 from tasks.exercises.ex15_mini_gpt_training.findings import Baselines, Epoch
 from tests.exercise_context import answered, assert_sound, make_context, measured
@@ -104,3 +105,17 @@ def test_one_epoch_and_several_seeds_read_well(findings):
 
 def prose(answer):
     return " ".join(" ".join(block.text for block in answer.parts[0].blocks if block.type == "prose").split())
+
+
+def test_a_text_without_words_has_no_share_of_real_ones(findings):
+    letters = replace(findings, epochs=tuple(replace(epoch, text="ab" * 50) for epoch in findings.epochs))
+    answer = answered(EXERCISE, letters)
+    assert_sound(EXERCISE, answer)
+    text = " ".join(block.text for block in flattened(answer.parts[0].blocks) if block.type == "prose")
+    assert "does not apply to this text: no sample that is shown holds a whole word" in " ".join(text.split())
+    assert "words" not in answer.summary
+
+
+def test_the_untrained_model_knows_nothing_of_a_real_text(answer):
+    check = next(check for check in answer.checks if check.claim.startswith("untrained loss"))
+    assert check.passed

@@ -85,3 +85,13 @@ def test_restarted_positions_are_a_mistake_that_shows(model):
     _, broken = restarted_positions(model, prompt, 5)
     assert torch.equal(logits[0], broken[0])  # the prompt itself starts at 0
     assert (logits[1] - broken[1]).abs().max() > 1e-3
+
+
+def test_the_mistake_shows_in_a_real_text(findings):
+    """An empirical check, since a text of two letters may not show it; in this one it must."""
+    check = next(
+        check
+        for check in answered(EXERCISE, findings).checks
+        if check.claim.startswith("positions that restart at 0 change")
+    )
+    assert check.passed

@@ -175,3 +175,13 @@ def test_a_loss_that_falls_is_followed_half_the_way(context, readings, late, exp
         losses[row, :period] += 0.01 * row
         losses[row, period + late :] = 0.1
     assert expected in told(plain(context, replace(readings, copying=replace(readings.copying, losses=losses))))
+
+
+def test_a_model_of_few_tokens_has_no_rows_that_repeat(monkeypatch):
+    monkeypatch.setattr(reading, "FEWEST", 10**6)
+    findings = measured(EXERCISE, make_context(EXERCISE, pretrained="stand-in", **SMALL))
+    answer = answered(EXERCISE, findings)
+    assert_sound(EXERCISE, answer)
+    assert findings.copying is None
+    assert "This part does not apply to this text" in told(findings)
+    assert not any("induction" in check.claim for check in answer.checks)

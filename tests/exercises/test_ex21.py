@@ -102,3 +102,15 @@ def test_what_is_lost_and_gained_elsewhere(findings):
     assert (
         "Forgetting is measured on Python source. There is also a gain outside the domain, on the main corpus." in said
     )
+
+
+def test_texts_without_spaces_have_no_words_of_the_domain(findings):
+    def spaceless(w):
+        return replace(w, before=("道可道",) * len(w.before), after=("道可道",) * len(w.after))
+
+    answer = answered(EXERCISE, replace(findings, written=tuple(map(spaceless, findings.written))))
+    assert_sound(EXERCISE, answer)
+    assert "does not apply to this text" in prose(answer, 2)
+    assert not any("domain_words" in name for name in answer.metrics)
+    samples = [block for block in flattened(answer.parts[2].blocks) if block.type == "sample"]
+    assert {sample.note for sample in samples} == {"no whole word"}

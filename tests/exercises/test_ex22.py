@@ -7,7 +7,7 @@ from minigpt.config import GPTConfig
 from minigpt.evaluation.craft import Source
 from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.timing import Timing
-from reports.types import Prose
+from reports.types import Prose, flattened
 from tasks.exercises.ex22_model_sizes import answer as ex22
 from tasks.exercises.ex22_model_sizes.experiment import EXERCISE, LARGE, SIZES, SMALL, count, instantiated_parameters
 from tasks.exercises.ex22_model_sizes.findings import Count, Findings, Run
@@ -253,3 +253,15 @@ def test_texts_that_are_alike_are_called_so_and_the_examples_are_theirs():
     assert "Here all spell alike, with 92% known words where held-out text has 100%" in text
     assert "Small writes `cremated`" in text
     assert "longest faultless stretch of large is `the earth was`" in text
+
+
+def test_a_text_without_words_has_no_spelling():
+    found = made_of()
+    texts = ("abba" * 10, "baab" * 10)
+    runs = {name: replace(run, texts=texts, craft=KNOWN.judge(texts)) for name, run in found.runs.items()}
+    answer = answered(EXERCISE, replace(found, runs=runs))
+    said = " ".join(" ".join(b.text for b in flattened(answer.parts[3].blocks) if b.type == "prose").split())
+    assert "spelling and word pairs do not apply to this text: no model writes a whole word" in said
+    assert "*Spelling.*" not in said
+    assert "*Sense.*" not in said
+    assert "*Repetition and copying.*" in said

@@ -20,6 +20,7 @@ from tasks.exercises.ex23_tokenizers.experiment import (
     transformers_agrees,
 )
 from tasks.exercises.ex23_tokenizers.spans import bpe_spans, char_spans, word_spans
+from tests.any_text import KINDS
 from tests.exercise_context import answered, assert_sound, gpt2_bpe, make_context, measured
 from tests.exercises.formulas import assert_formulas
 
@@ -199,3 +200,20 @@ def test_shares_of_the_vocabulary(found, context):
     assert kind.entries_below[1] == pytest.approx(1 - len(set(ids)) / 50_257)
     seldom = sum(n < 10 for n in Counter(ids).values())
     assert kind.entries_below[10] == pytest.approx(1 - (len(set(ids)) - seldom) / 50_257)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_of_any_script_cover_the_text(kind):
+    text = KINDS[kind](3_000)
+    tokenizer = WordTokenizer.train(text)
+    ids = tokenizer.encode(text)
+    spans = word_spans(text, tokenizer, ids)
+    assert len(spans) == len(ids)
+    assert "".join(text[start:end] for start, end in spans) == text
+    words = tokenizer.to_json()["words"]
+    for (start, end), token in zip(spans, ids, strict=True):
+        assert text[start:end] in (words[token], f" {words[token]}") or words[token] == "<glue>"
+
+
+def test_a_paragraph_of_a_text_whose_only_line_ends_it():
+    assert choose_paragraph("no sentence and one line\n", 10) == "no sentenc"

@@ -152,3 +152,21 @@ def test_a_text_without_sentences_can_be_answered():
     answer = answered(EXERCISE, measured(EXERCISE, context))
     assert "No sentence begins" in prose(answer, 3)
     assert not any("sentences begin" in check.claim for check in answer.checks)
+
+
+@pytest.fixture(scope="module")
+def of_the_stand_in():
+    return measured(EXERCISE, make_context(EXERCISE, pretrained="stand-in", **SMALL))
+
+
+def test_losses_moved_by_one_place_would_show_in_a_real_text(of_the_stand_in):
+    """An empirical check, since a text that repeats two letters may not show it; in this one it must."""
+    checks = answered(EXERCISE, of_the_stand_in).checks
+    assert next(check for check in checks if check.claim.startswith("losses moved by one place")).passed
+
+
+def test_function_words_are_english(of_the_stand_in):
+    said = prose(answered(EXERCISE, of_the_stand_in), 3)
+    assert "Higher at content words? At equal position" in said
+    other = answered(EXERCISE, replace(of_the_stand_in, function_words=0.004))
+    assert "That does not apply to this text.** The function words known here are English, and 0.4%" in prose(other, 3)

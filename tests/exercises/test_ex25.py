@@ -143,3 +143,13 @@ def test_a_head_start_is_told_from_a_better_end(findings, early, late, said):
     learned = finished(learned, (2.0, 2.0, 2.0), (2.0, 2.0, 2.0))
     found = replace(findings, variants=(learned, finished(rope, early, late), *others))
     assert said in prose(answered(EXERCISE, found), 2)
+
+
+def test_the_mistake_shows_in_a_real_text(findings):
+    """An empirical check, since a text of two letters may not show it; in this one it must."""
+    check = next(
+        check
+        for check in answered(EXERCISE, findings).checks
+        if check.claim.startswith("a cache whose positions restart at 0 is noticed")
+    )
+    assert check.passed

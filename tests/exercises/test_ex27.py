@@ -230,3 +230,13 @@ def test_the_best_gamma_is_a_longer_one_for_a_better_draft():
 def test_a_target_is_called_better_where_it_is(findings, loss, words):
     drafts = [drafting("bad", 3.0, 0.2, 0.9), drafting("good", 2.0, 0.8, 1.5), drafting(ITSELF, loss, 1.0, 0.7)]
     assert words in said_of(findings, drafts, 0)
+
+
+def test_the_mistake_shows_in_a_real_text(findings):
+    """An empirical check, since a text of two letters may not show it; in this one it must."""
+    check = next(
+        check
+        for check in answered(ex27.EXERCISE, findings).checks
+        if check.claim.startswith("the same test on the draft's own texts")
+    )
+    assert check.passed

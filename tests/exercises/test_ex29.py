@@ -7,11 +7,12 @@ import torch
 from minigpt.pretrained.limits import context_of
 from reports.types import Prose, Table, flattened
 from tasks.exercises.ex29_attention_sinks import answer as ex29
-from tasks.exercises.ex29_attention_sinks import experiment
+from tasks.exercises.ex29_attention_sinks import experiment, own_stream
 from tasks.exercises.ex29_attention_sinks.attention import candidates, encoded, materials
 from tasks.exercises.ex29_attention_sinks.experiment import EXERCISE, described
 from tasks.exercises.ex29_attention_sinks.findings import Findings
 from tasks.exercises.ex29_attention_sinks.stream_study import Bounded, StreamStudy, Unbounded
+from tests.any_text import KINDS
 from tests.exercise_context import answered, assert_sound, make_context, measured, tiny_pretrained
 from tests.exercises.formulas import assert_formulas
 
@@ -154,3 +155,16 @@ def test_heads_are_counted_in_words_that_agree(shares, expected):
     real = replace(found.real, heads=((0.1, shares[0]), (shares[0], shares[1])))
     text = prose(answered(EXERCISE, replace(found, kinds={**found.kinds, "real text": real})).parts[1])
     assert expected in text
+
+
+def test_a_text_in_another_script_has_no_stream_of_other_text():
+    context = make_context(EXERCISE)
+    poems = context.text("train", "domain") + context.text("validation", "domain")
+    known = set(context.text("train"))
+    assert len(own_stream.unread(context)) == sum(letter in known for letter in poems)
+    of_poems = context.text
+    context.text = lambda split="validation", corpus="main": (
+        of_poems(split, corpus) if corpus == "domain" else KINDS["chinese"](2_000)
+    )
+    assert len(own_stream.unread(context)) == 0
+    assert own_stream.long_stream(context) is None

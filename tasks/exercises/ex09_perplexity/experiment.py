@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt.evaluation.entropy import unigram_loss
+from minigpt.evaluation.words import spaced
 from minigpt.pretrained.causal_lm import ScoredText, row_losses, score_text
 from minigpt.pretrained.limits import context_of
 from tasks.exercise import Context, Exercise, Pretrained, Source
@@ -104,7 +105,7 @@ def study(ctx: Context) -> Study:
         vocab_size=size,
         characters=len(text) - 1,
         n_bytes=len(text.encode()),
-        words=len(text.split()),
+        words=len(text.split()) if spaced(text) else None,
         unigram_loss=unigram_loss(ctx.tokens(STUDY, "train"), ctx.tokens(STUDY), size),
     )
 

@@ -63,18 +63,18 @@ class Study:
     vocab_size: int
     characters: int  # predicted: all but the first
     n_bytes: int
-    words: int
+    words: int | None  # what white space divides; None in a script that does without
     unigram_loss: float  # of one who knows the frequencies of characters only, nats per character
 
     @property
-    def units(self) -> tuple[Unit, Unit, Unit]:
+    def units(self) -> tuple[Unit, ...]:
         """Mean loss over seeds, shared out."""
         nats = mean_std(self.losses)[0] * self.characters
-        character, byte, word = (
+        return tuple(
             Unit(name, count, math.exp(nats / count))
             for name, count in (("character", self.characters), ("byte", self.n_bytes), ("word", self.words))
+            if count is not None
         )
-        return character, byte, word
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,17 @@ class Findings:
         return {"English prose": self.prose, "Python source": self.code}
 
     @property
-    def meanings(self) -> tuple[Meaning, Meaning, Meaning]:
-        """What QUESTIONED comes to if the tokens are characters, those of the pretrained model, or words."""
+    def meanings(self) -> tuple[Meaning, ...]:
+        """What QUESTIONED comes to if the tokens are characters, those of the pretrained model, or words if any."""
         study, bits, size = self.study, math.log2(QUESTIONED), self.prose.bytes_per_token
         n_bytes = study.n_bytes
-        return (
+        found = (
             Meaning("characters", study.vocab_size, n_bytes / study.characters, bits * study.characters / n_bytes),
             Meaning(f"those of {self.pretrained}", self.pretrained_vocab_size, size, bits / size),
-            Meaning("words", None, n_bytes / study.words, bits * study.words / n_bytes),
         )
+        if study.words is None:
+            return found
+        return *found, Meaning("words", None, n_bytes / study.words, bits * study.words / n_bytes)
 
     @property
     def hypothetical(self) -> tuple[float, float]:
@@ -134,6 +136,6 @@ class Findings:
                 f"fewer_bits_than_lzma_share_{key}": s.gain,
             }
         metrics |= {f"study_perplexity_per_{unit.name}": unit.perplexity for unit in self.study.units}
-        for key, meaning in zip(("character", "pretrained_token", "word"), self.meanings, strict=True):
+        for key, meaning in zip(("character", "pretrained_token", "word"), self.meanings, strict=False):
             metrics[f"bits_per_byte_at_perplexity_{QUESTIONED}_per_{key}"] = meaning.bits_per_byte
         return metrics

@@ -26,6 +26,7 @@ def measure(context: Context) -> Findings:
     gaps = e.fill(context.numbers["gap_windows"])
     context.progress(0.8, "predicting the next character")
     ahead = e.predict(context.numbers["next_windows"])
+    corruptions = {name: corruption(context, name, e) for name in TASKS}
     return Findings(
         causal=model(e.causal),
         masked=model(e.masked),
@@ -40,7 +41,8 @@ def measure(context: Context) -> Findings:
         written=written(context, e),
         leaks=leaks(e),
         scoring_error=scoring_error(e),
-        moved={name: moved(context, name, e) for name in TASKS},
+        moved={name: found[0] for name, found in corruptions.items()},
+        corrupted={name: found[1] for name, found in corruptions.items()},
     )
 
 
@@ -188,12 +190,13 @@ def scoring_error(e: Evidence) -> float:
     return (torch.stack(whole).log_softmax(dim=0) - logs.double()).abs().max().item()
 
 
-def moved(context: Context, name: str, e: Evidence) -> float:
-    """By how much a corruption changes any letter count of a window: largest difference."""
+def corruption(context: Context, name: str, e: Evidence) -> tuple[float, float]:
+    """Of a task: by how much any letter count of a window changes, at most, and in what share of windows any letter."""
     task = make_task(context, name, e.length)
     half = len(task.test) // 2
     _, counts = letters(task, e.causal[0].model.config.vocab_size)
-    return (counts[:half] - counts[half:]).abs().max().item()
+    changed = (task.test[:half] != task.test[half:]).any(dim=1).double().mean().item()
+    return (counts[:half] - counts[half:]).abs().max().item(), changed
 
 
 EXERCISE = Exercise(

@@ -70,11 +70,17 @@ class Findings:
     leaks: tuple[int, int]  # earlier positions that change with the last token: causal, masked
     scoring_error: float  # of Bayes' rule against whole texts, nats
     moved: dict[str, float]  # largest difference of any letter count by a corruption, by task
+    corrupted: dict[str, float]  # share of the windows that a corruption can change, by task
 
     @property
     def writing(self) -> Comparison:
         """The masked model against the causal one."""
         return compare_paired(self.next["causal"], self.next["masked"])
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that this text has: without letters there are no misspellings, without spaces no word order."""
+        return [name for name, share in self.corrupted.items() if share > 0]
 
     @property
     def learned(self) -> bool:
@@ -89,8 +95,8 @@ class Findings:
 
     def probes(self, baseline: str, other: str) -> dict[str, Comparison]:
         """Accuracy with some features against that with others, by task; pairs of seeds, corrected for the tasks."""
-        pairs = [(found[baseline], found[other]) for found in self.accuracy.values()]
-        return dict(zip(self.accuracy, holm([compare_paired(*pair) for pair in pairs]), strict=True))
+        pairs = [(self.accuracy[name][baseline], self.accuracy[name][other]) for name in self.tasks]
+        return dict(zip(self.tasks, holm([compare_paired(*pair) for pair in pairs]), strict=True))
 
     def mean_accuracy(self, task: str, features: str) -> float:
         """Over the seeds."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from minigpt.decoding.sampling import top_p_warp
+from minigpt.evaluation.excerpts import leading
 from tasks.exercise import Context, Exercise
 from tasks.exercises.ex14_nucleus_sampling.findings import GRID, PROBABILITIES, TOKENS, Findings, P, Reference, Sizes
 from tasks.exercises.ex14_nucleus_sampling.nucleus import (
@@ -89,7 +90,7 @@ def model_nuclei(ctx: Context) -> tuple[tuple[Sizes, ...], tuple[int, int], int]
     """Quartiles of the nucleus size over every next-character distribution of a passage, its range at P, how many."""
     trained = ctx.model(STUDY_ROPE)
     context = trained.model.config.context
-    tokens = ctx.tokens(STUDY_ROPE)[: ctx.numbers["characters"] // context * context].view(-1, context)
+    tokens = leading(ctx.tokens(STUDY_ROPE), max(1, ctx.numbers["characters"] // context), context)
     with torch.inference_mode():
         logits = trained.model(tokens).flatten(0, 1).double().cpu()
     cumulative = cumulative_probabilities(sort_descending(logits)[0])

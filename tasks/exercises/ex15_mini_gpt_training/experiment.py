@@ -11,6 +11,7 @@ from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation import ngrams
 from minigpt.evaluation.curves import mean_between
 from minigpt.evaluation.evaluate import evaluate
+from minigpt.evaluation.excerpts import opening
 from minigpt.evaluation.words import share_of_real_words, words
 from minigpt.model import GPT
 from minigpt.tokenizers import Tokenizer
@@ -47,7 +48,7 @@ class Listener:
         self.text = ctx.text("validation")
         self.tokens = ctx.tokens(SMALL_LONG)
         self.known = set(words(ctx.text("train")))
-        self.prompt = " ".join(self.text[self.text.find("\n") + 1 :][:60].split()[:6])  # a line's beginning
+        self.prompt = opening(self.text)
 
     def epoch(self, model: GPT, number: float, step: int, train_loss: float | None) -> Epoch:
         """Evaluate the model and let it speak."""

@@ -132,7 +132,9 @@ def checks(f: Findings) -> tuple[Check, ...]:
         Check.equal(f"FLOPs of a pass over {T - 1} tokens, counted by torch", counted[0], read),
         Check.equal("FLOPs of one more after them, counted by torch", counted[1], step),
         Check.equal(f"bytes of the cache after {last.n_new} tokens: 2·L·G·D·T·4", last.cache_bytes, f.cache_bytes),
-        Check.at_least("positions that restart at 0 change the logits at once, by", f.restart_difference, 1e-3),
+        Check.at_least(
+            "positions that restart at 0 change the logits at once, by", f.restart_difference, 1e-3, "empirical"
+        ),
         Check.at_least("speed-up at the longest length", last.speedup, 1.0, "empirical"),
         Check.at_least(
             f"the speed-up grows with length: {last.n_new} against {first.n_new} tokens",

@@ -146,6 +146,7 @@ def measure(ctx: Context) -> Findings:
     trained = ctx.model(TIMING)
     model, lengths, P = trained.model, sorted(ctx.numbers["lengths"]), ctx.numbers["prompt"]
     start = ctx.text().find("\n") + 1  # one character is one token
+    start = min(start, max(0, len(ctx.text()) - model.config.context))
     passage = ctx.tokens(TIMING)[None, start : start + model.config.context]
     prompt = passage[:, :P]
     cost = fit_cost_model(model, ctx.device, 5 * ctx.numbers["repeats"])

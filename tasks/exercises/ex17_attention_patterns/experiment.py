@@ -39,7 +39,7 @@ def plain(ctx: Context, r: Readings) -> Findings:
         scores={kind: scores_of(s) for kind, s in r.scores.items()},
         sentences=tuple(sentence_of(r, sentence) for sentence in r.sentences),
         drawn={layer: tuple(heads) for layer, heads in r.drawn.items()},
-        copying=copying_of(r.copying),
+        copying=copying_of(r.copying) if r.copying else None,
         ablations=tuple(
             Ablation(each.name, tuple(each.heads), tuple(each.first), tuple(each.repeated), each.text)
             for each in removals
@@ -118,8 +118,11 @@ def accuracy(ctx: Context, r: Readings) -> Accuracy:
     found = HeadScores(
         torch.tensor(row_shares([planted], wanted["previous"])), row_uniform_shares(wanted["previous"])[0]
     )
-    tokens = r.copying.rows.tokens
-    row, query, key = r.copying.rows.wanted[:, :-1].nonzero().T
+    next_token = None
+    if r.copying is not None:
+        tokens = r.copying.rows.tokens
+        row, query, key = r.copying.rows.wanted[:, :-1].nonzero().T
+        next_token = (tokens[row, key] == tokens[row, query + 1]).double().mean().item()
     return Accuracy(
         row_sums=max((layer.sum(dim=-1) - 1).abs().max().item() for layer in maps),
         future=max(layer.triu(1).abs().max().item() for layer in maps),
@@ -127,7 +130,7 @@ def accuracy(ctx: Context, r: Readings) -> Accuracy:
         planted_share=found.mean[0, 1].item(),
         planted_expected=0.8 + 0.2 * found.blind,
         planted_named=tuple(found.named),
-        next_token=(tokens[row, key] == tokens[row, query + 1]).double().mean().item(),
+        next_token=next_token,
         rebuilt=rebuilt(ctx, sentence),
     )
 

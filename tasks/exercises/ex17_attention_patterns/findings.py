@@ -119,7 +119,7 @@ class Accuracy:
     planted_share: float  # of a head that gives 4/5 to the token before
     planted_expected: float
     planted_named: tuple[Head, ...]  # of three heads, the second of which is the planted one
-    next_token: float  # share of the keys of induction that hold the token that comes next
+    next_token: float | None  # share of the keys of induction that hold the token that comes next
     rebuilt: float | None  # relative error of maps times values against the heads' outputs; None where unknown
 
 
@@ -134,7 +134,7 @@ class Findings:
     scores: dict[str, Scores]  # by kind of key
     sentences: tuple[Sentence, ...]
     drawn: dict[int, tuple[int, ...]]  # layer: heads
-    copying: Copying
+    copying: Copying | None  # None where the model knows too few tokens for rows that repeat and rows that do not
     ablations: tuple[Ablation, ...]  # nothing removed, best for induction, for the previous token, random ones
     untested: str  # why there are no ablations; "" where there are some
     accuracy: Accuracy
@@ -169,7 +169,7 @@ class Findings:
     @property
     def copied(self) -> dict[str, float]:
         """The best induction head in the sentences that have something to copy."""
-        shares = {sentence.name: sentence.shares["induction"] for sentence in self.sentences}
+        shares = {sentence.name: sentence.shares.get("induction") for sentence in self.sentences}
         return {name: share for name, share in shares.items() if share is not None}
 
     @property
@@ -200,12 +200,13 @@ class Findings:
             found[f"share_{kind}_layer_{s.best[0]}_head_{s.best[1]}"] = share
             found[f"share_{kind}_blind"] = s.blind
             found[f"heads_named_{kind}"] = len(s.named)
-        induction = self.scores["induction"]
-        if induction.control is not None:
+        induction = self.scores.get("induction")
+        if induction is not None and induction.control is not None:
             found["share_induction_best_no_repetition"] = induction.control_of(induction.best)
-        found["loss_before_repetition_nats"] = mean_std(self.copying.first)[0]
-        found["loss_in_repetition_nats"] = mean_std(self.copying.repeated)[0]
-        found["loss_same_places_no_repetition_nats"] = mean_std(self.copying.control)[0]
+        if self.copying is not None:
+            found["loss_before_repetition_nats"] = mean_std(self.copying.first)[0]
+            found["loss_in_repetition_nats"] = mean_std(self.copying.repeated)[0]
+            found["loss_same_places_no_repetition_nats"] = mean_std(self.copying.control)[0]
         if self.ablations:
             chosen, random = self.rises
             found["loss_change_without_induction_heads_nats"] = mean_std(chosen)[0]

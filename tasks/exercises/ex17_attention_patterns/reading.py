@@ -18,6 +18,8 @@ from minigpt.pretrained.limits import context_of
 from tasks.exercise import Context
 from tasks.exercises.ex17_attention_patterns.findings import KINDS
 
+FEWEST = 8  # different tokens, with which rows can repeat after different numbers of them
+
 SENTENCES = {
     "plain": "The old man walked slowly down to the river to see the boats.",
     "quotation": '"Stop," she said, "for the bridge, I fear, is closed today."',
@@ -72,7 +74,7 @@ class Readings:
     window: int  # tokens
     sentences: list[ReadSentence]
     drawn: dict[int, list[int]]  # layer: heads
-    copying: RandomTokens
+    copying: RandomTokens | None  # None where there are too few tokens to choose from
     removals: list[Removal] | str  # or why there are none
 
 
@@ -82,14 +84,16 @@ def read(ctx: Context) -> Readings:
     ctx.progress(0.05, "attention in held-out text")
     scores = on_text(ctx, text)
     ctx.progress(0.2, "random tokens that repeat")
-    scores["induction"], copying = on_repeats(ctx)
-    removed: list[Removal] | str
-    try:
-        output_projections(ctx.pretrained().model)
-    except LookupError as unknown:
-        removed = str(unknown)
-    else:
-        removed = removals(ctx, scores, copying, text[: ctx.numbers["ablation_windows"]])
+    copying: RandomTokens | None = None
+    removed: list[Removal] | str = "without rows that repeat there is no score of induction to go by"
+    if len(ordinary_tokens(ctx.pretrained().tokenizer)) >= FEWEST:
+        scores["induction"], copying = on_repeats(ctx)
+        try:
+            output_projections(ctx.pretrained().model)
+        except LookupError as unknown:
+            removed = str(unknown)
+        else:
+            removed = removals(ctx, scores, copying, text[: ctx.numbers["ablation_windows"]])
     ctx.progress(0.95, "five sentences")
     return Readings(
         scores=scores,

@@ -16,7 +16,7 @@ from minigpt.analysis.position_analysis import (
     sinusoidal_cosine,
     strongest_wave,
 )
-from minigpt.evaluation.words import words
+from minigpt.evaluation.words import spaced, words
 from minigpt.positions import sinusoidal
 from minigpt.pretrained.learned_positions import learned_positions
 from tasks.exercise import Context, Exercise, TrainedModel
@@ -155,10 +155,11 @@ def emergence(context: Context, own: TrainedModel) -> tuple[Snapshot, ...]:
     return tuple(result)
 
 
-def word_length(context: Context) -> float:
-    """Characters of a word of the training text and the space after it, mean."""
-    found = words(context.text("train"))
-    return 1 + sum(map(len, found)) / len(found)
+def word_length(context: Context) -> float | None:
+    """Characters of a word of the training text and the space after it, mean; None in a script without spaces."""
+    text = context.text("train")
+    found = words(text) if spaced(text) else []
+    return 1 + sum(map(len, found)) / len(found) if found else None
 
 
 def accuracy(tables: Sequence[Tensor], analysed: Sequence[TableAnalysis]) -> Accuracy:

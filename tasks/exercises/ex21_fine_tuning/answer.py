@@ -1,11 +1,12 @@
 """Tables, figures, samples and checks of 21.21; the text is in answer.md."""
 
 import math
+from collections.abc import Sequence
 
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Sample, Series, Table
 from reports.words import shown_text, shown_token
-from tasks.exercises.ex21_fine_tuning.findings import Findings, Written
+from tasks.exercises.ex21_fine_tuning.findings import Findings, Written, has_words
 
 
 def answer(f: Findings) -> Draft:
@@ -79,9 +80,13 @@ def epochs(f: Findings) -> Table:
 
 def samples(w: Written) -> tuple[Sample, ...]:
     """The first text of a prompt, before and after."""
+
+    def known(text: str, shares: Sequence[float]) -> str:
+        return f"{shares[0]:.0%} of its words stand in the training text" if has_words(text) else "no whole word"
+
     return (
-        Sample("Before", w.prompt, w.before[0], f"{w.words_before[0]:.0%} of its words stand in the training text"),
-        Sample("After", w.prompt, w.after[0], f"{w.words_after[0]:.0%} of its words stand in the training text"),
+        Sample("Before", w.prompt, w.before[0], known(w.before[0], w.words_before)),
+        Sample("After", w.prompt, w.after[0], known(w.after[0], w.words_after)),
     )
 
 

@@ -57,6 +57,11 @@ class Scores:
         return compare_paired(self.before.windows, self.after.windows)
 
 
+def has_words(text: str) -> bool:
+    """Whether a written text holds a whole word: white space divides words, and the last one may be cut."""
+    return len(text.split()) > 1
+
+
 @dataclass(frozen=True)
 class Written:
     """Continuations of one prompt, before and after, from the same random numbers."""
@@ -68,14 +73,14 @@ class Written:
     words_after: tuple[float, ...]
 
     @property
-    def known_before(self) -> float:
-        """Mean over the texts."""
-        return mean_std(self.words_before)[0]
+    def known_before(self) -> float | None:
+        """Mean over the texts; None where none of them holds a whole word."""
+        return mean_std(self.words_before)[0] if any(map(has_words, self.before)) else None
 
     @property
-    def known_after(self) -> float:
-        """Mean over the texts."""
-        return mean_std(self.words_after)[0]
+    def known_after(self) -> float | None:
+        """The same after the training."""
+        return mean_std(self.words_after)[0] if any(map(has_words, self.after)) else None
 
 
 @dataclass(frozen=True)
@@ -119,22 +124,21 @@ class Findings:
         return [step * t.batch_size * t.block / self.train.used for step in t.evaluated_steps]
 
     @property
-    def domain_words(self) -> Comparison:
+    def domain_words(self) -> Comparison | None:
         """The shares of words after the training against those before it, paired over prompts.
 
-        Texts of one prompt have much in common, so that each prompt counts once.
+        Texts of one prompt have much in common, so that each prompt counts once. None where after no prompt both
+        models wrote a whole word, as in a script without spaces.
         """
-        return compare_paired([w.known_before for w in self.written], [w.known_after for w in self.written])
+        pairs = ((w.known_before, w.known_after) for w in self.written)
+        shares = [(before, after) for before, after in pairs if before is not None and after is not None]
+        return compare_paired(*zip(*shares, strict=True)) if shares else None
 
     @property
     def metrics(self) -> dict[str, float | int]:
         """The numbers of the answer."""
         t, share = self.training, self.domain_words
         metrics: dict[str, float | int] = {
-            "domain_words_share_before": share.baseline[0],
-            "domain_words_share_after": share.other[0],
-            "domain_words_share_before_std": share.baseline[1],
-            "domain_words_share_after_std": share.other[1],
             "epochs": t.epochs,
             "learning_rate": t.learning_rate,
             "steps": t.steps,
@@ -144,6 +148,13 @@ class Findings:
             "training_seconds": t.seconds,
             "tokens_per_second": t.tokens_per_second,
         }
+        if share is not None:
+            metrics |= {
+                "domain_words_share_before": share.baseline[0],
+                "domain_words_share_after": share.other[0],
+                "domain_words_share_before_std": share.baseline[1],
+                "domain_words_share_after_std": share.other[1],
+            }
         for name, r in self.recall.items():
             key = name.replace(" ", "_").lower()
             metrics |= {f"recalled_{key}_before": r.share_before, f"recalled_{key}_after": r.share_after}

@@ -7,6 +7,8 @@ from itertools import pairwise
 from minigpt.evaluation.craft import Craft
 from minigpt.evaluation.curves import smoothed
 from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.evaluation.words import words
+from minigpt.tokenizers import UNKNOWN
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Sample, Series, Table
 from reports.words import plural
@@ -78,6 +80,9 @@ def answer(f: Findings) -> Draft:
             "untaught": f.untaught,
             "base": f.base,
             "writers": writers(f),
+            "wordless": not any(
+                words(text.replace(UNKNOWN, ""))[1:-1] for run in f.runs.values() for text in run.texts
+            ),
             "counted": {name: means(run.craft) for name, run in f.runs.items()},
             "people": means(f.heldout),
             "spelling": texts_compared(f, "spelled"),

@@ -135,7 +135,7 @@ def cost_by_rarity(
 def choose_paragraph(text: str, characters: int) -> str:
     """Whole lines, or whole sentences where there are none, of about so many characters."""
     start = text.find("\n") + 1
-    piece = text[start : start + characters]
+    piece = text[start : start + characters] or text[:characters]
     end = max(piece.rfind("\n"), piece.rfind(". ") + 1)
     return piece[:end].strip() if end > 0 else piece
 

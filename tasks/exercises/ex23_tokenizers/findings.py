@@ -1,14 +1,15 @@
 """What 21.23 measures: lengths, costs of training, and bits per byte under three tokenizers."""
 
 import math
-import re
 from dataclasses import dataclass
+
+import regex
 
 from minigpt.evaluation.statistics import mean_std
 from tasks.variants import Variant
 
 CONTEXTS = (256, 1024)
-WORD = re.compile(r"\w+(?:['’]\w+)*")
+WORD = regex.compile(r"\w{1,32}(?:['’]\w{1,32})*")  # as ``minigpt.tokenizers.WordTokenizer`` has it, in any script
 SELDOM = 10  # an entry of the vocabulary that occurs less often is hardly trained
 CLASSES = (("unseen", 0, 0), ("1-9", 1, 9), ("10-99", 10, 99), ("100 or more", 100, math.inf))
 

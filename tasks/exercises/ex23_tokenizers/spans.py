@@ -1,11 +1,13 @@
 """Where the tokens of 21.23 lie in the text, under each of the three tokenizers."""
 
-import re
 from collections.abc import Sequence
+
+import regex
 
 from minigpt.tokenizers import Tokenizer
 
-PIECE = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]|\s")  # words, marks, and each white space
+# Words, marks, and each white space; cut as the tokenizer cuts them.
+PIECE = regex.compile(r"\w{1,32}(?:['’]\w{1,32})*|[^\w\s]|\s")
 
 
 def char_spans(text: str, tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[int, int]]:

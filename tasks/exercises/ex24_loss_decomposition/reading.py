@@ -40,7 +40,7 @@ class Reading:
 def read(ctx: Context) -> Reading:
     """Score held-out text from the start of a sentence on, and find its words."""
     text = ctx.text("validation")
-    return _read(ctx, "losses", text[next(iter(sentence_starts(text[:5_000])), 0) :], 0.05)
+    return _read(ctx, "losses", text[next(iter(sentence_starts(text[: min(5_000, len(text) // 2)])), 0) :], 0.05)
 
 
 def read_modern(ctx: Context) -> Reading:

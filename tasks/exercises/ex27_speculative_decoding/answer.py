@@ -224,7 +224,10 @@ def checks(f: Findings) -> tuple[Check, ...]:
             1e-4,
         ),
         Check.at_most(
-            "the same test on the draft's own texts: it notices a wrong distribution", o.p_values["draft"], 1e-4
+            "the same test on the draft's own texts: it notices a wrong distribution",
+            o.p_values["draft"],
+            1e-4,
+            "empirical",
         ),
         Check.equal("greedy speculation = greedy decoding, prompts (small pair)", o.same, o.prompts),
         Check.equal("the same with the large target and each draft", o.large_same, o.large_prompts),

@@ -63,11 +63,15 @@ def long_stream(ctx: Context) -> LongStream | None:
 
 
 def unread(ctx: Context) -> Tensor:
-    """Text that the model was not trained on, in its characters: the domain corpus, whose others are left out."""
+    """Text that the model was not trained on, in its characters: the domain corpus, whose others are left out.
+
+    Nothing where they are most of it, as after a text in another script.
+    """
     tokenizer = ctx.model(STUDY_ROPE).tokenizer
     known = set(ctx.text("train"))
     text = ctx.text("train", "domain") + ctx.text("validation", "domain")
-    return torch.tensor(tokenizer.encode("".join(c for c in text if c in known)), device=ctx.device)
+    kept = "".join(c for c in text if c in known)
+    return torch.tensor(tokenizer.encode(kept) if 2 * len(kept) > len(text) else [], device=ctx.device)
 
 
 @torch.inference_mode()

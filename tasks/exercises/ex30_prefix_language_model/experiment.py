@@ -9,6 +9,7 @@ from torch import Tensor
 from minigpt.decoding.prefix import complete, suffix_losses
 from minigpt.decoding.sampling import GREEDY, Sampling
 from minigpt.evaluation.cloze import completed, words_after
+from minigpt.evaluation.words import letters_of_words
 from minigpt.masks import causal_mask, prefix_mask
 from minigpt.model import GPT
 from minigpt.objectives import prefix as prefix_objective
@@ -120,7 +121,7 @@ def by_distance(models: Sequence[GPT], windows: Tensor, prefix: int, *, opened: 
 def words(models: Mapping[str, Sequence[TrainedModel]], windows: Tensor, prefix: int) -> Words:
     """Words after the prefix, completed by each model, given all before them and given the last few tokens."""
     tokenizer = models["causal"][0].tokenizer
-    is_letter = torch.tensor([tokenizer.decode([i]).isalpha() for i in range(tokenizer.vocab_size)])
+    is_letter = torch.tensor([letters_of_words(tokenizer.decode([i])) for i in range(tokenizer.vocab_size)])
     is_letter = is_letter.to(windows.device)
     asked = words_after(windows, is_letter, prefix, SHORTEST)
     given = min(GIVEN, prefix)

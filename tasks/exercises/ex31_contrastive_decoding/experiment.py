@@ -15,6 +15,7 @@ from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation.diversity import distinct, repetition
 from minigpt.evaluation.entropy import entropy
 from minigpt.evaluation.evaluate import evaluating
+from minigpt.evaluation.excerpts import leading
 from minigpt.evaluation.quality import continuation_nll
 from minigpt.evaluation.statistics import mean_std
 from minigpt.evaluation.words import share_of_real_words, words
@@ -56,7 +57,7 @@ def prepare(ctx: Context) -> Lab:
     expert, amateurs = ctx.model(TEACHER).model, tuple(ctx.model(STUDENT, s).model for s in ctx.seeds(STUDENT))
     context = min(expert.config.context, amateurs[0].config.context)
     tokens = ctx.tokens(TEACHER)
-    windows = tokens[: ctx.numbers["heldout"] // context * context].view(-1, context)
+    windows = leading(tokens, max(1, ctx.numbers["heldout"] // context), context)
 
     def logits(model: GPT) -> Tensor:
         with torch.inference_mode(), evaluating(model):

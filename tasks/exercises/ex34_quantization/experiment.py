@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from minigpt import quantize as quantization
 from minigpt.decoding.sampling import GREEDY, Sampling, generate
 from minigpt.evaluation.evaluate import evaluate
+from minigpt.evaluation.excerpts import leading
 from minigpt.evaluation.statistics import mean_std
 from minigpt.evaluation.timing import measure as timed
 from minigpt.files import model_state
@@ -181,7 +182,7 @@ def deploy(ctx: Context) -> Deployment:
     own = to_int8(original)
     stored, tokens, context = int8_bytes(own), ctx.tokens(LARGE).cpu(), original.config.context
     n_new = min(ctx.numbers["new_tokens"], context - 16)
-    batch = tokens[: 4 * context].view(4, context)
+    batch = leading(tokens, 4, context)
     with torch.inference_mode():
         logits = own(batch[:1])
         equal = torch.equal(load_int8(stored)(batch[:1]), logits)

@@ -1,8 +1,10 @@
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt.evaluation.words import is_punctuation, longest_copy, share_of_real_words, words
+from minigpt.evaluation.words import is_punctuation, letters_of_words, longest_copy, share_of_real_words, spaced, words
+from tests.any_text import KINDS
 
 
 def test_words_keep_their_apostrophes_and_lose_marks_and_digits():
@@ -63,3 +65,27 @@ def test_words_of_any_script(text: str, expected: list[str]) -> None:
 def test_signs_of_any_script() -> None:
     assert all(map(is_punctuation, ("。", "，", "।", "؟", "❤️", "👍🏽", "👩‍👩‍👧", "🇩🇪", "«»", " ־ ")))
     assert not any(map(is_punctuation, ("道", "ि", "1️⃣", "\u200d", "\u3000", "٣")))
+
+
+def test_letters_of_words_are_letters_and_their_marks() -> None:
+    assert all(map(letters_of_words, ("a", "Zoë", "é", "न", "ि", "ש", "\u05b0", "ح", "한", "\u200c")))
+    assert not any(map(letters_of_words, ("", " ", "1", "a b", "道", "ひ", "😀", "-", "\ufffd", "।")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_white_space_divides_the_words_of_most_scripts(kind: str) -> None:
+    assert spaced(KINDS[kind](3_000)) == (kind not in ("chinese", "emoji", "two letters"))
+
+
+def test_a_text_without_words_is_not_spaced() -> None:
+    assert not spaced("")
+    assert not spaced(" \n" * 40)
+    assert not spaced("ที่นี่ไม่มีช่องว่างระหว่างคำ" * 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_are_made_of_letters_of_words(kind: str) -> None:
+    text = KINDS[kind](1_500)
+    for word in words(text):
+        assert letters_of_words(word) or len(regex.findall(r"\p{L}", word)) == 1 or "'" in word
+    assert bool(words(text)) == (kind not in ("emoji", "a mark and a space"))

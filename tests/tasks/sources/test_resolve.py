@@ -320,3 +320,11 @@ def test_keys_differ_where_the_content_may() -> None:
     assert later.key() != found.main.key()
     moved = dataclasses.replace(found.main, location="/elsewhere", description="other words", licence="?")
     assert moved.key() == found.main.key()
+
+
+def test_two_thousand_characters_are_enough(tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("道可道，非常道。" * 250, encoding="utf-8")
+    assert resolve_sources("embedded", str(path)).main.name == "short.txt"
+    path.write_text("道可道，非常道。" * 249, encoding="utf-8")
+    assert "only 1,992 characters; give at least 2,000" in refusal("embedded", str(path), cache=tmp_path)

@@ -56,7 +56,19 @@ def outputs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("run", "--help"), ("show", "21.3"), ("run", "--profile", "labtop")]
+    "arguments",
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("list",),
+        ("show", "21.3"),
+        ("show", "21.3", "--checks"),
+        ("open", "21.3", "--print"),
+        ("run", "--profile", "labtop"),
+        ("run", "--porfile", "laptop"),
+        ("completion", "bash"),
+    ],
+    ids=" ".join,
 )
 def test_help_answers_and_refusals_import_nothing_heavy(outputs: Path, arguments: tuple[str, ...]) -> None:
     assert not imported_by(outputs, *arguments)
@@ -70,6 +82,7 @@ def test_doctor_imports_nothing_heavy(outputs: Path) -> None:
 def test_a_plan_imports_pytorch_and_nothing_else_that_is_heavy(outputs: Path) -> None:
     assert imported_by(outputs, "plan", "--profile", "smoke", "--sources", "embedded") <= {"torch"}
     assert (outputs / "syntax.json").exists(), "the next one parses nothing"
+    assert not imported_by(outputs, "plan", "--profile", "smoke", "--sources", "embedded"), "and needs no PyTorch"
 
 
 def test_the_driver_and_pytorch_agree_on_the_gpu() -> None:

@@ -155,11 +155,13 @@ def test_light_commands(user: User, arguments: tuple[str, ...]) -> None:
     assert not (user.folder / "log").exists(), "not even this machine is asked"
 
 
-def test_doctor_asks_whether_the_hub_is_there_and_nobody_anything_else(user: User) -> None:
+def test_doctor_asks_whether_the_texts_can_be_had_and_nobody_anything_else(user: User) -> None:
+    """By default texts and model come from the Hub where it can be reached; so it is asked."""
     command = [sys.executable, "-m", "flows", "doctor"]
     done = subprocess.run(command, env=user.environment(), cwd=user.folder / "here", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert set(user.asked) == {"CONNECT huggingface.co:443 HTTP/1.1"}
+    hosts = ("huggingface.co", "raw.githubusercontent.com")
+    assert set(user.asked) == {f"CONNECT {host}:443 HTTP/1.1" for host in hosts}
     user.asked.clear()
     user.was_silent(done.stdout + done.stderr)
 

@@ -24,10 +24,11 @@ WHAT, SOURCES, HOW = (
 _GROUPS = {"what": WHAT, "sources": SOURCES, "how": HOW}
 
 
-def read(parse: Callable[[str], Any], wanted: str = "", **more: Any) -> Parameter:
+def read(parse: Callable[[str], Any], wanted: str = "", *, several: bool = False, **more: Any) -> Parameter:
     """What makes a value of a text; where it cannot, the sentence says what is ``wanted``, or what ``parse`` said.
 
-    ``more`` is what else there is to say of the parameter: see ``cyclopts.Parameter``.
+    With ``several`` values of an option that may be given several times it makes a tuple. ``more`` is what else there
+    is to say of the parameter: see ``cyclopts.Parameter``.
     """
 
     def convert(_: Any, tokens: Any) -> Any:
@@ -40,7 +41,7 @@ def read(parse: Callable[[str], Any], wanted: str = "", **more: Any) -> Paramete
             except ValueError as error:
                 name = token.keyword or more.get("metavar") or "argument"
                 raise UsageError(f"{name} {token.value}: {wanted or error}") from error
-        return values if more.get("consume_multiple") is not None else values[-1]
+        return tuple(values) if several else values[-1]
 
     return Parameter(converter=convert, **more)
 

@@ -6,7 +6,6 @@ a CUDA device must PyTorch be asked. A run that leaves a failed exercise ends wi
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -60,14 +59,26 @@ app = App(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     settle_streams()
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _obey(list(sys.argv[1:] if arguments is None else arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        return _unheard()
+    except KeyboardInterrupt:
+        print("\nchapter: stopped; what was computed is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _obey(tokens: list[str]) -> int:
     try:
         command, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False, verbose=False)
-        if command.__module__ != __name__:  # help, version: cyclopts' own
-            command(*bound.args, **bound.kwargs)
-            return 0
     except CycloptsError as error:
         return _refused(sentence(error))
+    if command.__module__ != __name__:  # help, version: cyclopts' own
+        command(*bound.args, **bound.kwargs)
+        return 0
     from flows.shared_server import ServerError
     from tasks.sources.resolve import SourceError
 
@@ -80,11 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerError as error:
         print(f"chapter: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        return _unheard()
-    except KeyboardInterrupt:
-        print("\nchapter: stopped; what was computed is kept, the same command goes on from there", file=sys.stderr)
-        return 130
 
 
 def _refused(said: str) -> int:
@@ -95,12 +101,13 @@ def _refused(said: str) -> int:
 
 
 def _unheard() -> int:
-    """Nobody reads on, as in ``chapter list | head``: then be silent, with the status that a shell expects."""
+    """Nobody reads on, as in ``chapter list | head``: then be silent, as Rich is."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-        return 128 + signal.SIGPIPE
+        return 1
     raise  # another pipe
 
 
@@ -257,6 +264,7 @@ def pack(
         tuple[Path, ...],
         read(
             named_path,
+            several=True,
             help="leave out what is in the pack of this manifest.json; may be given several times",
             metavar="MANIFEST",
         ),

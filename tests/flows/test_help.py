@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,22 +123,32 @@ def test_the_last_of_two_counts_and_flags_have_no_opposite(capsys: pytest.Captur
     assert "--no-dry-run: `chapter gc` has no such option" in capsys.readouterr().err
 
 
-def test_nobody_reads_on() -> None:
-    """As in ``chapter --help | head -1``, where the reader is gone before the command writes."""
-    command = f'"{sys.executable}" -m flows list; echo $? >&2'
-    pipe = subprocess.Popen(
-        ["sh", "-c", command],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.mark.parametrize("arguments", ["--help", "list", "list --json"])
+def test_nobody_reads_on(arguments: str) -> None:
+    """As in ``chapter list | head -1``, where the reader is gone before the command writes."""
+    command = f'"{sys.executable}" -m flows {arguments}; echo $? >&2'
+    pipe = subprocess.Popen(["sh", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert pipe.stdout is not None
-    pipe.stdout.close()
     assert pipe.stderr is not None
-    assert pipe.stderr.read() == "141\n"
+    pipe.stdout.close()
+    assert pipe.stderr.read() == "1\n", "no traceback"
     pipe.wait()
+
+
+@pytest.mark.parametrize("given", [(), ("a/manifest.json",), ("a/manifest.json", "~/b.json")], ids=len)
+def test_an_option_that_may_be_given_several_times(
+    given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setenv("CHAPTER_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.commands.pack.pack", lambda *arguments: told.extend(arguments) or 0)
+    options = [word for file in given for word in ("--only-new-since", file)]
+    assert main(["pack", "--to", "there", *options, "--part-size", "2"]) == 0
+    _, _, to, part_size, since, chosen = told
+    assert (to, part_size, chosen) == (tmp_path / "there", 2 << 20, None)
+    assert list(since) == [tmp_path / file.removeprefix("~/") for file in given]
 
 
 # --- Completion ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ a CUDA device must PyTorch be asked. A run that leaves a failed exercise ends wi
 """
 
 import os
+import select
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -65,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return status
     except BrokenPipeError:
-        return _unheard()
+        if _is_read():  # it is another pipe
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it ends
+        return 1  # as Rich does, which ends a command that it cannot print for
     except KeyboardInterrupt:
         print("\nchapter: stopped; what was computed is kept, the same command goes on from there", file=sys.stderr)
         return 130
@@ -100,15 +104,11 @@ def _refused(said: str) -> int:
     return 2
 
 
-def _unheard() -> int:
-    """Nobody reads on, as in ``chapter list | head``: then be silent, as Rich is."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-        return 1
-    raise  # another pipe
+def _is_read() -> bool:
+    """Whether somebody reads on: in ``chapter list | head`` nobody does in the end."""
+    output = select.poll()
+    output.register(1, 0)
+    return not any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def _checked(told: Options) -> "tuple[Options, Sources]":

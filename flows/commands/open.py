@@ -5,7 +5,6 @@ import webbrowser
 from pathlib import Path
 
 from reports.chapter import QUESTIONS
-from reports.page import section_id
 
 
 def open_report(outputs: Path, id: str | None, *, only_print: bool) -> int:
@@ -14,7 +13,7 @@ def open_report(outputs: Path, id: str | None, *, only_print: bool) -> int:
     if not page.exists():
         print(f"chapter: there is no report in {page.parent}; `chapter run` writes one", file=sys.stderr)
         return 1
-    address = page.as_uri() + (f"#{section_id(QUESTIONS[id])}" if id else "")
+    address = page.as_uri() + (f"#{QUESTIONS[id].anchor}" if id else "")
     print(address, flush=True)
     if only_print or webbrowser.open(address):
         return 0

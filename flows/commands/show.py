@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reports import terminal
-from reports.answers import AnswerError
 from reports.chapter import CHAPTER
 from reports.types import Result, from_json, to_json
 
@@ -87,6 +85,7 @@ def show(
     if again:
         from pydantic import ValidationError
 
+        from reports.answers import AnswerError
         from tasks.answers import answer_of, load
 
         found = folder / "findings" / file.name
@@ -106,10 +105,10 @@ def show(
     if as_json:
         data = {**to_json(result), "id": file.stem}
         print_json(data["checks"] if checks else data)
-    elif checks:
-        terminal.show_checks(result, Console())
     else:
-        terminal.show(result, Console())
+        from reports import terminal
+
+        (terminal.show_checks if checks else terminal.show)(result, Console())
     return 0 if result.status == "ok" else 1
 
 
@@ -119,7 +118,7 @@ def summary_of(folder: Path) -> dict[str, Any] | None:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return summary if isinstance(summary, dict) else None
+    return summary if isinstance(summary, dict) and {"profile", "verdict", "exercises"} <= set(summary) else None
 
 
 def runs_of(outputs: Path, profile: str) -> Iterator[Path]:

@@ -65,10 +65,11 @@ def _options(*, runs: bool) -> type:
             show_choices=bool(about["names"]),
             show_default=about["shown"] or False,
         )
-        # What a shell offers; what is taken is up to ``parse``.
+        # What a shell offers; what is taken is up to ``parse``. With Any, since cyclopts holds what was parsed against
+        # these types where something has imported pydantic.
         offered = {"corpus": Path, "pretrained": Path, "only": ExerciseId}.get(option.name, str)
         kind = Literal[about["names"]] if about["names"] else offered
-        made.append((option.name, Annotated[kind | None, parameter], field(default=None)))
+        made.append((option.name, Annotated[kind | Any, parameter], field(default=None)))
     namespace = {"__module__": __name__}  # cyclopts takes classes of no module for plain values
     return make_dataclass("Given", made, kw_only=True, frozen=True, namespace=namespace)
 

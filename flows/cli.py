@@ -132,6 +132,10 @@ def _command(group: Group, name: str = "") -> Callable[[Callable[..., int]], Cal
     return add
 
 
+def _profile(name: str) -> str:
+    return replace(Options(), profile=name).validated().profile
+
+
 Json = Annotated[bool, Parameter(help="as JSON, for programs")]
 Id = Annotated[
     ExerciseId,
@@ -199,15 +203,13 @@ def show(
     *,
     profile: Annotated[
         ProfileName | None,
-        read(str, help="of the newest run of that profile, not of the latest run", metavar="PROFILE"),
+        read(_profile, help="of the newest run of that profile, not of the latest run", metavar="PROFILE"),
     ] = None,
     checks: Annotated[bool, Parameter(help="the checks alone")] = False,
     again: Annotated[bool, Parameter(help="made anew: shows an edited answer.md at once")] = False,
     json: Json = False,
 ) -> int:
     """Show one answer in the terminal."""
-    if profile is not None:
-        replace(Options(), profile=profile).validated()
     from flows.commands.show import show as show_answer
 
     return show_answer(outputs_folder(), exercise, profile=profile, checks=checks, again=again, as_json=json)

@@ -150,6 +150,13 @@ def settle() -> None:
     change({**direct_on_loopback(os.environ), **QUIET})
 
 
+def keep_prefect_in(folder: Path) -> None:
+    """Before Prefect is imported where no server is named: it makes a home then, and else in the user's."""
+    if not os.environ.get("PREFECT_API_URL"):
+        ours = {"PREFECT_HOME": str(folder), "PREFECT_PROFILES_PATH": str(folder / "profiles.toml")}
+        change({**without(os.environ, "PREFECT_"), **QUIET, **ours, "PREFECT_PLUGINS_ENABLED": "false"})
+
+
 def work_in(folder: Path) -> None:
     """Work in a folder of our own: Prefect reads settings from .env, prefect.toml and pyproject.toml where it works.
 

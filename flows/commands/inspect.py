@@ -75,14 +75,11 @@ def _by_exercise(planned: Sequence[Planned], users: Mapping[str, Sequence[str]])
         own = [item for item in items if item.node.kind == "exercise"]
         others = [item for item in items if item.node.kind != "exercise"]
         cached = sum(item.verdict == "cached" for item in others)
-        about = [own[0].reason] if own and own[0].reason else []
-        about += [f"{cached} of {len(others)} other steps cached" if own else f"{cached} of {len(others)} cached"] * (
-            cached > 0
-        )
+        about = [own[0].reason if own else "", f"{cached} of {len(others)} cached" if cached else ""]
         table.add_row(
             Text(f"{owner}  {QUESTIONS[owner].title}" if owner else SHARED, style="bold"),
             _styled(own[0].verdict) if own else "",
-            Text("; ".join(about)),
+            Text("; ".join(filter(None, about))),
             Text(duration(seconds) if seconds else "", style="bold"),
         )
         for title, verdict, why, each in _merged(item for item in others if item.verdict != "cached"):

@@ -89,3 +89,7 @@ def test_the_driver_and_pytorch_agree_on_the_gpu() -> None:
     import torch
 
     assert gpu() == (torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+
+
+def test_models_import_no_prefect(outputs: Path) -> None:
+    assert "prefect" not in imported_by(outputs, "models", "--profile", "smoke", "--sources", "embedded")

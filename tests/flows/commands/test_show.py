@@ -12,9 +12,9 @@ from reports.types import Check, Part, Prose, Provenance, Result, from_json
 from reports.write import write_outputs
 
 CHECKS = (
-    Check("it holds", "exact", True, 1, "== 1"),
-    Check("it was predicted", "empirical", False, 0.5, "> 1"),
-    Check("this, too", "empirical", True, 2.0, "> 1"),
+    Check("it holds", "exact", 1, "== 1", True),
+    Check("it was predicted", "empirical", 0.5, "> 1", False),
+    Check("this, too", "empirical", 2.0, "> 1", True),
 )
 SAID = (Part("a", (Prose("Measured and said."),)),)
 
@@ -71,7 +71,7 @@ def test_a_list_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     by_id = {row["id"]: row for row in listed["exercises"]}
     assert by_id["21.22"]["status"] == "ok"
     assert by_id["21.22"]["empirical_checks"] == {"confirmed": 1, "total": 2}
-    assert by_id["21.1"]["exact_checks"] is None
+    assert by_id["21.1"]["status"] == "not run"
 
 
 # --- show ------------------------------------------------------------------------------------------------------

@@ -41,8 +41,8 @@ def _option(
     values that it may have. What ``parse`` refuses is answered with what is ``wanted``. Without ``identity`` it only
     says how much to run, or how.
     """
-    about = {"help": help, "group": group, "shown": shown or (str(default) if default else ""), "names": names}
-    about |= {"metavar": metavar, "parse": parse, "wanted": wanted, "identity": identity}
+    about: dict[str, Any] = {"help": help, "group": group, "names": names, "identity": identity}
+    about |= {"shown": shown or (str(default) if default else ""), "metavar": metavar, "parse": parse, "wanted": wanted}
     return field(default=default, metadata=about)
 
 

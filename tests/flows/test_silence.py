@@ -71,7 +71,7 @@ class User:
         """Run a command and look for all that must not be; returns what it said."""
         command = [sys.executable, "-m", "flows", *arguments]
         place = self.folder / "here"
-        done = subprocess.run(command, cwd=place, env=self.environment(), capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=place, env=self.environment(), capture_output=True, text=True, timeout=600)
         text = done.stdout + done.stderr
         assert done.returncode == status, text
         self.was_silent(text)
@@ -168,7 +168,7 @@ def test_doctor_asks_whether_the_texts_can_be_had_and_nobody_anything_else(user:
 
 @pytest.mark.slow
 @pytest.mark.prefect
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_every_command_in_a_row(user: User) -> None:
     user.runs("plan", *SMOKE)
     assert "nothing is stored" in user.runs("report", *SMOKE, status=2)
@@ -189,7 +189,7 @@ def test_every_command_in_a_row(user: User) -> None:
 
 @pytest.mark.slow
 @pytest.mark.prefect
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_servers_of_ui(user: User) -> None:
     command = [sys.executable, "-m", "flows", "ui", "--prefect-port", "4210", "--mlflow-port", "5010"]
     ui = subprocess.Popen(

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import CycloptsError, Group, MissingArgumentError, Parameter, UnknownCommandError, UnknownOptionError
 from cyclopts.exceptions import UnusedCliTokensError
@@ -75,8 +75,10 @@ def _options(*, runs: bool) -> type:
 
 
 if TYPE_CHECKING:
-    Runs = Stored = Options
-    ExerciseId = ProfileName = str
+    Runs: TypeAlias = Options
+    Stored: TypeAlias = Options
+    ExerciseId: TypeAlias = str
+    ProfileName: TypeAlias = str
 else:
     ExerciseId, ProfileName = Literal[tuple(modules())], Literal[PROFILE_NAMES]
     Runs, Stored = _options(runs=True), _options(runs=False)
@@ -99,8 +101,9 @@ def sentence(error: CycloptsError) -> str:
         return f"{name}: `{' '.join(chain)}` has no such option; {_meant(name, [*known, '--help']) or remedy}"
     if isinstance(error, UnknownCommandError):
         [name, *_] = error.unused_tokens or [""]
-        kind, known = ("option", True) if name.startswith("-") else ("command", False)
-        names = [each for each in (error.app or ()) if each.startswith("-") == known]
+        dashed = name.startswith("-")
+        names = [each for each in (error.app or ()) if each.startswith("-") == dashed]
+        kind = "option" if dashed else "command"
         return f"{name}: there is no such {kind}; {_meant(name, names) or remedy}"
     if isinstance(error, UnusedCliTokensError):
         [name, *_] = error.unused_tokens or [""]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -27,7 +27,8 @@ RUN, LOOK, CARRY, MACHINE = (
     Group(name, sort_key=place)
     for place, name in enumerate(("Run", "Look at the answers", "Models and what is stored", "This machine"), 1)
 )
-SHELLS = ("bash", "zsh", "fish")
+Shell = Literal["bash", "zsh", "fish"]
+SHELLS: tuple[Shell, ...] = get_args(Shell)
 A_PORT = "a port is a number from 1 to 65535"
 A_PART = "a part has at least 1 MiB"
 SOME_DAYS = "a number of days is 0 or more"
@@ -332,12 +333,13 @@ def completion(
             shell = detect_shell()
         except ShellDetectionError as error:
             raise UsageError(f"completion: which shell this is cannot be told; name it: {', '.join(SHELLS)}") from error
-    if shell not in SHELLS:
+    known = next((one for one in SHELLS if one == shell), None)
+    if known is None:
         raise UsageError(f"completion {shell}: it is there for other shells{nearest(shell, SHELLS)}")
     if not install:
-        print(app.generate_completion(shell=shell))
+        print(app.generate_completion(shell=known))
         return 0
-    print(f"{app.install_completion(shell=shell)}; new shells have it")
+    print(f"{app.install_completion(shell=known)}; new shells have it")
     return 0
 
 

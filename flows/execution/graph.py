@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.execution.nodes import Node
+from flows.execution.nodes import Node as Node  # who builds or runs a graph finds it here
 from flows.machine import hardware
 from flows.options import UsageError
 from reports.chapter import QUESTIONS

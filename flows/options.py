@@ -25,19 +25,24 @@ class UsageError(ValueError):
 
 def _option(
     default: Any,
-    text: str = "",
+    help: str,
     *,
+    group: Literal["what", "sources", "how"],
+    shown: str = "",
     names: tuple[str, ...] = (),
     metavar: str | None = None,
     parse: Callable[[str], Any] = str,
+    wanted: str = "",
     identity: bool = True,
 ) -> Any:
     """A field of ``Options``, with what the command line says of it.
 
-    ``names`` are all values that it may have; without ``identity`` it only says how much to run, or how.
+    ``group`` is the heading of the help that it stands under, ``shown`` how its default is put there. ``names`` are all
+    values that it may have. What ``parse`` refuses is answered with what is ``wanted``. Without ``identity`` it only
+    says how much to run, or how.
     """
-    help = f"{', '.join(names)} (default: {default})" if names else text
-    about = {"help": help, "metavar": metavar, "parse": parse, "names": names, "identity": identity}
+    about: dict[str, Any] = {"help": help, "group": group, "names": names, "identity": identity}
+    about |= {"shown": shown or (str(default) if default else ""), "metavar": metavar, "parse": parse, "wanted": wanted}
     return field(default=default, metadata=about)
 
 
@@ -54,23 +59,59 @@ class Options:
     """
 
     only: tuple[str, ...] = _option(
-        (), "exercises, such as 21.27,21.32 (default: all)", metavar="IDS", parse=_split, identity=False
+        (),
+        "exercises, such as 21.27,21.32",
+        group="what",
+        shown="all",
+        metavar="IDS",
+        parse=_split,
+        identity=False,
     )
     jobs: int | None = _option(
         None,
-        "processes of a local run (default: one per core, or one on a GPU)",
+        "processes of a local run",
+        group="how",
+        shown="one per core, or one on a GPU",
         metavar="N",
         parse=int,
+        wanted="give a whole number",
         identity=False,
     )
-    profile: str = _option("laptop", names=PROFILE_NAMES)
-    sources: str = _option("auto", names=SOURCE_NAMES)
-    corpus: str | None = _option(None, "your own text: a file, hf:NAME, or a URL", metavar="TEXT")
-    pretrained: str | None = _option(None, "any causal LM: a Hub name or a directory", metavar="MODEL")
-    where: Literal["local", "pool"] = _option("local", names=WHERE_NAMES)
-    device: str = _option("auto", names=DEVICE_NAMES)
-    precision: str = _option("auto", names=PRECISION_NAMES)
-    budget: float = _option(1.0, "multiplies all training steps", metavar="FACTOR", parse=float)
+    profile: str = _option("laptop", "how much is trained and measured", group="what", names=PROFILE_NAMES)
+    sources: str = _option(
+        "auto",
+        "texts and model from packages, from the Hugging Face Hub, or from there where it can be reached",
+        group="sources",
+        names=SOURCE_NAMES,
+    )
+    corpus: str | None = _option(
+        None, "your own text: a UTF-8 file, hf:NAME, or a URL", group="sources", metavar="TEXT"
+    )
+    pretrained: str | None = _option(
+        None, "any causal language model: a Hub name or a directory", group="sources", metavar="MODEL"
+    )
+    where: Literal["local", "pool"] = _option(
+        "local",
+        "in processes of this machine, or on the work pools of a server",
+        group="how",
+        names=WHERE_NAMES,
+    )
+    device: str = _option("auto", "what computes; auto is a GPU where there is one", group="how", names=DEVICE_NAMES)
+    precision: str = _option(
+        "auto",
+        "of trainings; auto is bf16 where it pays, fp32 gives equal bits on all machines",
+        group="how",
+        names=PRECISION_NAMES,
+    )
+    budget: float = _option(
+        1.0,
+        "multiplies all training steps",
+        group="what",
+        shown="1",
+        metavar="FACTOR",
+        parse=float,
+        wanted="give a number, such as 0.5 for half the steps",
+    )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Options":

@@ -1,24 +1,32 @@
-"""What options ask for. Without Prefect: commands that run nothing need no server and no flow."""
+"""What options ask for. Without Prefect: commands that run nothing need no server and no flow.
+
+Light to import: what names profiles or exercises imports PyTorch, and is imported where it is used.
+"""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from flows.execution.graph import Request, load_exercises
 from flows.machine import chosen_precision, cores, gpu
 from flows.options import Options, UsageError
 from tasks.exercises import modules
 from tasks.folders import outputs_folder, store_url
 from tasks.place import Place
-from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import OWN_MODEL, Sources, resolve_sources
 
+if TYPE_CHECKING:
+    from flows.execution.graph import Request
 
-def request_of(options: Options, sources: Sources | None = None) -> Request:
+
+def request_of(options: Options, sources: Sources | None = None) -> "Request":
     """The request that validated options mean: sources are looked for unless given, exercises imported.
 
     Raises:
         UsageError: a device that is not there.
         tasks.sources.resolve.SourceError: a source that cannot be used.
     """
+    from flows.execution.graph import Request, load_exercises
+    from tasks.recipes.profiles import PROFILES
+
     sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained)
     device = device_named(options.device, options.profile, options.where)
     precision = chosen_precision(options.precision, device, outputs_folder())
@@ -35,6 +43,8 @@ def device_named(device: str, profile: str, where: str) -> str:
         UsageError: CUDA is asked for and not there.
     """
     if where == "pool":
+        from tasks.recipes.profiles import PROFILES
+
         return {"auto": "cuda" if PROFILES[profile].cuda else "cpu"}.get(device, device)
     if device == "cuda" and not gpu():
         raise UsageError("--device cuda: PyTorch finds no CUDA device here; leave the option out or use --device cpu")

@@ -15,16 +15,18 @@ from urllib.parse import quote
 from flows import named_server
 from flows.guard import STOP_SECONDS
 from flows.shared_server import LOOPBACK, nothing, shared_server
-from flows.surroundings import Changes, change, direct_on_loopback, for_a_server, is_loopback, without, work_in
+from flows.surroundings import (
+    QUIET,
+    Changes,
+    change,
+    direct_on_loopback,
+    for_a_server,
+    is_loopback,
+    without,
+    work_in,
+)
 
 HEARTBEAT_SECONDS = 30  # the least that Prefect takes
-
-# Telemetry: https://docs.prefect.io/v3/concepts/telemetry, https://mlflow.org/docs/latest/community/usage-tracking
-QUIET = {
-    "DO_NOT_TRACK": "true",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 
 
 @contextmanager

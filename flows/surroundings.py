@@ -19,6 +19,15 @@ from tasks.folders import is_address, named_path, outputs_folder, store_url
 
 Changes = dict[str, str | None]
 
+# Telemetry: https://docs.prefect.io/v3/concepts/telemetry, https://mlflow.org/docs/latest/community/usage-tracking,
+# https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "true",
+}
+
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 REFUSING = "http://127.0.0.1:9"  # the discard service, which nobody runs any more
@@ -126,7 +135,10 @@ def settle_streams() -> None:
 
 
 def settle() -> None:
-    """For every command, once it is known where it writes: a home, a name for the user, no proxy on loopback."""
+    """For every command, once it is known where it writes.
+
+    A home, a name for the user, no proxy on loopback, and no library that tells its makers of us.
+    """
     try:
         Path.home()
     except RuntimeError:  # neither HOME nor an entry in the list of users: many packages keep something at home
@@ -135,7 +147,14 @@ def settle() -> None:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["LOGNAME"] = f"user-{os.getuid()}"
-    change(direct_on_loopback(os.environ))
+    change({**direct_on_loopback(os.environ), **QUIET})
+
+
+def keep_prefect_in(folder: Path) -> None:
+    """Before Prefect is imported where no server is named: it makes a home then, and else in the user's."""
+    if not os.environ.get("PREFECT_API_URL"):
+        ours = {"PREFECT_HOME": str(folder), "PREFECT_PROFILES_PATH": str(folder / "profiles.toml")}
+        change({**without(os.environ, "PREFECT_"), **QUIET, **ours, "PREFECT_PLUGINS_ENABLED": "false"})
 
 
 def work_in(folder: Path) -> None:

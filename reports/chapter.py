@@ -47,6 +47,11 @@ class Question:
         return f"{chapter}.{int(number)}"
 
     @property
+    def anchor(self) -> str:
+        """The id of the exercise's section on the page, "ex-21-08"."""
+        return "ex-" + self.id.replace(".", "-")
+
+    @property
     def letters(self) -> tuple[str, ...]:
         """Letters of the parts an answer has: ("",) where the exercise has none."""
         return tuple(self.parts) or ("",)

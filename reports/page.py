@@ -197,8 +197,8 @@ def section(
 
 
 def section_id(question: Question) -> str:
-    """The id of an exercise's section, "ex-21-08"."""
-    return "ex-" + question.id.replace(".", "-")
+    """The id of an exercise's section, for templates."""
+    return question.anchor
 
 
 # --- A section -----------------------------------------------------------------------------------------------

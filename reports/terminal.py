@@ -57,10 +57,17 @@ def show(result: Result, console: Console) -> None:
         console.print(renderable)
 
 
+def show_checks(result: Result, console: Console) -> None:
+    """Print the checks of one result, and how many of them hold."""
+    console.print(_heading(result))
+    if result.checks:
+        console.print(_checks(result.checks))
+    console.print(_score(result))
+
+
 def _page(result: Result) -> Iterator[RenderableType]:
     question = QUESTIONS.get(result.id)
-    number = question.number if question else result.id
-    yield Rule(Text(f"{number}  {result.title}", style="bold"), align="left")
+    yield _heading(result)
     if result.status == "failed":
         yield Panel(Text(visible(result.error.strip())), title="failed", border_style="red")
     if result.summary:
@@ -78,8 +85,18 @@ def _page(result: Result) -> Iterator[RenderableType]:
         yield _checks(result.checks)
     if result.unexpected and any(not check.passed for check in result.checks if check.kind == "empirical"):
         yield Padding(Group(Text("Not as predicted", style="yellow"), _markdown(result.unexpected)), (0, 0, 1, 0))
+    yield _score(result)
+
+
+def _heading(result: Result) -> Rule:
+    question = QUESTIONS.get(result.id)
+    number = question.number if question else result.id
+    return Rule(Text(f"{number}  {result.title}", style="bold"), align="left")
+
+
+def _score(result: Result) -> Text:
     score = Score.of([result], 1)
-    yield Text(
+    return Text(
         f"exact {score.exact_held}/{score.exact}, empirical {score.empirical_confirmed}/{score.empirical}; "
         f"profile {result.provenance.profile}, {formats.duration(result.provenance.seconds)}",
         style="dim",

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from flows.execution.graph import Node
+from flows.execution.nodes import Node
+from flows.surroundings import keep_prefect_in
 from minigpt.files import config_from_json, save_model
 from minigpt.pretrained.export import why_not_gpt2
 from tasks.cache.store import Artifact
@@ -15,7 +16,6 @@ from tasks.models.finetuning import load_weights
 from tasks.models.stand_in import save_for_transformers, save_pretrained
 from tasks.models.training import load_model
 from tasks.place import Place
-from tasks.steps import Job, load_pretrained
 
 
 def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path, str]:
@@ -25,6 +25,9 @@ def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path
     folder = Path(place.outputs) / "models" / artifacts["model"].sha256[:16]
     if node.kind == "finetune":
         if not folder.exists():
+            keep_prefect_in(Path(place.outputs) / "prefect")
+            from tasks.steps import Job, load_pretrained  # with Prefect, which the other models can do without
+
             job = Job(node.step(records), node.local, place, progress=lambda *_: None)
             base = load_pretrained(job, torch.device("cpu"))
             load_weights(base.model, store.fetch_bytes(artifacts["model"]))

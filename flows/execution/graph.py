@@ -1,20 +1,20 @@
 """What a run consists of: a node per corpus, encoded corpus, its n-grams, trained model, exercise; what each needs.
 
-Building the graph runs nothing and reads no store. A node turns into a ``Step``, with a key, once the records
-of the nodes before it are known.
+Building the graph runs nothing and reads no store, but it imports all exercises: ``kept`` spares commands that look.
 """
 
 import functools
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from flows.execution.nodes import Node as Node  # who builds or runs a graph finds it here
 from flows.machine import hardware
 from flows.options import UsageError
 from reports.chapter import QUESTIONS
-from tasks.cache.keys import Step, canonical, code_digests
+from tasks.cache.keys import canonical
 from tasks.context import baselines_role, text_role, tokens_role, training_role, tuning_role
 from tasks.exercise import Exercise
 from tasks.exercises import modules
@@ -23,50 +23,12 @@ from tasks.recipes.profiles import Profile
 from tasks.recipes.recipe import FineTune, Recipe
 from tasks.sources.resolve import Sources
 
-Reference = Mapping[str, Any]  # a record's key and artifacts
 TEXT_CODE = ("tasks.sources.corpora",)
 TOKENS_CODE = ("minigpt.tokenizers", "tasks.sources.corpora")
 BASELINES_CODE = ("minigpt.evaluation.ngrams",)
 TRAIN_CODE = ("tasks.models.training",)
 TUNE_CODE = ("tasks.models.finetuning",)
 PRETRAINED_CODE = ("tasks.models.reading", "tasks.models.stand_in")
-
-
-@dataclass(frozen=True)
-class Node:
-    """One piece of work, by name, with the names of what it needs.
-
-    ``seconds`` is the expected duration on one core of a laptop. ``alone`` work measures time and shares the machine
-    with nothing. ``models`` says that it runs models and so belongs on a GPU where there is one.
-    """
-
-    name: str
-    kind: str
-    title: str
-    needs: Mapping[str, str]  # role -> name of the node that fills it
-    inputs: Mapping[str, Any]
-    code: tuple[str, ...]
-    seconds: float
-    local: Mapping[str, Any] = field(default_factory=dict)
-    version: int = 1
-    alone: bool = False
-    models: bool = False
-    subject: str = ""  # the recipe's name or the exercise's id
-    seed: int = 0
-
-    @property
-    def makes_model(self) -> bool:
-        """Whether the result is a model: trained from scratch, or further."""
-        return self.kind in ("train", "finetune")
-
-    def step(self, records: Mapping[str, Reference]) -> Step:
-        """The step, given the records of all nodes that this one needs, by name."""
-        upstream = {role: _reference(records[name]) for role, name in self.needs.items()}
-        return Step(self.kind, self.title, canonical(self.inputs), upstream, code_digests(self.code), self.version)
-
-
-def _reference(record: Reference) -> dict[str, Any]:
-    return {"key": record["key"], "artifacts": record["artifacts"]}
 
 
 @dataclass(frozen=True)

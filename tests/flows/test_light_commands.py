@@ -56,7 +56,19 @@ def outputs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("run", "--help"), ("show", "21.3"), ("run", "--profile", "labtop")]
+    "arguments",
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("list",),
+        ("show", "21.3"),
+        ("show", "21.3", "--checks"),
+        ("open", "21.3", "--print"),
+        ("run", "--profile", "labtop"),
+        ("run", "--porfile", "laptop"),
+        ("completion", "bash"),
+    ],
+    ids=" ".join,
 )
 def test_help_answers_and_refusals_import_nothing_heavy(outputs: Path, arguments: tuple[str, ...]) -> None:
     assert not imported_by(outputs, *arguments)
@@ -70,9 +82,14 @@ def test_doctor_imports_nothing_heavy(outputs: Path) -> None:
 def test_a_plan_imports_pytorch_and_nothing_else_that_is_heavy(outputs: Path) -> None:
     assert imported_by(outputs, "plan", "--profile", "smoke", "--sources", "embedded") <= {"torch"}
     assert (outputs / "syntax.json").exists(), "the next one parses nothing"
+    assert not imported_by(outputs, "plan", "--profile", "smoke", "--sources", "embedded"), "and needs no PyTorch"
 
 
 def test_the_driver_and_pytorch_agree_on_the_gpu() -> None:
     import torch
 
     assert gpu() == (torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+
+
+def test_models_import_no_prefect(outputs: Path) -> None:
+    assert "prefect" not in imported_by(outputs, "models", "--profile", "smoke", "--sources", "embedded")

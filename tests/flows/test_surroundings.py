@@ -182,3 +182,29 @@ def test_closed_streams_are_opened(tmp_path: Path) -> None:
     subprocess.run(["sh", "-c", command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, check=True)
     assert int((tmp_path / "g").read_text()) > 2
     settle_streams()  # a second time does nothing
+
+
+@pytest.mark.parametrize("named", ["", "http://127.0.0.1:4200/api"])
+def test_the_home_that_prefect_makes_when_it_is_imported(tmp_path: Path, named: str) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path / "home"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    environment |= {"PREFECT_API_URL": named, "PREFECT_LOGGING_LEVEL": "ERROR"} if named else {}
+    (tmp_path / "home").mkdir()
+    code = "import sys; from pathlib import Path; from flows.surroundings import keep_prefect_in\n" + (
+        "keep_prefect_in(Path(sys.argv[1])); import prefect.context, os; print(os.environ.get('PREFECT_LOGGING_LEVEL'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "ours")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("ERROR\n" if named else "None\n", "")
+    assert (tmp_path / "ours").exists() != bool(named)
+    assert (tmp_path / "home" / ".prefect").exists() == bool(named), (
+        "with a server that is named, it is as the user has it"
+    )

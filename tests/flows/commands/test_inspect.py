@@ -1,5 +1,6 @@
 """The commands that look and run nothing: they say what a run would do, and name what can be asked for."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from flows.execution.graph import Request
 from flows.machine import cores
 from flows.options import Options, UsageError
 from flows.requests import processes
+from tasks.exercises import modules
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import resolve_sources
@@ -46,6 +48,78 @@ def test_models_names_what_can_be_trained(capsys: pytest.CaptureFixture[str]) ->
     assert main(["models", "--profile", "smoke", "--sources", "embedded"]) == 0
     said = capsys.readouterr().out.replace("\n", " ").replace(",", " ").split()
     assert {*recipes(), *tunings()} <= set(said)
+
+
+def test_models_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--profile", "smoke", "--sources", "embedded", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["profile"] == "smoke"
+    assert said["trained"] == []
+    assert {*said["not_trained_yet"], *said["not_trained"]} == {*recipes(), *tunings()}
+    assert all(
+        seeds == list(PROFILES["smoke"].seeds(recipes()[name]))
+        for name, seeds in said["not_trained_yet"].items()
+        if name in recipes()
+    )
+
+
+def test_paths_of_models_are_whole_where_no_terminal_is(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("/", *["a-folder-with-a-long-name"] * 20)
+    data = {"parameters": 438_272, "evaluations": {"validation_loss": [2.0, 1.5]}}
+    monkeypatch.setattr(inspect, "stored", lambda graph, _: {"train/small/0": {"data": data}})
+    monkeypatch.setattr("flows.commands.models.exported", lambda *_: (path, "transformers, minigpt"))
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["models", "--profile", "smoke", "--sources", "embedded"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("small, seed 0")]
+    assert line.split() == ["small,", "seed", "0", "438,272", "1.5000", "nats", "transformers,", "minigpt", str(path)]
+    assert main(["models", "--profile", "smoke", "--sources", "embedded", "--json"]) == 0
+    [model] = json.loads(capsys.readouterr().out)["trained"]
+    assert model == {
+        "recipe": "small",
+        "seed": 0,
+        "parameters": 438_272,
+        "validation_loss": 1.5,
+        "loads_with": ["transformers", "minigpt"],
+        "path": str(path),
+    }
+
+
+PLAN = ("plan", "--profile", "laptop", "--sources", "embedded", "--precision", "fp32", "--jobs", "2")
+
+
+def test_a_plan_stands_by_exercise(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PLAN, "--only", "21.2,21.25"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    [shared, masks, rope] = [n for n, line in enumerate(lines) if line.startswith(("For several", "21.2 ", "21.25 "))]
+    assert [n for n, line in enumerate(lines) if line.startswith("train study-bidirectional, seeds 0, 1, 2 ")] > [masks]
+    assert shared == 0
+    assert lines[masks].startswith("21.2 Causal Mask Properties run never run")
+    assert any(line.startswith("train positions-none, seed") for line in lines[rope:])
+    assert any(line.startswith("text main run never run") for line in lines[shared:masks])
+    assert "unknown" not in "\n".join(lines[:-1])
+    assert "unknown" not in lines[-1].replace("0 unknown yet", "")
+
+
+def test_a_plan_for_programs_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PLAN, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    steps = planned["steps"]
+    assert (planned["profile"], planned["device"], planned["processes"]) == ("laptop", "cpu", 2)
+    assert {step["exercises"][0] for step in steps if step["kind"] == "exercise"} == set(modules())
+    counts = {
+        verdict: sum(step["verdict"] == verdict for step in steps) for verdict in ("cached", "run", "unknown", "same")
+    }
+    assert counts == {"cached": 0, "run": planned["to_run"], "unknown": 0, "same": planned["same"]}
+    assert sum(counts.values()) == len(steps)
+    assert planned["same"] == 2, "position-table, by its seeds"
+    by_name = {step["name"]: step for step in steps}
+    assert by_name["train/small-long/0"]["seconds"] > 0
+    assert by_name["train/position-table/0"]["seconds"] == 0
+    assert "21.20" in by_name["train/position-table/0"]["exercises"]
+    total = sum(step["seconds"] for step in steps)
+    assert total / 2 <= planned["seconds"] <= total
 
 
 def test_an_unknown_recipe() -> None:

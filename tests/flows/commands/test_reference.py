@@ -78,7 +78,7 @@ def test_the_command_reports_and_keeps(
     monkeypatch.setattr(reference, "commit_of", lambda folder: "0123abc")
     monkeypatch.setattr(publish, "_results", lambda *_: [ANSWERED])
     known = {"errors": {}, "started": 1_767_323_045.0, "seconds": 5.0}
-    monkeypatch.setattr("flows.commands.inspect.newest_run", lambda *_: known)
+    monkeypatch.setattr(publish, "newest_run", lambda *_: known)
     kept = tmp_path / "kept"
     assert main(["report", "--profile", "smoke", "--sources", "embedded", "--reference", str(kept)]) == 0
     assert capsys.readouterr().out.endswith(f"report.html\n1 references in {kept}\n")

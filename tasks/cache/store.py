@@ -16,16 +16,17 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from minigpt.atomic import replaced_atomically, write_atomic
 from tasks.cache.keys import digest
+from tasks.cache.schema import SERIALIZER, Note, Record, Serializer, Stored, blob_path, checked
 from tasks.folders import is_address
 
-SERIALIZER: Literal["chapter-record"] = "chapter-record"
+__all__ = ["SERIALIZER", "blob_path"]  # beside what is defined here
 
 
 class MissingArtifact(ValueError):
@@ -34,7 +35,10 @@ class MissingArtifact(ValueError):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A blob: where it is, relative to the store, what it must contain, and its size in bytes."""
+    """A blob: where it is, relative to the store, what it must contain, and its size in bytes.
+
+    ``url`` is for people and records. The store looks where the SHA-256 says, whatever ``url`` does.
+    """
 
     url: str
     sha256: str
@@ -58,18 +62,30 @@ class Store:
         protocol = self.fs.protocol
         return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
+    def _at(self, relative: str) -> str:
+        """An object's address for fsspec.
+
+        Raises:
+            ValueError: it would be none of this store.
+        """
+        if "\0" in relative or "\\" in relative or any(part in ("", ".", "..") for part in relative.split("/")):
+            raise ValueError(f"{relative[:80]!r} is no place in a store")
+        return f"{self.root}/{relative}"
+
     # --- bytes ---
 
     def write(self, relative: str, content: bytes) -> None:
         """Write one object, all or nothing."""
+        address = self._at(relative)
         if self.local is not None:
             write_atomic(self.local / relative, content)
         else:
-            self.fs.makedirs(f"{self.root}/{relative}".rpartition("/")[0], exist_ok=True)
-            self.fs.pipe_file(f"{self.root}/{relative}", content)
+            self.fs.makedirs(address.rpartition("/")[0], exist_ok=True)
+            self.fs.pipe_file(address, content)
 
     def write_stream(self, relative: str, chunks: Iterable[bytes]) -> None:
         """Write one object that need not fit into memory, all or nothing: also if ``chunks`` raises."""
+        address = self._at(relative)
         if self.local is not None:
             with replaced_atomically(self.local / relative) as path:
                 _write_chunks(path, chunks)
@@ -77,8 +93,8 @@ class Store:
         with tempfile.TemporaryDirectory() as folder:  # whole before the first byte of it travels
             path = Path(folder) / "object"
             _write_chunks(path, chunks)
-            self.fs.makedirs(f"{self.root}/{relative}".rpartition("/")[0], exist_ok=True)
-            self.fs.put_file(str(path), f"{self.root}/{relative}")
+            self.fs.makedirs(address.rpartition("/")[0], exist_ok=True)
+            self.fs.put_file(str(path), address)
 
     def open(self, relative: str) -> BinaryIO:
         """One object as a file to read.
@@ -86,7 +102,7 @@ class Store:
         Raises:
             FileNotFoundError: there is none.
         """
-        return cast(BinaryIO, self.fs.open(f"{self.root}/{relative}", "rb"))
+        return cast(BinaryIO, self.fs.open(self._at(relative), "rb"))
 
     def read(self, relative: str) -> bytes:
         """Read one object.
@@ -94,16 +110,20 @@ class Store:
         Raises:
             FileNotFoundError: there is none.
         """
-        return bytes(self.fs.cat_file(f"{self.root}/{relative}"))
+        return bytes(self.fs.cat_file(self._at(relative)))
 
     def delete(self, relative: str) -> None:
         """Delete one object, if it is there."""
-        if self.fs.exists(f"{self.root}/{relative}"):
-            self.fs.rm_file(f"{self.root}/{relative}")
+        if self.exists(relative):
+            self.fs.rm_file(self._at(relative))
+
+    def exists(self, relative: str) -> bool:
+        """Whether there is such an object."""
+        return bool(self.fs.exists(self._at(relative)))
 
     def listing(self, folder: str) -> list[dict[str, Any]]:
         """Path, size and time of modification (seconds, None if unknown) of everything below a folder."""
-        base = f"{self.root}/{folder}"
+        base = self._at(folder)
         if not self.fs.exists(base):
             return []
         self.fs.invalidate_cache(base)
@@ -135,7 +155,7 @@ class Store:
     def has(self, artifact: Artifact) -> bool:
         """Whether the blob is there with the right size."""
         try:
-            return bool(self.fs.size(f"{self.root}/{artifact.url}") == artifact.size)
+            return bool(self.fs.size(self._at(blob_path(artifact.sha256))) == artifact.size)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -145,21 +165,22 @@ class Store:
         Raises:
             MissingArtifact: gone, truncated or altered; an altered blob is deleted, so that its step runs again.
         """
+        url = blob_path(artifact.sha256)
         if self.local is not None:
-            path = self.local / artifact.url
+            path = self.local / url
         else:
             path = (self.cache or Path(tempfile.gettempdir()) / "chapter-blobs") / artifact.sha256
             if path.exists() and file_sha256(path) == artifact.sha256:
                 return path
             try:  # no copy, or a damaged one, which says nothing of the blob
-                write_atomic(path, self.read(artifact.url))
+                write_atomic(path, self.read(url))
             except FileNotFoundError:
                 path.unlink(missing_ok=True)
         if not path.exists():
             raise MissingArtifact(f"blob {artifact.sha256[:12]} is not in the store")
         if file_sha256(path) != artifact.sha256:
             path.unlink(missing_ok=True)
-            self.delete(artifact.url)
+            self.delete(url)
             raise MissingArtifact(f"blob {artifact.sha256[:12]} was altered; it has been dropped")
         return path
 
@@ -218,10 +239,9 @@ class Store:
     def last(self, name: str) -> dict[str, Any] | None:
         """What ``remember`` noted."""
         try:
-            entry = loads(self.read(f"latest/{slug(name)}.json"))
+            return note(self.read(f"latest/{slug(name)}.json"))
         except (FileNotFoundError, IsADirectoryError, ValueError):
             return None
-        return entry if isinstance(entry, dict) else None
 
 
 def opened(url: str) -> tuple[Any, str]:
@@ -242,11 +262,6 @@ def _write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
     with path.open("wb") as file:
         for chunk in chunks:
             file.write(chunk)
-
-
-def blob_path(sha256: str) -> str:
-    """Where a blob is, relative to the store."""
-    return f"blobs/{sha256[:2]}/{sha256}"
 
 
 def file_sha256(path: Path) -> str:
@@ -285,8 +300,7 @@ def parse_record(blob: bytes | str) -> dict[str, Any]:
         ValueError: not a record, altered, or one that names a file which is not a blob of a store.
     """
     record = loads(blob)
-    if not isinstance(record, dict) or set(record) != {"key", "artifacts", "data", "checksum"}:
-        raise ValueError("not a record of a finished step")
+    checked(Record, record, "not a record of a finished step")
     checksum = record.pop("checksum")
     try:
         altered = checksum != digest(record)
@@ -294,40 +308,44 @@ def parse_record(blob: bytes | str) -> dict[str, Any]:
         raise ValueError("the record is nested too deeply to be one of ours") from error
     if altered:
         raise ValueError("the record was altered after it was written")
-    if not isinstance(record["artifacts"], dict) or not isinstance(record["data"], dict):
-        raise ValueError("not a record of a finished step")
-    for name, artifact in record["artifacts"].items():
-        if not _is_artifact(artifact):
-            raise ValueError(f"the record's {name} is not a blob of a store")
-    return record
-
-
-def _is_artifact(value: object) -> bool:
-    """Whether it names a blob by its content: a file elsewhere would be dropped as an altered blob."""
-    if not isinstance(value, dict) or set(value) != {"url", "sha256", "size"}:
-        return False
-    sha256 = value["sha256"]
-    well_formed = isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) and type(value["size"]) is int
-    return bool(well_formed) and value["url"] == blob_path(sha256)
+    return dict(record)
 
 
 def stored_result(key: str, content: bytes) -> dict[str, Any]:
-    """A record as Prefect keeps it, with its metadata, if it is one of ours.
+    """A record as Prefect keeps it, if it is one of ours, with as much of its metadata as says something here.
 
     Raises:
         ValueError: it names another serializer, or belongs to another key.
     """
-    record: dict[str, Any] = loads(content)
-    metadata = record.get("metadata") if isinstance(record, dict) else None
-    if not isinstance(metadata, dict) or not isinstance(record.get("result"), str):
-        raise ValueError(f"record {key} is not a stored result")
-    serializer = metadata.get("serializer")
-    if not isinstance(serializer, dict) or serializer.get("type") != SERIALIZER or set(serializer) - {"type", "url"}:
-        raise ValueError(f"record {key} names a foreign serializer")
-    result = loads(record["result"])
+    stored = loads(content)
+    metadata = stored.get("metadata") if isinstance(stored, dict) else None
+    serializer = metadata.get("serializer") if isinstance(metadata, dict) else None
+    checked(Serializer, serializer, f"record {key} names a foreign serializer")
+    found = checked(Stored, stored, f"record {key} is not a stored result")
+    result = loads(found.result)
     if not isinstance(result, dict) or result.get("key") != key:
         raise ValueError(f"record {key} belongs to another step")
-    return record
+    return {
+        "metadata": {
+            "storage_key": key,
+            "expiration": None,
+            "serializer": {"type": SERIALIZER, "url": ""},
+            "prefect_version": found.metadata.prefect_version,
+            "storage_block_id": None,
+        },
+        "result": found.result,
+    }
+
+
+def note(content: bytes | str) -> dict[str, Any]:
+    """What ``Store.remember`` wrote.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    entry = loads(content)
+    checked(Note, entry, "not a note of a finished step")
+    return dict(entry)
 
 
 def as_record(key: str, artifacts: Mapping[str, Artifact], data: Mapping[str, Any]) -> dict[str, Any]:

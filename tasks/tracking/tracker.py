@@ -202,9 +202,11 @@ class Tracker:
             if self.uri == self._own_uri and not self.database.exists():
                 return empty  # the database was deleted, and what the index says with it
             try:
-                self._index = {**empty, **json.loads(self._index_file.read_text(encoding="utf-8"))}
-            except (OSError, ValueError):
-                self._index = empty
+                found = json.loads(self._index_file.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError):
+                found = empty
+            whole = isinstance(found, dict) and isinstance(found.get("runs"), dict)
+            self._index = {**empty, **found} if whole else empty
         return self._index
 
     # --- Delivery ---

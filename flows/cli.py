@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settle_streams()
     parsed = _parser().parse_args(arguments)
     from flows.shared_server import ServerError
+    from tasks.cache.patience import StoreRefused, StoreUnreachable
     from tasks.sources.resolve import SourceError
 
     try:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, SourceError) as error:
         print(f"chapter: {_one_line(error)}", file=sys.stderr)
         return 2
-    except ServerError as error:
+    except (ServerError, StoreUnreachable, StoreRefused) as error:
         print(f"chapter: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -27,6 +27,7 @@ from safetensors.torch import save
 from reports.types import Provenance, to_json
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.locks import FlockManager, LeasedLockManager
+from tasks.cache.patience import StoreRefused, StoreUnreachable
 from tasks.cache.progress import ProgressFile
 from tasks.cache.results import RecordSerializer, RecordStorage
 from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
@@ -84,6 +85,8 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     started = time.perf_counter()
     try:
         record = WORK[step.kind](Job(step, local, place, progress))
+    except (StoreUnreachable, StoreRefused) as error:
+        raise StepFailed(str(error)) from error
     except Exception as error:
         raise StepFailed(f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", kind_of(error)) from error
     finally:

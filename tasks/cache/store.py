@@ -16,17 +16,15 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
-from minigpt.atomic import replaced_atomically, write_atomic
+from minigpt.atomic import write_atomic
 from tasks.cache.keys import digest
+from tasks.cache.objects import Objects, opened
+from tasks.cache.patience import Patience
 from tasks.cache.schema import SERIALIZER, Note, Record, Serializer, Stored, blob_path, checked
-from tasks.folders import is_address
 
-__all__ = ["SERIALIZER", "blob_path"]  # beside what is defined here
+__all__ = ["SERIALIZER", "blob_path", "opened"]  # beside what is defined here
 
 
 class MissingArtifact(ValueError):
@@ -45,102 +43,15 @@ class Artifact:
     size: int
 
 
-class Store:
-    """Blobs and records under ``url``, any location that fsspec can write.
+class Store(Objects):
+    """Blobs and records among the objects under ``url``.
 
-    A name without "://" is a folder. ``cache`` is where blobs of a remote store are kept after their first download.
+    ``cache`` is where blobs of a remote store are kept after their first download.
     """
 
-    def __init__(self, url: str, cache: Path | None = None) -> None:
-        self.url = url
-        self.fs, root = opened(url)
-        self.root = root.rstrip("/")
-        self.local = Path(self.root) if "file" in self._protocols() else None
+    def __init__(self, url: str, cache: Path | None = None, patience: Patience | None = None) -> None:
+        super().__init__(url, patience)
         self.cache = cache
-
-    def _protocols(self) -> tuple[str, ...]:
-        protocol = self.fs.protocol
-        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-    def _at(self, relative: str) -> str:
-        """An object's address for fsspec.
-
-        Raises:
-            ValueError: it would be none of this store.
-        """
-        if "\0" in relative or "\\" in relative or any(part in ("", ".", "..") for part in relative.split("/")):
-            raise ValueError(f"{relative[:80]!r} is no place in a store")
-        return f"{self.root}/{relative}"
-
-    # --- bytes ---
-
-    def write(self, relative: str, content: bytes) -> None:
-        """Write one object, all or nothing."""
-        address = self._at(relative)
-        if self.local is not None:
-            write_atomic(self.local / relative, content)
-        else:
-            self.fs.makedirs(address.rpartition("/")[0], exist_ok=True)
-            self.fs.pipe_file(address, content)
-
-    def write_stream(self, relative: str, chunks: Iterable[bytes]) -> None:
-        """Write one object that need not fit into memory, all or nothing: also if ``chunks`` raises."""
-        address = self._at(relative)
-        if self.local is not None:
-            with replaced_atomically(self.local / relative) as path:
-                _write_chunks(path, chunks)
-            return
-        with tempfile.TemporaryDirectory() as folder:  # whole before the first byte of it travels
-            path = Path(folder) / "object"
-            _write_chunks(path, chunks)
-            self.fs.makedirs(address.rpartition("/")[0], exist_ok=True)
-            self.fs.put_file(str(path), address)
-
-    def open(self, relative: str) -> BinaryIO:
-        """One object as a file to read.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
-        return cast(BinaryIO, self.fs.open(self._at(relative), "rb"))
-
-    def read(self, relative: str) -> bytes:
-        """Read one object.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
-        return bytes(self.fs.cat_file(self._at(relative)))
-
-    def delete(self, relative: str) -> None:
-        """Delete one object, if it is there."""
-        if self.exists(relative):
-            self.fs.rm_file(self._at(relative))
-
-    def exists(self, relative: str) -> bool:
-        """Whether there is such an object."""
-        return bool(self.fs.exists(self._at(relative)))
-
-    def listing(self, folder: str) -> list[dict[str, Any]]:
-        """Path, size and time of modification (seconds, None if unknown) of everything below a folder."""
-        base = self._at(folder)
-        if not self.fs.exists(base):
-            return []
-        self.fs.invalidate_cache(base)
-        found = self.fs.find(base, detail=True)
-        return [
-            {"path": path[len(self.root) + 1 :], "size": info["size"], "modified": self._modified(path, info)}
-            for path, info in found.items()
-        ]
-
-    def _modified(self, path: str, info: Mapping[str, Any]) -> float | None:
-        when = info.get("mtime")  # local; every other file system has a name of its own for it
-        if when is None:
-            try:
-                when = self.fs.modified(path)
-            except (NotImplementedError, FileNotFoundError):
-                when = info.get("created")
-        return when if when is None or isinstance(when, int | float) else float(when.timestamp())
 
     # --- blobs ---
 
@@ -154,10 +65,7 @@ class Store:
 
     def has(self, artifact: Artifact) -> bool:
         """Whether the blob is there with the right size."""
-        try:
-            return bool(self.fs.size(self._at(blob_path(artifact.sha256))) == artifact.size)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        return self.size(blob_path(artifact.sha256)) == artifact.size
 
     def fetch(self, artifact: Artifact) -> Path:
         """A local file with the blob's content, its SHA-256 checked.
@@ -200,7 +108,7 @@ class Store:
             if verify:
                 for artifact in record["artifacts"].values():
                     self.fetch(Artifact(**artifact))
-        except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
             return None
         return record
 
@@ -240,28 +148,8 @@ class Store:
         """What ``remember`` noted."""
         try:
             return note(self.read(f"latest/{slug(name)}.json"))
-        except (FileNotFoundError, IsADirectoryError, ValueError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
             return None
-
-
-def opened(url: str) -> tuple[Any, str]:
-    """The file system of a store and the place in it. What is no address is a folder, whatever is in its name.
-
-    Raises:
-        ValueError: fsspec knows no such protocol.
-        ImportError: the package is missing that reads it.
-    """
-    if not is_address(url) or url.startswith("file://"):
-        fs = LocalFileSystem()
-        return fs, str(fs._strip_protocol(url))
-    fs, root = fsspec.core.url_to_fs(url)
-    return fs, str(root)
-
-
-def _write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
-    with path.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
 
 
 def file_sha256(path: Path) -> str:

@@ -161,6 +161,19 @@ class Objects:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def names(self, folder: str) -> list[str]:
+        """The names of the objects right in a folder, as they are now."""
+        base = self._at(folder)
+
+        def work() -> list[str]:
+            self.fs.invalidate_cache(base)
+            try:
+                return [str(path).rstrip("/").rpartition("/")[2] for path in self.fs.ls(base, detail=False)]
+            except FileNotFoundError:
+                return []
+
+        return self._do(f"listing {folder}", work)
+
     def listing(self, folder: str) -> list[dict[str, Any]]:
         """Path, size and time of modification (seconds, None if unknown) of everything below a folder."""
         base = self._at(folder)

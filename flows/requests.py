@@ -12,14 +12,16 @@ from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import OWN_MODEL, Sources, resolve_sources
 
 
-def request_of(options: Options, sources: Sources | None = None) -> Request:
+def request_of(options: Options, sources: Sources | None = None, *, worker: bool = False) -> Request:
     """The request that validated options mean: sources are looked for unless given, exercises imported.
+
+    A ``worker`` looks only where ``tasks.sources.limits`` lets it.
 
     Raises:
         UsageError: a device that is not there.
         tasks.sources.resolve.SourceError: a source that cannot be used.
     """
-    sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained)
+    sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained, worker=worker)
     device = device_named(options.device, options.profile, options.where)
     precision = chosen_precision(options.precision, device, outputs_folder())
     profile = PROFILES[options.profile].scaled(options.budget).computed_in(precision)

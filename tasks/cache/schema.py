@@ -56,7 +56,7 @@ class Lineage(_Open):
     """What a step was made from."""
 
     kind: str
-    name: str
+    name: str | None = None
     version: int
     inputs: dict[str, Any]
     code: dict[str, str]

@@ -22,7 +22,7 @@ from minigpt.atomic import write_atomic
 from tasks.cache.keys import digest
 from tasks.cache.objects import Objects, opened
 from tasks.cache.patience import Patience
-from tasks.cache.schema import SERIALIZER, Note, Record, Serializer, Stored, blob_path, checked
+from tasks.cache.schema import SERIALIZER, Blob, Note, Record, Serializer, Stored, blob_path, checked
 
 __all__ = ["SERIALIZER", "blob_path", "opened"]  # beside what is defined here
 
@@ -188,6 +188,9 @@ def parse_record(blob: bytes | str) -> dict[str, Any]:
         ValueError: not a record, altered, or one that names a file which is not a blob of a store.
     """
     record = loads(blob)
+    artifacts = record.get("artifacts") if isinstance(record, dict) else None
+    for name, artifact in artifacts.items() if isinstance(artifacts, dict) else ():
+        checked(Blob, artifact, f"the record's {name[:40]} is not a blob of a store")
     checked(Record, record, "not a record of a finished step")
     checksum = record.pop("checksum")
     try:

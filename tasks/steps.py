@@ -14,6 +14,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from prefect.context import TaskRunContext
 from safetensors.torch import save
 
 from reports.types import Provenance, to_json
+from tasks.cache import mirror
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.locks import FlockManager, LeasedLockManager
 from tasks.cache.patience import StoreRefused, StoreUnreachable
@@ -85,7 +87,8 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     progress = ProgressFile(place.progress, step.key, step.name)
     started = time.perf_counter()
     try:
-        record = WORK[step.kind](Job(step, local, place, progress))
+        with _checkpoints_in_the_store(step, place):
+            record = WORK[step.kind](Job(step, local, place, progress))
     except (StoreUnreachable, StoreRefused) as error:
         raise StepFailed(str(error)) from error
     except Exception as error:
@@ -115,6 +118,17 @@ def checkpoint_folder(place: Place, key: str) -> Path:
 def drop_checkpoints(place: Place, key: str) -> None:
     """For when the step's record is safely in the store, and not before."""
     shutil.rmtree(checkpoint_folder(place, key), ignore_errors=True)
+    store = place.open_store()
+    if store.local is None:
+        mirror.drop(store, key)
+
+
+def _checkpoints_in_the_store(step: Step, place: Place) -> AbstractContextManager[None]:
+    """Where the store is elsewhere, for steps that keep any."""
+    store = place.open_store()
+    if store.local is not None or step.kind not in ("train", "finetune", "exercise"):
+        return nullcontext()
+    return mirror.mirrored(store, checkpoint_folder(place, step.key), step.key)
 
 
 # --- What each kind of step does ------------------------------------------------------------------------------

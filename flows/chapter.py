@@ -26,7 +26,7 @@ from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build
 from flows.execution.publish import Published, sections_of
 from flows.execution.publish import publish as publish_report
-from flows.execution.runners import Deployed, Inline, LocalPool
+from flows.execution.runners import CHILDREN, Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
 from flows.options import Options, UsageError, nearest
 from flows.requests import place_here, processes, request_of
@@ -230,7 +230,7 @@ def run_options(options: Options) -> Summary:
     place = place_of(flow_run.get_id() or f"run-{time.time_ns()}")
     runner: AbstractContextManager[Runner]
     if options.where == "pool":
-        runner = Deployed(place, _caller(options, request, chapter_of(place.run)))
+        runner = Deployed(place, _caller(options, request, chapter_of(place.run)), options.jobs or CHILDREN)
     else:
         runner = LocalPool(place, processes(options, request.device))
     if terminal is None:

@@ -58,7 +58,7 @@ class Options:
     )
     jobs: int | None = _option(
         None,
-        "processes of a local run (default: one per core, or one on a GPU)",
+        "processes of a local run (default: one per core, or one on a GPU); on pools, runs waited for at once",
         metavar="N",
         parse=int,
         identity=False,

@@ -35,7 +35,7 @@ from tasks.cache.results import RecordSerializer, RecordStorage
 from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
 from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
-from tasks.failures import StepFailed, kind_of
+from tasks.failures import StepFailed, kind_of, memory_hint
 from tasks.place import Place
 from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES
@@ -92,7 +92,8 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     except (StoreUnreachable, StoreRefused) as error:
         raise StepFailed(str(error)) from error
     except Exception as error:
-        raise StepFailed(f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", kind_of(error)) from error
+        said = f"{type(error).__name__}: {error}"
+        raise StepFailed(f"{said}{memory_hint(said)}\n\n{traceback.format_exc()}", kind_of(error)) from error
     finally:
         progress.close()
     seconds = time.perf_counter() - started

@@ -219,7 +219,13 @@ def _create(path: Path, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".") as file:
         file.write(content)
         file.flush()
-        path.hardlink_to(file.name)
+        try:
+            path.hardlink_to(file.name)
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without links: then for a moment it is there and empty
+            with path.open("xb") as made:
+                made.write(content)
 
 
 def _write_chunks(path: Path, chunks: Iterable[bytes]) -> None:

@@ -138,6 +138,19 @@ def test_an_answer_that_was_lost(clock: Clock) -> None:
     assert objects.names("leases") == []
 
 
+def test_a_disk_without_links(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    objects = Objects(str(tmp_path))
+    first, second = lease(objects, clock), lease(objects, clock)
+    assert first.acquire(0)
+    assert not second.acquire(0)
+    first.release()
+    assert objects.names("leases") == []
+
+
 # --- As Prefect sees it --------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventOrder, EventResourceFilter
 from prefect.states import Crashed, Scheduled
@@ -72,8 +78,8 @@ def sweep(client: SyncPrefectClient, now: datetime | None = None) -> tuple[list[
 
 def _ours(client: SyncPrefectClient, states: list[StateType]) -> list[FlowRun]:
     return client.read_flow_runs(
-        flow_filter=FlowFilter(name={"any_": list(FLOWS)}),
-        flow_run_filter=FlowRunFilter(state={"type": {"any_": states}}),
+        flow_filter=FlowFilter(name=FlowFilterName(any_=list(FLOWS))),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states))),
         limit=200,
     )
 
@@ -85,7 +91,7 @@ def _is_silent(client: SyncPrefectClient, run: FlowRun, now: datetime) -> bool:
         return False
     found = client.read_events(
         EventFilter(
-            occurred=EventOccurredFilter(since=now - SILENCE - SPARE, until=now + SPARE),
+            occurred=EventOccurredFilter.model_validate({"since": now - SILENCE - SPARE, "until": now + SPARE}),
             event=EventNameFilter(name=sorted(SIGNS_OF_LIFE)),
             resource=EventResourceFilter(id=[f"prefect.flow-run.{run.id}"]),
             order=EventOrder.DESC,

@@ -69,9 +69,7 @@ def is_no_room(error: BaseException | None) -> bool:
 def memory_hint(text: str) -> str:
     """What to do about an error that comes of too little memory, to be put behind it; "" for any other."""
     if NO_DEVICE_MEMORY.search(text):
-        return (
-            "; the GPU's memory is full: give it to fewer processes (--jobs 1, one worker), or use a smaller profile"
-        )
+        return "; the GPU's memory is full: give it to fewer processes (--jobs 1, one worker), or use a smaller profile"
     if NO_MEMORY.search(text):
         return "; as a rule its memory ran out: use fewer --jobs, or give the container or the machine more of it"
     return ""

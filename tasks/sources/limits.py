@@ -123,7 +123,10 @@ def _chunks(url: str, backend: httpcore.NetworkBackend) -> Iterator[bytes]:
     end = time.monotonic() + hub.DOWNLOAD_SECONDS  # for a thread that nobody waits for any more
     seconds = hub.ANSWER_SECONDS + 1
     timeouts = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
-    headers = {"Accept-Encoding": "identity", "User-Agent": "minigpt-chapter"}
+    headers: list[tuple[bytes | str, bytes | str]] = [
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", "minigpt-chapter"),
+    ]
     with httpcore.ConnectionPool(network_backend=backend) as pool:
         for _ in range(REDIRECTS + 1):
             target = _checked(url)

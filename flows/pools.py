@@ -125,13 +125,17 @@ def pause(waited: float) -> float:
     return min(max(first, waited / 30), last)
 
 
-def outlasting(stop: threading.Event, sleep: Callable[[float], object] | None = None) -> Retrying:
+def outlasting(stop: threading.Event, sleep: Callable[[float], None] | None = None) -> Retrying:
     """Calls to the server that wait for one that is away, up to ``OUTAGE_SECONDS`` or until ``stop`` is set."""
+
+    def wait(seconds: float) -> None:
+        stop.wait(seconds)
+
     return Retrying(
         retry=retry_if_exception(_is_outage),
         stop=lambda state: stop.is_set() or state.idle_for >= OUTAGE_SECONDS,
         wait=wait_random_exponential(multiplier=1, max=15, min=0.5),
-        sleep=sleep or stop.wait,
+        sleep=sleep or wait,
         reraise=True,
     )
 

@@ -26,7 +26,7 @@ from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build
 from flows.execution.publish import Published, sections_of
 from flows.execution.publish import publish as publish_report
-from flows.execution.runners import Deployed, Inline, LocalPool
+from flows.execution.runners import CHILDREN, Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
 from flows.options import Options, UsageError, nearest
 from flows.requests import place_here, processes, request_of
@@ -54,7 +54,12 @@ class Summary:
 
 def place_of(run: str) -> Place:
     """The store and the outputs of this machine."""
-    return replace(place_here(run), shared=deployment.get_id() is not None)
+    return replace(place_here(run), shared=is_worker())
+
+
+def is_worker() -> bool:
+    """Whether this flow run is one of a deployment, which whoever reaches the server has asked for."""
+    return deployment.get_id() is not None
 
 
 def run_request(
@@ -221,11 +226,11 @@ TERMINAL: ContextVar[Terminal | None] = ContextVar("terminal", default=None)
 def run_options(options: Options) -> Summary:
     """Run what validated options say; inside a flow."""
     terminal = TERMINAL.get()
-    request = request_of(options, terminal.sources if terminal else None)
+    request = request_of(options, terminal.sources if terminal else None, worker=is_worker())
     place = place_of(flow_run.get_id() or f"run-{time.time_ns()}")
     runner: AbstractContextManager[Runner]
     if options.where == "pool":
-        runner = Deployed(place, _caller(options, request, chapter_of(place.run)))
+        runner = Deployed(place, _caller(options, request, chapter_of(place.run)), options.jobs or CHILDREN)
     else:
         runner = LocalPool(place, processes(options, request.device))
     if terminal is None:
@@ -293,7 +298,7 @@ def train_model(
 
     ``chapter`` is what ``full-chapter`` gives: its name on MLflow, under which the model is logged.
     """
-    request = replace(request_of(Options.of(locals())), exercises=())
+    request = replace(request_of(Options.of(locals()), worker=is_worker()), exercises=())
     if recipe in tunings():
         request = replace(request, tunings=(tunings()[recipe],))
     elif recipe in recipes():
@@ -324,7 +329,7 @@ def exercise(
     ``chapter`` is what ``full-chapter`` gives: its name on MLflow, under which the exercise is logged.
     """
     options = Options.of(locals() | {"only": (id,)})
-    _check(_inline(request_of(options), publishing=publish, chapter=chapter))
+    _check(_inline(request_of(options, worker=is_worker()), publishing=publish, chapter=chapter))
 
 
 def _inline(request: Request, *, publishing: bool, chapter: str | None) -> Summary:

@@ -85,6 +85,7 @@ def _obey(tokens: list[str]) -> int:
         command(*bound.args, **bound.kwargs)
         return 0
     from flows.shared_server import ServerError
+    from tasks.cache.patience import StoreRefused, StoreUnreachable
     from tasks.sources.resolve import SourceError
 
     try:
@@ -93,7 +94,7 @@ def _obey(tokens: list[str]) -> int:
         return int(command(*bound.args, **bound.kwargs))
     except (UsageError, SourceError) as error:
         return _refused(str(error))
-    except ServerError as error:
+    except (ServerError, StoreUnreachable, StoreRefused) as error:
         print(f"chapter: {error}", file=sys.stderr)
         return 1
 

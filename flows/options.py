@@ -69,7 +69,7 @@ class Options:
     )
     jobs: int | None = _option(
         None,
-        "processes of a local run",
+        "processes of a local run; on pools, runs waited for at once",
         group="how",
         shown="one per core, or one on a GPU",
         metavar="N",

@@ -11,9 +11,11 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import httpx
 from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -24,14 +26,17 @@ from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run, task_run
 from prefect.states import Cancelling, Crashed
+from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from flows.recovery import CHILD_QUEUE, ensure_crash_detection
+from tasks.failures import memory_hint
 
 POOLS = {
     "cpu": "Runs the chapter itself and exercises that need no model.",
     "gpu": "Trains models and runs the exercises that use them; one worker per GPU.",
 }
-POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0, 10.0  # between two looks at a child: at first, and at last
+OUTAGE_SECONDS = 3_600.0  # that a server may be away while its runs are waited for
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +93,9 @@ def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.
     # The key makes a request that is sent twice (an answer was lost) one run. It differs in every attempt, and in
     # every run of the parent: with the same key Prefect would hand back the run that failed.
     attempt = f"{flow_run.get_id()}-{flow_run.get_run_count()}-{task_run.get_run_count()}"
-    child = run_deployment(
+    patiently = outlasting(stop)
+    child = patiently(
+        run_deployment,
         deployment,
         parameters=parameters,
         idempotency_key=f"{attempt}-{step_key(deployment, parameters)}",
@@ -97,17 +104,47 @@ def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.
         as_subflow=True,  # shown below its parent
     )
     assert isinstance(child, FlowRun)  # and not a coroutine: this is not called from an event loop
+    begun = time.monotonic()
     with get_client(sync_client=True) as client:
         while not (child.state and child.state.is_final()):
-            if stop.wait(POLL_SECONDS):
+            if stop.wait(pause(time.monotonic() - begun)):
                 _cancel(client, child)
                 raise ChildStopped(f"{deployment}, run {child.name}: cancelled, for this run stops")
-            child = client.read_flow_run(child.id)
+            child = patiently(client.read_flow_run, child.id)
     state = child.state or Crashed(message="it has no state")
     if not state.is_completed():
         error = ChildCrashed if state.is_crashed() else ChildFailed
-        raise error(f"{deployment}, run {child.name}: {state.name}. {state.message or ''}")
+        message = state.message or ""
+        raise error(f"{deployment}, run {child.name}: {state.name}. {message}{memory_hint(message)}")
     return str(child.id)
+
+
+def pause(waited: float) -> float:
+    """Seconds until the next look at a child, by how long it was waited for: a hundred must keep no server busy."""
+    first, last = POLL_SECONDS
+    return min(max(first, waited / 30), last)
+
+
+def outlasting(stop: threading.Event, sleep: Callable[[float], None] | None = None) -> Retrying:
+    """Calls to the server that wait for one that is away, up to ``OUTAGE_SECONDS`` or until ``stop`` is set."""
+
+    def wait(seconds: float) -> None:
+        stop.wait(seconds)
+
+    return Retrying(
+        retry=retry_if_exception(_is_outage),
+        stop=lambda state: stop.is_set() or state.idle_for >= OUTAGE_SECONDS,
+        wait=wait_random_exponential(multiplier=1, max=15, min=0.5),
+        sleep=sleep or wait,
+        reraise=True,
+    )
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether a call failed because the server is away, or not itself."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500
+    return isinstance(error, httpx.TransportError)
 
 
 def _cancel(client: SyncPrefectClient, child: FlowRun) -> None:

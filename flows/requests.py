@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from flows.execution.graph import Request
 
 
-def request_of(options: Options, sources: Sources | None = None) -> "Request":
+def request_of(options: Options, sources: Sources | None = None, *, worker: bool = False) -> "Request":
     """The request that validated options mean: sources are looked for unless given, exercises imported.
+
+    A ``worker`` looks only where ``tasks.sources.limits`` lets it.
 
     Raises:
         UsageError: a device that is not there.
@@ -27,7 +29,7 @@ def request_of(options: Options, sources: Sources | None = None) -> "Request":
     from flows.execution.graph import Request, load_exercises
     from tasks.recipes.profiles import PROFILES
 
-    sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained)
+    sources = sources or resolve_sources(options.sources, options.corpus, options.pretrained, worker=worker)
     device = device_named(options.device, options.profile, options.where)
     precision = chosen_precision(options.precision, device, outputs_folder())
     profile = PROFILES[options.profile].scaled(options.budget).computed_in(precision)

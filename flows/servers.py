@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -62,7 +62,8 @@ def prefect_server(
             named_server.import_prefect()
             (meanwhile or nothing)()
             named_server.check_access(given)
-            yield given
+            with _what_an_outage_left_behind():
+                yield given
         return
 
     folder = home.resolve() / "prefect"
@@ -91,9 +92,16 @@ def prefect_server(
 
             ensure_crash_detection()
         try:
-            yield f"{url}/api"
+            with _what_an_outage_left_behind():
+                yield f"{url}/api"
         finally:
             _send_what_is_queued()
+
+
+def _what_an_outage_left_behind() -> AbstractContextManager[None]:
+    from flows.sweep import swept_meanwhile
+
+    return swept_meanwhile()
 
 
 def _prefect_command(port: int) -> Sequence[str]:

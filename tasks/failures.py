@@ -10,6 +10,12 @@ from tasks.cache.store import MissingArtifact
 FailureKind = Literal["failed", "crashed", "lost artifact", "no room"]
 # As the system says it, also through libraries that are not written in Python, and as SQLite does.
 NO_ROOM = re.compile("No space left on device|Disk quota exceeded|database or disk is full")
+# A device's memory, as PyTorch says it; and a process that the system has killed, as Python, Prefect's workers, Docker
+# and Kubernetes say it. There memory is the usual reason, and nobody else names it.
+NO_DEVICE_MEMORY = re.compile(r"out of memory|CUBLAS_STATUS_ALLOC_FAILED")
+NO_MEMORY = re.compile(
+    r"status code:? (137|-9)\b|OOMKilled|terminated abruptly|can't allocate memory|not enough memory"
+)
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,12 @@ def is_no_room(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def memory_hint(text: str) -> str:
+    """What to do about an error that comes of too little memory, to be put behind it; "" for any other."""
+    if NO_DEVICE_MEMORY.search(text):
+        return "; the GPU's memory is full: give it to fewer processes (--jobs 1, one worker), or use a smaller profile"
+    if NO_MEMORY.search(text):
+        return "; as a rule its memory ran out: use fewer --jobs, or give the container or the machine more of it"
+    return ""

@@ -10,7 +10,7 @@ from tasks.cache.store import Store
 class Place:
     """Where a step works: the store's URL, a folder of this machine for progress and caches, and the run's name.
 
-    ``shared``: workers on other machines may want the same step.
+    ``shared``: this is a worker, and others on other machines may want the same step.
     """
 
     store: str
@@ -27,6 +27,11 @@ class Place:
     def folder(self) -> Path:
         """For locks and checkpoints: the store if that is a folder, so that all who share it share them, too."""
         return self.open_store().local or Path(self.outputs)
+
+    @property
+    def shares_steps(self) -> bool:
+        """Whether other machines may want the same step: those of a pool, and all that see a store elsewhere."""
+        return self.shared or self.open_store().local is None
 
     @property
     def syntax(self) -> Path:

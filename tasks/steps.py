@@ -14,6 +14,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,16 @@ from prefect.context import TaskRunContext
 from safetensors.torch import save
 
 from reports.types import Provenance, to_json
+from tasks.cache import mirror
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.locks import FlockManager, LeasedLockManager
+from tasks.cache.patience import StoreRefused, StoreUnreachable
 from tasks.cache.progress import ProgressFile
 from tasks.cache.results import RecordSerializer, RecordStorage
 from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
 from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
-from tasks.failures import StepFailed, kind_of
+from tasks.failures import StepFailed, kind_of, memory_hint
 from tasks.place import Place
 from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES
@@ -53,7 +56,8 @@ class StepKey(CachePolicy):
 
 def cached_task(step: Step, place: Place, storage: RecordStorage) -> Task[..., Record]:
     """The Prefect task that runs ``step``, with the cache over ``storage``, a block that is saved on the server."""
-    locks = (LeasedLockManager if place.shared else FlockManager)(place.folder / "locks")
+    local = FlockManager(place.folder / "locks")
+    locks = LeasedLockManager(local.folder, place.store) if place.shares_steps else local
     policy = StepKey(lock_manager=locks, isolation_level="SERIALIZABLE")
     return run_step.with_options(
         name=step.kind,
@@ -83,9 +87,13 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     progress = ProgressFile(place.progress, step.key, step.name)
     started = time.perf_counter()
     try:
-        record = WORK[step.kind](Job(step, local, place, progress))
+        with _checkpoints_in_the_store(step, place):
+            record = WORK[step.kind](Job(step, local, place, progress))
+    except (StoreUnreachable, StoreRefused) as error:
+        raise StepFailed(str(error)) from error
     except Exception as error:
-        raise StepFailed(f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}", kind_of(error)) from error
+        said = f"{type(error).__name__}: {error}"
+        raise StepFailed(f"{said}{memory_hint(said)}\n\n{traceback.format_exc()}", kind_of(error)) from error
     finally:
         progress.close()
     seconds = time.perf_counter() - started
@@ -111,6 +119,17 @@ def checkpoint_folder(place: Place, key: str) -> Path:
 def drop_checkpoints(place: Place, key: str) -> None:
     """For when the step's record is safely in the store, and not before."""
     shutil.rmtree(checkpoint_folder(place, key), ignore_errors=True)
+    store = place.open_store()
+    if store.local is None:
+        mirror.drop(store, key)
+
+
+def _checkpoints_in_the_store(step: Step, place: Place) -> AbstractContextManager[None]:
+    """Where the store is elsewhere, for steps that keep any."""
+    store = place.open_store()
+    if store.local is not None or step.kind not in ("train", "finetune", "exercise"):
+        return nullcontext()
+    return mirror.mirrored(store, checkpoint_folder(place, step.key), step.key)
 
 
 # --- What each kind of step does ------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ DAY = 86_400
 def collect(outputs: Path, url: str, grace_days: float, user_corpora: bool, dry_run: bool) -> int:
     """Collect garbage and say what went; returns the exit status."""
     store = Store(url)
-    records = {key: record for key in store.record_keys() if (record := store.record(key))}
+    found = {key: record for key in store.record_keys() if (record := store.record(key))}
+    records = {key: record for key, record in found.items() if record["data"].get("lineage")}  # others are not ours
     with syntax_kept_in(Place(url, str(outputs)).syntax):
         signatures, built_in = current_signatures()
     live = live_keys(records, signatures)
@@ -114,7 +115,7 @@ def on_user_texts(records: Mapping[str, Record], built_in: set[str]) -> set[str]
     def rests(key: str) -> bool:
         lineage: Any = records[key]["data"]["lineage"] if key in records else {"kind": "", "upstream": {}}
         if lineage["kind"] == "text":
-            return digest(lineage["inputs"]["reference"]) not in built_in
+            return digest(lineage["inputs"].get("reference")) not in built_in
         return any(rests(upstream) for upstream in lineage["upstream"].values())
 
     return {key for key in records if rests(key)}
@@ -122,7 +123,10 @@ def on_user_texts(records: Mapping[str, Record], built_in: set[str]) -> set[str]
 
 def _unreferenced(store: Store, live: set[str], named: set[str]) -> list[dict[str, Any]]:
     gone = [entry for entry in store.listing("records") if entry["path"].rpartition("/")[2] not in live]
-    return gone + [entry for entry in store.listing("blobs") if entry["path"] not in named]
+    gone += [entry for entry in store.listing("blobs") if entry["path"] not in named]
+    # Of machines that have vanished: what somebody is at work on is renewed all the time, and so never old.
+    gone += store.listing("leases")
+    return gone if store.local is not None else gone + store.listing("checkpoints")
 
 
 def _leftovers(outputs: Path, store: Store, named: set[str]) -> set[Path]:

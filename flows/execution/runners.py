@@ -20,11 +20,12 @@ from tasks.cache.keys import Step
 from tasks.cache.progress import STOP
 from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
-from tasks.failures import Failure, kind_of
+from tasks.failures import Failure, kind_of, memory_hint
 from tasks.place import Place
 from tasks.steps import cached_task, drop_checkpoints, save_storage
 
 STOP_SECONDS = 20
+CHILDREN = 256  # flow runs that one run waits for at once, each with a thread; the largest chapter has fewer steps
 
 
 def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finished:
@@ -131,7 +132,8 @@ class LocalPool:
             state: State[Any] = future.state
             finished = _finished(node, step, state, self.place)
         except BrokenProcessPool as error:
-            finished = Finished(node, Failure(f"{node.title}: its process died ({error})", "crashed"))
+            died = f"{node.title}: its process died ({error})"
+            finished = Finished(node, Failure(died + memory_hint(died), "crashed"))
         except Exception as error:
             finished = Finished(node, Failure(f"{type(error).__name__}: {error}", kind_of(error)))
         self._done.put((slot, finished))
@@ -207,11 +209,12 @@ class Deployed:
     """Hands steps that run models to the deployments ``train-model`` and ``exercise``; runs the others itself.
 
     ``call`` starts a flow run of a deployment; its future raises if the run does not complete. Once the event that
-    it is given is set, the run is to be cancelled. Use as a context manager: whoever leaves it waits for no run.
+    it is given is set, the run is to be cancelled. At most ``limit`` runs are waited for at once; how many work at once
+    is the pools' affair. Use as a context manager: whoever leaves it waits for no run.
     """
 
     def __init__(
-        self, place: Place, call: Callable[[Node, threading.Event], PrefectFuture[Any]], limit: int = 32
+        self, place: Place, call: Callable[[Node, threading.Event], PrefectFuture[Any]], limit: int = CHILDREN
     ) -> None:
         self.place, self._call = place, call
         self._inline = Inline(place)

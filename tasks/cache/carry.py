@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from tasks.cache.archive import PLACE, Member, Pack, PackError, Source
 from tasks.cache.locks import FlockManager
-from tasks.cache.store import SERIALIZER, Artifact, Store, file_sha256, parse_record, stored_result
+from tasks.cache.store import Artifact, Store, file_sha256, note, parse_record, stored_result
 
 Record = Mapping[str, Any]
 KEY = re.compile(r"[0-9a-f]{64}")
@@ -65,15 +65,7 @@ def contents(store: Store, folder: Path, keys: Collection[str] | None = None) ->
 
 def portable(key: str, content: bytes) -> bytes:
     """A stored record without what holds only where it was written: the store's address, a Prefect server's block."""
-    record = stored_result(key, content)
-    metadata = {
-        "storage_key": key,
-        "expiration": None,
-        "serializer": {"type": SERIALIZER, "url": ""},
-        "prefect_version": record["metadata"].get("prefect_version"),
-        "storage_block_id": None,
-    }
-    return json.dumps({"metadata": metadata, "result": record["result"]}).encode()
+    return json.dumps(stored_result(key, content)).encode()
 
 
 def _unfinished(folder: Path, finished: Collection[str], keys: Collection[str] | None) -> Iterator[str]:
@@ -100,13 +92,11 @@ def _file(path: str, file: Path) -> Source:
     return Source(Member(path, file.stat().st_size, file_sha256(file)), open_file)
 
 
-def _key_of(note: bytes) -> str | None:
+def _key_of(content: bytes) -> str | None:
     """The key in a note of ``Store.remember``, if it is a whole one."""
     try:
-        entry = json.loads(note)
-        is_note = isinstance(entry["key"], str) and isinstance(entry["ingredients"]["inputs"], dict)
-        return entry["key"] if is_note and isinstance(entry["seconds"], int | float) else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return str(note(content)["key"])
+    except ValueError:
         return None
 
 
@@ -181,7 +171,7 @@ def _check_records(pack: Pack, members: Collection[Member], store: Store, coming
             record = parse_record(stored_result(key, _content(pack, member))["result"])
         except PackError:
             raise
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except ValueError as error:
             raise PackError(f"{member.path} in the pack is not a record of a finished step ({error})") from error
         if not _is_whole(record):
             raise PackError(f"{member.path} in the pack does not say what it was made from")
@@ -206,7 +196,7 @@ def _is_news(pack: Pack, member: Member, store: Store, new: Collection[str]) -> 
     key = _key_of(_content(pack, member))
     if key is None:
         raise PackError(f"{member.path} in the pack is not a note of a finished step")
-    return key in new or not store.fs.exists(f"{store.root}/{member.path}")
+    return key in new or not store.exists(member.path)
 
 
 def _further(members: Collection[Member], store: Store, folder: Path, packed: Collection[str]) -> Iterator[Member]:

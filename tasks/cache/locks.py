@@ -6,17 +6,22 @@ is released with the process that holds it, however it ends.
 
 import asyncio
 import hashlib
+import logging
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tasks.cache.leases import BEATS, SECONDS, Lease
+from tasks.cache.objects import Objects
+from tasks.cache.patience import StoreUnreachable
+
+logger = logging.getLogger("chapter")
+
 _held: dict[tuple[str, str], tuple[FileLock, str]] = {}  # (folder, key) -> (lock, holder), of this process
-_leases: dict[tuple[str, str], ExitStack] = {}
+_leases: "dict[tuple[str, str], _Renewed]" = {}
 _guard = threading.Lock()
-LEASE_SECONDS = 60
 POLL_SECONDS = 0.05
 # Not filelock's endless wait, which it refuses in the thread that took the lock: here another one may give it back.
 FOR_EVER = threading.TIMEOUT_MAX
@@ -109,14 +114,14 @@ class FlockManager:
 
 
 class LeasedLockManager(FlockManager):
-    """The same across machines: behind the ``flock``, a global concurrency limit of the Prefect server.
+    """The same across machines: behind the ``flock``, a lease in the store, one per key, removed afterwards.
 
-    The slot is leased and renewed while its holder lives, so that a machine that vanishes frees it after
-    ``LEASE_SECONDS``. The server needs its lease storage on disk: leases in memory leak slots at a restart.
-
-    A limit serves all keys that begin alike: two of them wait for each other now and then, but the server
-    does not fill up with limits. No step holds two locks, so they cannot block each other for ever.
+    It is renewed by a thread while its holder lives; see ``tasks.cache.leases``.
     """
+
+    def __init__(self, folder: Path, store: str, lease_seconds: float = SECONDS) -> None:
+        super().__init__(folder)
+        self.store, self.lease_seconds = store, lease_seconds
 
     def acquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
@@ -124,33 +129,54 @@ class LeasedLockManager(FlockManager):
         """See ``FlockManager``."""
         if self.is_lock_holder(key, holder):
             return True
+        begun = time.monotonic()
         if not super().acquire_lock(key, holder, acquire_timeout):
             return False
-        from prefect.client.orchestration import get_client
-        from prefect.concurrency.sync import concurrency
-
-        limit = f"chapter-step-{hashlib.sha256(key.encode()).hexdigest()[:2]}"
-        lease = ExitStack()
+        lease = Lease(Objects(self.store), key, self.lease_seconds)
         try:
-            with get_client(sync_client=True) as client:
-                client.upsert_global_concurrency_limit_by_name(limit, 1)
-            lease.enter_context(
-                concurrency(limit, timeout_seconds=acquire_timeout, lease_duration=LEASE_SECONDS, strict=True)
-            )
-        except TimeoutError:
-            super().release_lock(key, holder)
-            return False
+            left = None if acquire_timeout is None else max(0.0, begun + acquire_timeout - time.monotonic())
+            taken = lease.acquire(left)
         except BaseException:
             super().release_lock(key, holder)
             raise
+        if not taken:
+            super().release_lock(key, holder)
+            return False
         with _guard:
-            _leases[(str(self.folder), key)] = lease
+            _leases[(str(self.folder), key)] = _Renewed(lease)
         return True
 
     def release_lock(self, key: str, holder: str) -> None:
         """See ``FlockManager``."""
         if self.is_lock_holder(key, holder):
             with _guard:
-                lease = _leases.pop((str(self.folder), key))
-            lease.close()
+                lease = _leases.pop((str(self.folder), key), None)
+            try:
+                if lease is not None:
+                    lease.close()
+            except StoreUnreachable as error:  # what was done is done; the lease runs out by itself
+                logger.warning("the lease of step %s is not removed: %s", key[:12], error)
         super().release_lock(key, holder)
+
+
+class _Renewed:
+    """A lease that is held, and the thread that renews it."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease, self._over = lease, threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._lease.seconds / BEATS):
+            try:
+                if not self._lease.renew():
+                    logger.warning("step %s is at work elsewhere, too: its lease had run out", self._lease.key[:12])
+                    return
+            except Exception as error:  # minutes without the store: nobody else gets the key meanwhile
+                logger.warning("the lease of step %s is not renewed: %s", self._lease.key[:12], error)
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._lease.release()

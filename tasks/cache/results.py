@@ -1,5 +1,6 @@
 """The store as Prefect sees it: the serializer of its results, and the block that holds them."""
 
+import asyncio
 import json
 from typing import Any, Literal
 
@@ -54,9 +55,9 @@ class RecordStorage(WritableFileSystem):
         Store(self.url).write(f"records/{path}", content)
 
     async def aread_path(self, path: str) -> bytes:
-        """Read a record, from asynchronous code."""
-        return self.checked(path)
+        """Read a record, from asynchronous code, which a storage that hiccups must not hold up."""
+        return await asyncio.to_thread(self.checked, path)
 
     async def awrite_path(self, path: str, content: bytes) -> None:
         """Write a record, from asynchronous code."""
-        self.write_path(path, content)
+        await asyncio.to_thread(self.write_path, path, content)

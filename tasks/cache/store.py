@@ -16,16 +16,15 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
-from minigpt.atomic import replaced_atomically, write_atomic
+from minigpt.atomic import write_atomic
 from tasks.cache.keys import digest
-from tasks.folders import is_address
+from tasks.cache.objects import Objects, opened
+from tasks.cache.patience import Patience
+from tasks.cache.schema import SERIALIZER, Blob, Note, Record, Serializer, Stored, blob_path, checked
 
-SERIALIZER: Literal["chapter-record"] = "chapter-record"
+__all__ = ["SERIALIZER", "blob_path", "opened"]  # beside what is defined here
 
 
 class MissingArtifact(ValueError):
@@ -34,93 +33,25 @@ class MissingArtifact(ValueError):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A blob: where it is, relative to the store, what it must contain, and its size in bytes."""
+    """A blob: where it is, relative to the store, what it must contain, and its size in bytes.
+
+    ``url`` is for people and records. The store looks where the SHA-256 says, whatever ``url`` does.
+    """
 
     url: str
     sha256: str
     size: int
 
 
-class Store:
-    """Blobs and records under ``url``, any location that fsspec can write.
+class Store(Objects):
+    """Blobs and records among the objects under ``url``.
 
-    A name without "://" is a folder. ``cache`` is where blobs of a remote store are kept after their first download.
+    ``cache`` is where blobs of a remote store are kept after their first download.
     """
 
-    def __init__(self, url: str, cache: Path | None = None) -> None:
-        self.url = url
-        self.fs, root = opened(url)
-        self.root = root.rstrip("/")
-        self.local = Path(self.root) if "file" in self._protocols() else None
+    def __init__(self, url: str, cache: Path | None = None, patience: Patience | None = None) -> None:
+        super().__init__(url, patience)
         self.cache = cache
-
-    def _protocols(self) -> tuple[str, ...]:
-        protocol = self.fs.protocol
-        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-    # --- bytes ---
-
-    def write(self, relative: str, content: bytes) -> None:
-        """Write one object, all or nothing."""
-        if self.local is not None:
-            write_atomic(self.local / relative, content)
-        else:
-            self.fs.makedirs(f"{self.root}/{relative}".rpartition("/")[0], exist_ok=True)
-            self.fs.pipe_file(f"{self.root}/{relative}", content)
-
-    def write_stream(self, relative: str, chunks: Iterable[bytes]) -> None:
-        """Write one object that need not fit into memory, all or nothing: also if ``chunks`` raises."""
-        if self.local is not None:
-            with replaced_atomically(self.local / relative) as path:
-                _write_chunks(path, chunks)
-            return
-        with tempfile.TemporaryDirectory() as folder:  # whole before the first byte of it travels
-            path = Path(folder) / "object"
-            _write_chunks(path, chunks)
-            self.fs.makedirs(f"{self.root}/{relative}".rpartition("/")[0], exist_ok=True)
-            self.fs.put_file(str(path), f"{self.root}/{relative}")
-
-    def open(self, relative: str) -> BinaryIO:
-        """One object as a file to read.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
-        return cast(BinaryIO, self.fs.open(f"{self.root}/{relative}", "rb"))
-
-    def read(self, relative: str) -> bytes:
-        """Read one object.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
-        return bytes(self.fs.cat_file(f"{self.root}/{relative}"))
-
-    def delete(self, relative: str) -> None:
-        """Delete one object, if it is there."""
-        if self.fs.exists(f"{self.root}/{relative}"):
-            self.fs.rm_file(f"{self.root}/{relative}")
-
-    def listing(self, folder: str) -> list[dict[str, Any]]:
-        """Path, size and time of modification (seconds, None if unknown) of everything below a folder."""
-        base = f"{self.root}/{folder}"
-        if not self.fs.exists(base):
-            return []
-        self.fs.invalidate_cache(base)
-        found = self.fs.find(base, detail=True)
-        return [
-            {"path": path[len(self.root) + 1 :], "size": info["size"], "modified": self._modified(path, info)}
-            for path, info in found.items()
-        ]
-
-    def _modified(self, path: str, info: Mapping[str, Any]) -> float | None:
-        when = info.get("mtime")  # local; every other file system has a name of its own for it
-        if when is None:
-            try:
-                when = self.fs.modified(path)
-            except (NotImplementedError, FileNotFoundError):
-                when = info.get("created")
-        return when if when is None or isinstance(when, int | float) else float(when.timestamp())
 
     # --- blobs ---
 
@@ -134,10 +65,7 @@ class Store:
 
     def has(self, artifact: Artifact) -> bool:
         """Whether the blob is there with the right size."""
-        try:
-            return bool(self.fs.size(f"{self.root}/{artifact.url}") == artifact.size)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        return self.size(blob_path(artifact.sha256)) == artifact.size
 
     def fetch(self, artifact: Artifact) -> Path:
         """A local file with the blob's content, its SHA-256 checked.
@@ -145,21 +73,22 @@ class Store:
         Raises:
             MissingArtifact: gone, truncated or altered; an altered blob is deleted, so that its step runs again.
         """
+        url = blob_path(artifact.sha256)
         if self.local is not None:
-            path = self.local / artifact.url
+            path = self.local / url
         else:
             path = (self.cache or Path(tempfile.gettempdir()) / "chapter-blobs") / artifact.sha256
             if path.exists() and file_sha256(path) == artifact.sha256:
                 return path
             try:  # no copy, or a damaged one, which says nothing of the blob
-                write_atomic(path, self.read(artifact.url))
+                write_atomic(path, self.read(url))
             except FileNotFoundError:
                 path.unlink(missing_ok=True)
         if not path.exists():
             raise MissingArtifact(f"blob {artifact.sha256[:12]} is not in the store")
         if file_sha256(path) != artifact.sha256:
             path.unlink(missing_ok=True)
-            self.delete(artifact.url)
+            self.delete(url)
             raise MissingArtifact(f"blob {artifact.sha256[:12]} was altered; it has been dropped")
         return path
 
@@ -179,7 +108,7 @@ class Store:
             if verify:
                 for artifact in record["artifacts"].values():
                     self.fetch(Artifact(**artifact))
-        except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
             return None
         return record
 
@@ -218,35 +147,9 @@ class Store:
     def last(self, name: str) -> dict[str, Any] | None:
         """What ``remember`` noted."""
         try:
-            entry = loads(self.read(f"latest/{slug(name)}.json"))
-        except (FileNotFoundError, IsADirectoryError, ValueError):
+            return note(self.read(f"latest/{slug(name)}.json"))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
             return None
-        return entry if isinstance(entry, dict) else None
-
-
-def opened(url: str) -> tuple[Any, str]:
-    """The file system of a store and the place in it. What is no address is a folder, whatever is in its name.
-
-    Raises:
-        ValueError: fsspec knows no such protocol.
-        ImportError: the package is missing that reads it.
-    """
-    if not is_address(url) or url.startswith("file://"):
-        fs = LocalFileSystem()
-        return fs, str(fs._strip_protocol(url))
-    fs, root = fsspec.core.url_to_fs(url)
-    return fs, str(root)
-
-
-def _write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
-    with path.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-
-
-def blob_path(sha256: str) -> str:
-    """Where a blob is, relative to the store."""
-    return f"blobs/{sha256[:2]}/{sha256}"
 
 
 def file_sha256(path: Path) -> str:
@@ -285,8 +188,10 @@ def parse_record(blob: bytes | str) -> dict[str, Any]:
         ValueError: not a record, altered, or one that names a file which is not a blob of a store.
     """
     record = loads(blob)
-    if not isinstance(record, dict) or set(record) != {"key", "artifacts", "data", "checksum"}:
-        raise ValueError("not a record of a finished step")
+    artifacts = record.get("artifacts") if isinstance(record, dict) else None
+    for name, artifact in artifacts.items() if isinstance(artifacts, dict) else ():
+        checked(Blob, artifact, f"the record's {name[:40]} is not a blob of a store")
+    checked(Record, record, "not a record of a finished step")
     checksum = record.pop("checksum")
     try:
         altered = checksum != digest(record)
@@ -294,40 +199,44 @@ def parse_record(blob: bytes | str) -> dict[str, Any]:
         raise ValueError("the record is nested too deeply to be one of ours") from error
     if altered:
         raise ValueError("the record was altered after it was written")
-    if not isinstance(record["artifacts"], dict) or not isinstance(record["data"], dict):
-        raise ValueError("not a record of a finished step")
-    for name, artifact in record["artifacts"].items():
-        if not _is_artifact(artifact):
-            raise ValueError(f"the record's {name} is not a blob of a store")
-    return record
-
-
-def _is_artifact(value: object) -> bool:
-    """Whether it names a blob by its content: a file elsewhere would be dropped as an altered blob."""
-    if not isinstance(value, dict) or set(value) != {"url", "sha256", "size"}:
-        return False
-    sha256 = value["sha256"]
-    well_formed = isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) and type(value["size"]) is int
-    return bool(well_formed) and value["url"] == blob_path(sha256)
+    return dict(record)
 
 
 def stored_result(key: str, content: bytes) -> dict[str, Any]:
-    """A record as Prefect keeps it, with its metadata, if it is one of ours.
+    """A record as Prefect keeps it, if it is one of ours, with as much of its metadata as says something here.
 
     Raises:
         ValueError: it names another serializer, or belongs to another key.
     """
-    record: dict[str, Any] = loads(content)
-    metadata = record.get("metadata") if isinstance(record, dict) else None
-    if not isinstance(metadata, dict) or not isinstance(record.get("result"), str):
-        raise ValueError(f"record {key} is not a stored result")
-    serializer = metadata.get("serializer")
-    if not isinstance(serializer, dict) or serializer.get("type") != SERIALIZER or set(serializer) - {"type", "url"}:
-        raise ValueError(f"record {key} names a foreign serializer")
-    result = loads(record["result"])
+    stored = loads(content)
+    metadata = stored.get("metadata") if isinstance(stored, dict) else None
+    serializer = metadata.get("serializer") if isinstance(metadata, dict) else None
+    checked(Serializer, serializer, f"record {key} names a foreign serializer")
+    found = checked(Stored, stored, f"record {key} is not a stored result")
+    result = loads(found.result)
     if not isinstance(result, dict) or result.get("key") != key:
         raise ValueError(f"record {key} belongs to another step")
-    return record
+    return {
+        "metadata": {
+            "storage_key": key,
+            "expiration": None,
+            "serializer": {"type": SERIALIZER, "url": ""},
+            "prefect_version": found.metadata.prefect_version,
+            "storage_block_id": None,
+        },
+        "result": found.result,
+    }
+
+
+def note(content: bytes | str) -> dict[str, Any]:
+    """What ``Store.remember`` wrote.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    entry = loads(content)
+    checked(Note, entry, "not a note of a finished step")
+    return dict(entry)
 
 
 def as_record(key: str, artifacts: Mapping[str, Artifact], data: Mapping[str, Any]) -> dict[str, Any]:

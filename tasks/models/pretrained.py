@@ -49,8 +49,19 @@ def load(
             raise SourceError("--pretrained stand-in: no model is trained for it here; give a directory or a Hub name.")
         return stand_in()
     folder = _FOLDERS[reference.kind](reference, cache)
+    _run_no_code_of_others()
     model, tokenizer = read(folder, f"--pretrained {reference.name}")
     return Pretrained(reference.name, model, tokenizer, is_stand_in=False, note=note_on(reference, model))
+
+
+def _run_no_code_of_others() -> None:
+    """Let Transformers refuse a model that brings code, as ``trust_remote_code=False`` does.
+
+    By default it asks at the terminal, for 15 seconds, and runs the code on a "y". Without seconds it does not ask.
+    """
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
 # --- Where the files are --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from tasks.sources import embedded, hub
+from tasks.sources import embedded, hub, limits
 from tasks.sources.hub import NotThere, Unreachable
 from tasks.sources.references import GPT2, Bundle, Reference, SourceError, Sources, corpus_reference
 from tasks.sources.user import user_corpus, user_model
@@ -130,11 +130,23 @@ def _gguf() -> Reference | None:
     )
 
 
-def _model(value: str) -> Reference:
+def _corpus(value: str, cache: Path, worker: bool) -> Reference:
+    """The text that ``--corpus`` names."""
+    if worker and not value.startswith("hf:"):
+        if value.startswith(("http://", "https://")):
+            return limits.corpus_at(value, cache)
+        if "://" not in value:
+            limits.check_path("--corpus", value)
+    return user_corpus(value, cache)
+
+
+def _model(value: str, worker: bool = False) -> Reference:
     """The model that ``--pretrained`` names, with the names that are the project's own."""
     if value in ("none", "stand-in"):
         return OWN_MODEL
     if value != "embedded":
+        if worker and limits.is_path(value):
+            limits.check_path("--pretrained", value)
         return user_model(value, pinned=HUB_GPT2)
     own = _gguf()
     if own is None:
@@ -149,7 +161,12 @@ def _model(value: str) -> Reference:
 
 
 def resolve_sources(
-    sources: str = "auto", corpus: str | None = None, pretrained: str | None = None, *, cache: Path | None = None
+    sources: str = "auto",
+    corpus: str | None = None,
+    pretrained: str | None = None,
+    *,
+    cache: Path | None = None,
+    worker: bool = False,
 ) -> Sources:
     """Settle every source of a run.
 
@@ -159,15 +176,16 @@ def resolve_sources(
         pretrained: a causal language model: a directory in Transformers format, a name on the Hub, ``embedded`` (the
             packaged SmolLM2), or ``none`` / ``stand-in`` (a model that this project trains).
         cache: folder for texts fetched by address; by default ``sources`` in the outputs.
+        worker: whether somebody else has said all this; then ``tasks.sources.limits`` holds.
 
     Raises:
-        SourceError: something is missing, unusable or cannot be reached.
+        SourceError: something is missing, unusable, cannot be reached, or is not for a worker.
     """
     if sources not in ("auto", "hub", "embedded"):
         raise SourceError(f"--sources {sources}: unknown; choose auto, hub or embedded.")
     cache = cache or hub.text_cache()
-    main = None if corpus is None else user_corpus(corpus, cache)
-    model = None if pretrained is None else _model(pretrained)
+    main = None if corpus is None else _corpus(corpus, cache, worker)
+    model = None if pretrained is None else _model(pretrained, worker)
     bundle: Bundle = "embedded"
     note = ""
     if sources != "embedded":

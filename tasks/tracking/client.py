@@ -59,7 +59,9 @@ def _upgrade(uri: str) -> bool:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the server understood and said no: trying again would not help."""
+    """Whether the server understood and said no, or what is to be said is no document: trying again would not help."""
+    if isinstance(error, KeyError | TypeError | AttributeError):
+        return True
     code = getattr(error, "error_code", "")
     return code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")
 

@@ -88,6 +88,8 @@ class Outbox:
 def _documents(content: str) -> list[dict[str, Any]]:
     documents = []
     for line in content.splitlines():
-        with contextlib.suppress(ValueError):  # a line that a killed process left half-written
-            documents.append(json.loads(line))
+        with contextlib.suppress(ValueError, RecursionError):  # a line that a killed process left half-written
+            document = json.loads(line)
+            if isinstance(document, dict):
+                documents.append(document)
     return documents

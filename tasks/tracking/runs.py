@@ -2,7 +2,7 @@
 
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tasks.tracking.artifacts import attach
@@ -26,16 +26,28 @@ def find(client: Any, experiment: str, key: str) -> str | None:
     return found
 
 
-def finished_runs(client: Any, experiment: str) -> dict[str, str]:
-    """The finished run of each step, by its key."""
-    runs: dict[str, str] = {}
+def finished_runs(client: Any, experiment: str, since: float = 0.0) -> dict[str, str]:
+    """The finished run of each step, by its key; those that ended ``since`` then, in seconds."""
+    query = f"attributes.status = 'FINISHED' and attributes.end_time >= {int(since * 1000)}"
+    found = _all(client, experiment, query)
+    return {run.data.tags[STEP_KEY]: run.info.run_id for run in found if STEP_KEY in run.data.tags}
+
+
+def deleted_runs(client: Any, experiment: str) -> set[str]:
+    """The runs that people have deleted, as long as MLflow keeps them."""
+    from mlflow.entities import ViewType
+
+    return {run.info.run_id for run in _all(client, experiment, "", ViewType.DELETED_ONLY)}
+
+
+def _all(client: Any, experiment: str, query: str, *view: int) -> Iterator[Any]:
     token = None
     while True:
-        page = client.search_runs([experiment], "attributes.status = 'FINISHED'", max_results=1000, page_token=token)
-        runs |= {run.data.tags[STEP_KEY]: run.info.run_id for run in page if STEP_KEY in run.data.tags}
+        page = client.search_runs([experiment], query, *view, max_results=1000, page_token=token)
+        yield from page
         token = page.token
         if not token:
-            return runs
+            return
 
 
 def create(client: Any, experiment: str, document: Document, parent: str | None) -> str:

@@ -39,6 +39,7 @@ EXPERIMENT_TAGS = {
         "trained model (`tags.kind = 'model'`) and each exercise (`tags.kind = 'exercise'`)."
     ),
 }
+LISTED_SECONDS, SPARE_SECONDS = 7 * 86_400.0, 3_600.0  # between two listings of all runs; what clocks may differ by
 COOL_DOWN = 60.0  # seconds without a further try after a failure
 
 
@@ -202,9 +203,12 @@ class Tracker:
             if self.uri == self._own_uri and not self.database.exists():
                 return empty  # the database was deleted, and what the index says with it
             try:
-                self._index = {**empty, **json.loads(self._index_file.read_text(encoding="utf-8"))}
-            except (OSError, ValueError):
-                self._index = empty
+                found = json.loads(self._index_file.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError):
+                found = empty
+            times = [found.get(name, 0.0) for name in ("listed", "seen")] if isinstance(found, dict) else [None]
+            whole = all(isinstance(when, int | float) for when in times) and isinstance(found.get("runs"), dict)
+            self._index = {**empty, **found} if whole else empty
         return self._index
 
     # --- Delivery ---
@@ -301,8 +305,20 @@ class Tracker:
         return str(found.experiment_id)
 
     def _refresh(self, client: Any, experiment: str) -> None:
-        """The index from the server's own word: other machines log there as well, and people delete runs."""
-        self._index = {"experiment": experiment, "runs": runs.finished_runs(client, experiment)}
+        """The index from the server's own word: other machines log there as well, and people delete runs.
+
+        All runs are listed once a week only; else those that ended since, which are few. One that is missed, since it
+        ended long before it could be delivered, is found by its key when it would be logged again.
+        """
+        known, now = self._known(), time.time()
+        if known["experiment"] == experiment and now - known.get("listed", 0.0) < LISTED_SECONDS:
+            gone = runs.deleted_runs(client, experiment)
+            found = known["runs"] | runs.finished_runs(client, experiment, known["seen"] - SPARE_SECONDS)
+            found = {key: run for key, run in found.items() if run not in gone}
+            self._index = {**known, "runs": found, "seen": now}
+        else:
+            found = runs.finished_runs(client, experiment)
+            self._index = {"experiment": experiment, "runs": found, "listed": now, "seen": now}
         self._remember({})
 
     def _remember(self, found: Mapping[str, str]) -> None:

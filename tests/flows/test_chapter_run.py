@@ -285,8 +285,9 @@ def make_text() -> Callable[[], str]:
     return lambda: "Ein Müller hatte drei Söhne, seine Mühle, einen Esel und einen Kater. " * 400
 
 
-def test_a_leased_lock_excludes_other_machines(api: str, tmp_path: Path) -> None:
-    here, there = LeasedLockManager(tmp_path / "here"), LeasedLockManager(tmp_path / "there")
+def test_a_leased_lock_excludes_other_machines(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    here, there = LeasedLockManager(tmp_path / "here", store), LeasedLockManager(tmp_path / "there", store)
     assert here.acquire_lock("key", "a")
     assert not there.acquire_lock("key", "b", acquire_timeout=1)
     here.release_lock("key", "a")

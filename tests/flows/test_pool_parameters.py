@@ -85,6 +85,33 @@ def test_names_are_sent_as_they_are(sent: list[tuple[str, dict[str, Any]]], name
     assert sent[0][1]["corpus"] == sent[0][1]["pretrained"] == name
 
 
+@pytest.mark.parametrize(("jobs", "capacity"), [(None, 256), (3, 3), (1_000, 1_000)])
+def test_jobs_say_how_many_runs_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int | None, capacity: int
+) -> None:
+    monkeypatch.setenv("CHAPTER_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr(runners, "save_storage", lambda place: None)
+    found: list[int] = []
+
+    def run_request(request: Any, place: Place, runner: Deployed, *_: Any, **__: Any) -> None:
+        found.append(runner.capacity())
+
+    monkeypatch.setattr(chapter, "run_request", run_request)
+    chapter.run_options(Options(where="pool", profile="smoke", sources="embedded", only=("21.1",), jobs=jobs))
+    assert found == [capacity]
+
+
+def test_children_are_looked_at_ever_less_often() -> None:
+    """At first soon, since many find all in the store; a hundred that train for an hour are ten questions a second."""
+    assert pools.pause(0) == 1
+    assert pools.pause(3_600) == 10
+    waited, looks = 0.0, 0
+    while waited < 600:
+        waited += pools.pause(waited)
+        looks += 1
+    assert looks < 150, "instead of 600"
+
+
 def test_an_interrupted_parent_asks_its_children_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "save_storage", lambda place: None)
     asked: list[threading.Event] = []

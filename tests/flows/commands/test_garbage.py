@@ -158,3 +158,21 @@ def test_room_that_a_dropped_blob_keeps_under_another_name_is_said(
     )
     assert (tmp_path / "artifact").stat().st_size == 2**20
     assert not any(blob.exists() for blob in blobs)
+
+
+def test_what_vanished_machines_left_in_a_remote_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Leases and checkpoints, once they are old: who is at work renews both. A record that says nothing is no reason to
+    end with an error."""
+    store = Store("memory://chapter-gc-vanished")
+    persist(store, "k1", b"wanted", "now")
+    result = RecordSerializer(url=store.url).dumps(as_record("k2", {}, {}))
+    body = {"metadata": {"serializer": {"type": "chapter-record", "url": ""}}, "result": result.decode()}
+    RecordStorage(url=store.url).write_path("k2", json.dumps(body).encode())
+    for name in ("leases/" + "a" * 64 + "-000000001", "checkpoints/" + "b" * 64 + "/step-000000001.json"):
+        store.write(name, b"x")
+    assert collect(tmp_path, store.url, 7.0, False, dry_run=False) == 0
+    assert len(store.listing("leases")) == len(store.listing("checkpoints")) == 1
+    assert collect(tmp_path, store.url, 0.0, False, dry_run=False) == 0
+    assert store.listing("leases") == store.listing("checkpoints") == []
+    assert store.record("k1") is not None
+    assert "dropped 3 objects" in capsys.readouterr().out

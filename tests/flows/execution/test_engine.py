@@ -1,5 +1,6 @@
 """The engine, with a runner that runs nothing: order, hits, failures, crashes and lost blobs."""
 
+import json
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,13 +11,14 @@ from prefect.states import Failed
 from flows.execution import runners
 from flows.execution.engine import CRASH_ATTEMPTS, Finished, Outcome, Record, critical_path, execute
 from flows.execution.graph import Node
-from flows.execution.plan import stored
+from flows.execution.plan import plan, stored
 from flows.execution.runners import _failure
 from tasks.cache.keys import Step
 from tasks.cache.store import MissingArtifact, Store
 from tasks.failures import Failure, NoRoom, StepFailed, kind_of
 from tasks.place import Place
 from tasks.steps import WORK, Job, run_step
+from tests.tasks.cache.test_schema import NOTES
 from tests.tasks.cache.test_store import persist
 
 
@@ -236,3 +238,13 @@ def test_a_full_disk_ends_the_run_and_what_is_done_stays(store: Store) -> None:
     again = FakeRunner(store)
     assert set(run(DIAMOND, store, again).records) == set(DIAMOND)
     assert again.order == ["right", "left", "end"]
+
+
+@pytest.mark.parametrize("entry", NOTES)
+def test_a_plan_is_made_without_what_is_no_note(store: Store, entry: object) -> None:
+    """Who can write to a shared store must not be able to end a run, or a look at what it would do."""
+    graph = graph_of(node("one", seconds=5.0))
+    store.write("latest/train-one.json", json.dumps(entry).encode())
+    [planned], _ = plan(graph, store)
+    assert (planned.state, planned.why, planned.seconds) == ("miss", "never run", 5.0)
+    assert run(graph, store, FakeRunner(store)).ran == ["one"]

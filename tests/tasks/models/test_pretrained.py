@@ -154,6 +154,23 @@ def test_a_tokenizer_of_another_model(directory: Path, cache: Path) -> None:
     assert "269 tokens, its model 29" in refusal(user_model(directory), cache)
 
 
+def test_code_that_a_model_brings_is_not_run(
+    directory: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is anybody asked: Transformers would, at the terminal, and run it on a "y"."""
+    marker = tmp_path / "ran"
+    (directory / "evil.py").write_text(
+        f"open({str(marker)!r}, 'w')\nfrom transformers import PretrainedConfig\n"
+        "class Evil(PretrainedConfig):\n    model_type = 'evil'\n"
+    )
+    config = json.loads((directory / "config.json").read_text())
+    code = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
+    (directory / "config.json").write_text(json.dumps({**config, "model_type": "evil", "auto_map": code}))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    assert "cannot be loaded" in refusal(user_model(directory), cache)
+    assert not marker.exists()
+
+
 def test_a_directory_that_changes_during_the_run(directory: Path, cache: Path) -> None:
     reference = user_model(directory)
     (directory / "config.json").write_text((directory / "config.json").read_text() + "\n")

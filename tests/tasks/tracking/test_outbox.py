@@ -54,3 +54,14 @@ def test_the_outbox_survives_a_half_written_line_and_sets_refused_documents_asid
     assert sent == ["a", "b"]
     assert [document["name"] for document in outbox._read()] == ["c"]
     assert '"bad"' in (tmp_path / "outbox.refused.jsonl").read_text()
+
+
+def test_lines_that_are_no_documents_are_left_out(tmp_path: Path) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    outbox = Outbox(tmp_path / "outbox.jsonl")
+    outbox.path.write_text("\n".join(["[1]", "3", "null", '"x"', deep, '{"key": "b"}']) + "\n")
+    outbox.add({"key": "c"})
+    sent: list[dict[str, Any]] = []
+    outbox.deliver(sent.append, is_refusal=lambda _: False)
+    assert [document["key"] for document in sent] == ["b", "c"]
+    assert not outbox

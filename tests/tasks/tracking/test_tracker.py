@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tasks.tracking import runs
 from tasks.tracking import tracker as tracking
 from tasks.tracking.client import connect, origin
 from tasks.tracking.runs import STEP_KEY
@@ -329,6 +330,39 @@ def test_runs_deleted_by_people_are_logged_again(tracker: Tracker, place: Path, 
     again._connection()
     assert again.run_of("k-deleted") is None
     assert again.log_training(None, "k-deleted", RECIPE, RECORD, files) not in (None, first)
+
+
+def test_opening_a_tracker_again_lists_what_is_new(tracker: Tracker, place: Path) -> None:
+    """Not everything: a thousand runs take two seconds, each time a worker begins."""
+    old = {number: tracker.log_exercise(None, f"k-old-{number}", RESULT) for number in range(3)}
+    client = tracker._connection()[0]
+    for run in old.values():
+        client.set_terminated(run, "FINISHED", end_time=1_000_000)
+    Tracker(place, _sqlite(place))._connection()  # the index has seen them
+    other = Tracker(place, _sqlite(place))
+    made = other.log_exercise(None, "k-elsewhere", RESULT)
+    client.delete_run(old[1])
+    index = json.loads(tracker._index_file.read_text())
+    del index["runs"]["k-elsewhere"]  # another machine has logged it
+    tracker._index_file.write_text(json.dumps(index))
+    listed: list[str] = []
+    every = runs._all
+
+    def noted(*arguments: Any) -> Iterator[Any]:
+        for run in every(*arguments):
+            listed.append(run.info.run_id)
+            yield run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_all", noted)
+        again = Tracker(place, _sqlite(place))
+        again._connection()
+        assert not {old[0], old[2]} & set(listed)
+        assert [again.run_of(f"k-old-{number}") for number in range(3)] == [old[0], None, old[2]]
+        assert again.run_of("k-elsewhere") == made
+        tracker._index_file.write_text(json.dumps({**index, "listed": time.time() - 8 * 86_400}))
+        Tracker(place, _sqlite(place))._connection()
+        assert {old[0], old[2]} <= set(listed), "all of them now and then"
 
 
 def test_a_tracker_travels_between_processes(tracker: Tracker) -> None:

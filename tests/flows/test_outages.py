@@ -1,0 +1,180 @@
+"""A Prefect server that was away costs nothing but waiting: for children, for living runs, for dead ones."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
+from prefect.states import Completed, Crashed, Pending, Running, Scheduled
+
+from flows import sweep as sweeping
+from flows.pools import OUTAGE_SECONDS, outlasting
+from flows.recovery import CHILD_QUEUE, RESTARTS, SILENCE
+from flows.sweep import sweep, swept_meanwhile
+from tests.flows.conftest import wait_until
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Away:
+    """A server that does not answer until it was slept for long enough."""
+
+    def __init__(self, seconds: float, error: Exception) -> None:
+        self.seconds, self.error, self.slept = seconds, error, 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+    def ask(self, what: str) -> str:
+        if self.slept < self.seconds:
+            raise self.error
+        return what
+
+
+REQUEST = httpx.Request("GET", "http://127.0.0.1:1/api")
+
+
+def status(code: int) -> Exception:
+    return httpx.HTTPStatusError("status", request=REQUEST, response=httpx.Response(code, request=REQUEST))
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("late"), status(503), status(500)])
+@pytest.mark.parametrize("seconds", [30, 90, 600])
+def test_a_parent_waits_for_a_server_that_is_away(seconds: float, error: Exception) -> None:
+    away = Away(seconds, error)
+    assert outlasting(threading.Event(), away.sleep)(away.ask, "here") == "here"
+    assert seconds <= away.slept <= seconds + 15
+
+
+def test_but_not_for_ever_nor_when_it_stops_nor_for_a_no() -> None:
+    away = Away(10 * OUTAGE_SECONDS, httpx.ConnectError("refused"))
+    with pytest.raises(httpx.ConnectError):
+        outlasting(threading.Event(), away.sleep)(away.ask, "here")
+    assert OUTAGE_SECONDS <= away.slept <= OUTAGE_SECONDS + 15
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(httpx.ConnectError):
+        outlasting(stop)(Away(60, httpx.ConnectError("refused")).ask, "here")
+    refuses = Away(60, status(404))
+    with pytest.raises(httpx.HTTPStatusError):
+        outlasting(threading.Event(), refuses.sleep)(refuses.ask, "here")
+    assert refuses.slept == 0
+
+
+# --- With a server -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(api: str) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def deployment(client: SyncPrefectClient) -> uuid.UUID:
+    flow = client.create_flow_from_name("train-model")
+    return client.create_deployment(
+        flow_id=flow, name=f"outages-{uuid.uuid4().hex}", work_pool_name="gpu", paused=False
+    )
+
+
+def begun(client: SyncPrefectClient, deployment: uuid.UUID, queue: str | None = None) -> uuid.UUID:
+    """A run that a worker has begun; far enough in the future that no worker takes it."""
+    run = client.create_flow_run_from_deployment(deployment, work_queue_name=queue)
+    for state in (Pending(), Running()):
+        client.set_flow_run_state(run.id, state)
+    return run.id
+
+
+def heartbeat(client: SyncPrefectClient, run: uuid.UUID, when: datetime) -> None:
+    event = {
+        "occurred": when.isoformat(),
+        "event": "prefect.flow-run.heartbeat",
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+        "id": str(uuid.uuid4()),
+    }
+    client.request("POST", "/events", json=[event])
+    wait_until(lambda: sweeping._is_silent(client, client.read_flow_run(run), when) is False, 30, "it is on file")
+
+
+def state(client: SyncPrefectClient, run: uuid.UUID) -> StateType:
+    found = client.read_flow_run(run).state
+    assert found is not None
+    return found.type
+
+
+def kept(runs: list[Any]) -> set[uuid.UUID]:
+    return {run.id for run in runs}
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+def test_a_dead_run_is_found_and_a_living_one_is_not(client: SyncPrefectClient, deployment: uuid.UUID) -> None:
+    dead, living = begun(client, deployment), begun(client, deployment)
+    assert kept(sweep(client)[0]) & {dead, living} == set(), "they have just begun"
+    later = datetime.now(UTC) + 2 * SILENCE
+    heartbeat(client, living, later - timedelta(seconds=30))
+    silent, _ = sweep(client, later)
+    assert dead in kept(silent)
+    assert living not in kept(silent)
+    assert (state(client, dead), state(client, living)) == (StateType.CRASHED, StateType.RUNNING)
+    client.set_flow_run_state(living, Completed())
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+def test_what_crashed_unheard_is_scheduled_again(client: SyncPrefectClient, deployment: uuid.UUID) -> None:
+    runs = {name: begun(client, deployment, queue) for name, queue in (("lost", None), ("child", CHILD_QUEUE))}
+    runs["often"] = begun(client, deployment)
+    for _ in range(RESTARTS):
+        for again in (Crashed(), Scheduled(), Pending(), Running()):
+            client.set_flow_run_state(runs["often"], again)
+    for run in runs.values():
+        client.set_flow_run_state(run, Crashed(message="told while the automations were away"))
+    assert not kept(sweep(client)[1]) & set(runs.values()), "the automation has its time first"
+    _, lost = sweep(client, datetime.now(UTC) + timedelta(minutes=2))
+    assert kept(lost) & set(runs.values()) == {runs["lost"]}
+    assert state(client, runs["lost"]) == StateType.SCHEDULED
+    assert runs["lost"] not in kept(sweep(client, datetime.now(UTC) + timedelta(days=2))[1])
+    client.set_flow_run_state(runs["lost"], Completed())
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+@pytest.mark.parametrize(
+    "since", [[Crashed()], [Crashed(), Scheduled(name="AwaitingRetry")]], ids=["marked", "offered"]
+)
+def test_a_living_run_that_was_marked_as_crashed_ends_well(
+    client: SyncPrefectClient, deployment: uuid.UUID, since: list[Any]
+) -> None:
+    """As its own process does that has trained all the time, and says so at its end."""
+    run = begun(client, deployment)
+    for each in since:
+        client.set_flow_run_state(run, each)
+    client.set_flow_run_state(run, Completed())
+    assert state(client, run) == StateType.COMPLETED
+
+
+def test_a_sweep_waits_and_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    swept = threading.Event()
+    monkeypatch.setattr(sweeping, "get_client", lambda **_: pytest.fail("too early"))
+    with swept_meanwhile(timedelta(hours=1)):
+        pass
+
+    class Client:
+        def __enter__(self) -> "Client":
+            swept.set()
+            raise OSError("and a server that is away costs nothing")
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(sweeping, "get_client", lambda **_: Client())
+    with swept_meanwhile(timedelta(seconds=0)):
+        assert swept.wait(30)
+        time.sleep(0)

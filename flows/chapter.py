@@ -34,6 +34,7 @@ from flows.execution.watch import Display, Listeners, LogListener, TrackingListe
 from flows.names import Device, Precision, ProfileName, SourceBundle, Where, chapter_run_name, tags_of
 from flows.options import Options, UsageError, nearest
 from flows.requests import place_here, processes, request_of
+from reports.words import plural
 from tasks.cache.keys import syntax_kept_in
 from tasks.place import Place
 from tasks.recipes.catalogue import recipes, tunings
@@ -74,7 +75,8 @@ def run_request(
     shown = PrefectListener(place, getattr(runner, "task_runs", None), to_console=listener is None)
     with opened as chapter_run, syntax_kept_in(place.syntax), closing(shown):
         shown.tag(tags_of(request))
-        shown.say(f"begins: {len(request.exercises)} exercises, {len(graph)} steps, profile {request.profile.name}")
+        asked, steps = plural(len(request.exercises), "exercise"), plural(len(graph), "step")
+        shown.say(f"begins: {asked}, {steps}, profile {request.profile.name}")
         here = not isinstance(runner, Deployed)
         sections = sections_of(Path(place.outputs))
         tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here, sections=sections)
@@ -106,7 +108,7 @@ def chapter_of(run: str) -> str:
     return f"chapter-{run}"
 
 
-@task(name="report", persist_result=False)
+@task(name="report", task_run_name="report", persist_result=False)
 def publish_task(
     request: Request, place: Place, outcome: Outcome, started: float, command: str, trained: int
 ) -> Published:

@@ -20,7 +20,7 @@ from flows.execution.publish import Published, load_result, prefect_page
 from reports.chapter import QUESTIONS
 from reports.run import Score
 from reports.types import Provenance, Result
-from reports.words import plural
+from reports.words import plural, upper_first
 from tasks.cache.store import Store
 from tasks.place import Place
 from tasks.tracking.tracker import Tracker
@@ -43,25 +43,23 @@ class Left:
 
     def artifacts(self) -> Iterator[ArtifactCreate]:
         """The artifacts, each with a key. A link artifact is, with Prefect, Markdown that holds nothing but a link."""
-        yield self._artifact("markdown", "verdict", self.verdict, self.markdown())
+        yield self._artifact("markdown", "verdict", "the verdict", self.markdown())
         if self.rows:
             what = "model" if self.subject == "model" else "exercise"
-            yield self._artifact(
-                "table", "table", f"{self.title}: {plural(len(self.rows), what)}", json.dumps(self.rows)
-            )
+            yield self._artifact("table", "table", plural(len(self.rows), what), json.dumps(self.rows))
         if self.mlflow_url:
-            about = "Parameters, metrics, curves and models of this run, on MLflow."
+            about = "parameters, metrics, curves and models"
             yield self._artifact("markdown", "mlflow", about, f"[{self.title}, on MLflow]({self.mlflow_url})")
         if self.report:
-            about = f"Browsers open no file from a server's page. Copy the address, or open `{self.report}` there."
+            about = f"open `{self.report}` (browsers follow no link from a server's page to a file)"
             yield self._artifact("markdown", "report", about, f"[{self.title}: the report]({self.report.as_uri()})")
 
     def _artifact(self, kind: str, name: str, about: str, data: str) -> ArtifactCreate:
-        return ArtifactCreate(type=kind, key=f"{self.subject}-{name}", description=about, data=data)
+        return ArtifactCreate(type=kind, key=f"{self.subject}-{name}", description=f"{self.title}: {about}", data=data)
 
     def markdown(self) -> str:
         """The verdict, what failed, all exercises or models, and where the report lies."""
-        lines = [f"# {self.title}", "", self.verdict, ""]
+        lines = [self.verdict, ""]
         if self.report:
             lines += [f"The report, with tables, results and findings beside it: `{self.report}`", ""]
         if self.failures:
@@ -93,6 +91,7 @@ def left_by(
         chapter: the chapter on MLflow, as ``Tracker.chapter`` names it.
         done: how much was done, such as "3 models trained, 9 steps run".
     """
+    done = upper_first(done)
     failures = tuple(f"{graph[name].title}: {_first_line(error)}" for name, error in outcome.errors.items())
     report = published.page.resolve() if published else None
     if not request.exercises:
@@ -146,8 +145,8 @@ def _exercise(result: Result, measured: bool) -> Row:
         "exercise": result.id,
         "title": result.title,
         "status": "answered" if answered else result.status,
-        "exact checks": _held(result, "exact"),
-        "empirical checks": _held(result, "empirical"),
+        "exact": _held(result, "exact"),
+        "empirical": _held(result, "empirical"),
         "measured": "now" if measured else "earlier" if answered else "–",
         "seconds": round(result.provenance.seconds, 1),
     }

@@ -27,6 +27,7 @@ from tasks.cache.progress import running
 from tasks.place import Place
 
 EVERY_SECONDS = 5.0  # between two looks at the trainings that run; one that is over by then has no bar
+BARS = "training"  # one key for all, or Prefect's page of artifacts would be full of them; the description says which
 COOL_DOWN = 60.0  # seconds without a further try after a failure
 CLOSE_SECONDS = 15.0  # for what is still to be said at the end, however slow the server
 
@@ -53,7 +54,8 @@ class PrefectListener:
         every: float = EVERY_SECONDS,
         client: Callable[[], SyncPrefectClient] = lambda: get_client(sync_client=True),
     ) -> None:
-        self._place, self._task_runs, self._every, self._connect = place, task_runs or {}, every, client
+        self._place, self._every, self._connect = place, every, client
+        self._task_runs = {} if task_runs is None else task_runs  # one that is filled as steps begin
         self._flow_run = UUID(id) if (id := flow_run.get_id()) else None
         self._tags = list(flow_run.get_tags()) if self._flow_run else []
         self._log: Any = logger
@@ -165,7 +167,7 @@ class PrefectListener:
             if name in self._bars:
                 client.update_artifact(self._bars[name], ArtifactUpdate(data=data, description=text))
                 continue
-            bar = ArtifactCreate(type="progress", key=key_of(node), data=data, description=text)
+            bar = ArtifactCreate(type="progress", key=BARS, data=data, description=text)
             ids = {"flow_run_id": self._flow_run, "task_run_id": self._task_runs.get(name)}
             self._bars[name] = client.create_artifact(bar.model_copy(update=ids)).id
 
@@ -175,11 +177,3 @@ class PrefectListener:
         bar = self._bars.pop(node.name, None)
         if bar:
             client.update_artifact(bar, ArtifactUpdate(description=said, **({"data": 100.0} if done else {})))
-
-
-def key_of(node: Node) -> str:
-    """The key of a training's bar: trainings of one recipe and seed are versions of one artifact."""
-    words = "".join(
-        c if c.isascii() and c.isalnum() else " " for c in f"{node.kind} {node.subject} {node.seed}".lower()
-    )
-    return "-".join(words.split())

@@ -177,7 +177,7 @@ def test_what_prefect_shows_of_a_run(finished: Chapter) -> None:
     [row] = json.loads(artifacts["exercise-table"].data)
     assert (row["exercise"], row["status"], row["measured"]) == ("21.22", "answered", "now")
     for kind, passed in held.items():
-        assert row[f"{kind} checks"] == f"{passed.count(True)} of {len(passed)}"
+        assert row[kind] == f"{passed.count(True)} of {len(passed)}"
     verdict = artifacts["exercise-verdict"].data
     assert f"exact checks {held['exact'].count(True)} of {len(held['exact'])} hold" in verdict
     assert str(page) in verdict
@@ -215,12 +215,12 @@ def test_a_long_training_has_a_bar_on_prefects_page(api: str, tmp_path: Path) ->
         shown = PrefectListener(place, every=0.1)
         shown.started(node, step, "never run")
         ProgressFile(place.progress, step.key, step.name)._write(0.25, "loss 2.5")
-        wait_until(lambda: bars() == [("train-small-3", "train small: loss 2.5", 25.0)], 30, "a bar at a quarter")
+        wait_until(lambda: bars() == [("training", "train small: loss 2.5", 25.0)], 30, "a bar at a quarter")
         shown.finished(node, step, {"data": {"seconds": 7.0}})
         shown.close()
         return bars()
 
-    assert training() == [("train-small-3", "train small: done in 7.0 s", 100.0)]
+    assert training() == [("training", "train small: done in 7.0 s", 100.0)]
 
 
 def test_a_second_run_trains_nothing(copy: Chapter) -> None:

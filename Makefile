@@ -3,13 +3,14 @@
 # make test-all                            the slow ones, too: real servers and workers, killed processes
 # make fuzz [CASES=1000]                   so many cases for each of the fuzzer's tests, new ones every time
 # make bench [BENCH="--rows training"]     measure how fast everything is, into outputs/benchmarks
+# make docs                                the documentation, with the API of minigpt, into outputs/site
 PYTHON ?= python3
 PROFILE ?= laptop
 CASES ?= 1000
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup report test test-all fuzz check bench clean
+.PHONY: setup report test test-all fuzz check bench docs clean
 .DEFAULT_GOAL := report
 
 setup: $(VENV)/.ready
@@ -40,6 +41,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet # strict: see mkdocs.yml
 
 clean:
 	rm -rf $(VENV) outputs

@@ -7,13 +7,13 @@ exercise       one exercise with all it needs; the unit a person reruns
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import Flow, flow, task
 from prefect.futures import PrefectFuture
@@ -21,35 +21,25 @@ from prefect.runtime import deployment, flow_run
 from prefect.utilities.annotations import quote
 from rich.console import Console
 
-from flows.deployments import deployment_name
+from flows.deployments import ABOUT, deployment_name
+from flows.execution.artifacts import left_by
+from flows.execution.conclusion import Summary, conclude, summary_of
 from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build
+from flows.execution.on_prefect import PrefectListener
 from flows.execution.publish import Published, sections_of
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import CHILDREN, Deployed, Inline, LocalPool
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
+from flows.names import Device, Precision, ProfileName, SourceBundle, Where, chapter_run_name, tags_of
 from flows.options import Options, UsageError, nearest
 from flows.requests import place_here, processes, request_of
+from reports.words import plural
 from tasks.cache.keys import syntax_kept_in
 from tasks.place import Place
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.sources.resolve import Sources
 from tasks.tracking.tracker import Tracker
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run has to say for itself."""
-
-    report: str
-    exercises: int
-    answered: int
-    failed: tuple[str, ...]
-    reasons: tuple[str, ...]
-    trained: int
-    ran: int
-    cached: int
-    seconds: float
 
 
 def place_of(run: str) -> Place:
@@ -87,11 +77,15 @@ def run_request(
         if chapter
         else tracker.chapter(profile=request.profile.name, tags=tags, name=chapter_of(place.run))
     )
-    with opened as chapter_run, syntax_kept_in(place.syntax):
+    shown = PrefectListener(place, getattr(runner, "task_runs", None), to_console=listener is None)
+    with opened as chapter_run, syntax_kept_in(place.syntax), closing(shown):
+        shown.tag(tags_of(request))
+        asked, steps = plural(len(request.exercises), "exercise"), plural(len(graph), "step")
+        shown.say(f"begins: {asked}, {steps}, profile {request.profile.name}")
         here = not isinstance(runner, Deployed)
         sections = sections_of(Path(place.outputs))
         tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here, sections=sections)
-        listeners = Listeners([tracking, listener or LogListener()])
+        listeners = Listeners([tracking, shown, *([listener] if listener else [])])
         try:
             with runner as chosen:
                 outcome = execute(graph, store, chosen, listeners)
@@ -102,33 +96,13 @@ def run_request(
         told: Sequence[Any] = (quote(request), place, quote(outcome), started, command, trained)
         published = publish_task(*told) if publishing else None
         if published:
-            _conclude(tracker, request, published, command, time.time() - started)
-    return _summary(request, graph, outcome, published, time.time() - started)
-
-
-def _conclude(tracker: Tracker, request: Request, published: Published, command: str, seconds: float) -> None:
-    """What the chapter's run on MLflow says of it."""
-    score, folder = published.score, published.page.resolve().parent
-    about = {
-        "profile": request.profile.name,
-        "device": request.device,
-        "precision": request.profile.precision or "as recipes say",
-        "budget": request.profile.budget,
-        "exercises": len(request.exercises),
-        "command": command,
-        **{f"source.{what}": text for what, text in request.sources.summary().items()},
-    }
-    counts = {
-        "answered": score.answered,
-        "failed": score.failed,
-        "exact_checks": score.exact,
-        "exact_checks_held": score.exact_held,
-        "empirical_checks": score.empirical,
-        "empirical_checks_confirmed": score.empirical_confirmed,
-        "seconds": seconds,
-    }
-    files = {name: folder / name for name in ("report.html", "summary.json")}
-    tracker.conclude(score.sentence, params=about, metrics=counts, files=files)
+            conclude(tracker, request, published, command, time.time() - started)
+        summary = summary_of(request, graph, outcome, published, time.time() - started)
+        title = flow_run.get_name() or request.profile.name
+        ended = title, request, graph, outcome, published, place, tracker, chapter_run, summary.done
+        shown.leave(lambda: left_by(*ended).artifacts())
+        shown.say(f"ends: {summary.done}")
+    return summary
 
 
 def chapter_of(run: str) -> str:
@@ -139,29 +113,7 @@ def chapter_of(run: str) -> str:
     return f"chapter-{run}"
 
 
-def _summary(
-    request: Request, graph: Mapping[str, Node], outcome: Outcome, published: Published | None, seconds: float
-) -> Summary:
-    asked = {exercise.id for exercise in request.exercises}
-    faults = {id: error for id, error in published.faults.items() if id in asked} if published else {}
-    unanswered = tuple(e.id for e in request.exercises if f"exercise/{e.id}" not in outcome.records or e.id in faults)
-    return Summary(
-        report=str(published.page) if published else "",
-        exercises=len(request.exercises),
-        answered=len(request.exercises) - len(unanswered),
-        failed=unanswered + tuple(name for name in outcome.errors if graph[name].kind != "exercise"),
-        reasons=(
-            *(f"{graph[name].title}: {error}" for name, error in outcome.errors.items()),
-            *(f"the answer of {id}: {error.strip().splitlines()[-1]}" for id, error in faults.items()),
-        ),
-        trained=sum(graph[name].makes_model for name in outcome.ran),
-        ran=len(outcome.ran),
-        cached=len(outcome.records) - len(outcome.ran),
-        seconds=seconds,
-    )
-
-
-@task(name="report", persist_result=False)
+@task(name="report", task_run_name="report", persist_result=False)
 def publish_task(
     request: Request, place: Place, outcome: Outcome, started: float, command: str, trained: int
 ) -> Published:
@@ -185,23 +137,33 @@ def _check(summary: Summary) -> Summary:
     return summary
 
 
-@flow(name="full-chapter", flow_run_name="full-chapter {profile}", persist_result=False, validate_parameters=True)
+@flow(name="full-chapter", flow_run_name=chapter_run_name, description=ABOUT["full-chapter"], persist_result=False)
 def full_chapter(
-    profile: str = "laptop",
+    profile: ProfileName = "laptop",
     only: list[str] | None = None,
-    sources: str = "auto",
+    sources: SourceBundle = "auto",
     corpus: str | None = None,
     pretrained: str | None = None,
-    where: Literal["local", "pool"] = "pool",
-    device: str = "auto",
-    precision: str = "auto",
+    where: Where = "pool",
+    device: Device = "auto",
+    precision: Precision = "auto",
     budget: float = 1.0,
     jobs: int | None = None,
 ) -> None:
     """Run the chapter: every model once, every exercise, and the report.
 
-    With ``where="pool"`` models and exercises go to the deployments ``train-model`` and ``exercise``; with
-    ``"local"`` they run in processes of this machine.
+    Args:
+        profile: How far and how large: smoke in minutes, laptop, overnight for two hours, gpu.
+        only: Exercises, such as 21.27; all where nothing is named.
+        sources: Where texts and the pretrained model come from: auto, embedded in packages, hub.
+        corpus: Your own text in place of the chapter's: a UTF-8 file, hf:NAME or a URL, as workers reach it.
+        pretrained: Any causal LM in Transformers format: a name on the Hub or a folder.
+        where: pool hands models and exercises to the deployments train-model and exercise; local runs them in processes
+            of the machine that takes this run.
+        device: auto takes a GPU where the profile is made for one, or, with local, where one is found.
+        precision: auto takes bf16 where it pays; fp32 gives equal bits on all machines.
+        budget: A factor for the steps of every training.
+        jobs: Processes at a time, with local; one per core where nothing is said.
     """
     _check(run_options(Options.of(locals())))
 
@@ -281,22 +243,37 @@ def _absolute(source: str | None) -> str | None:
     return str(path.absolute()) if path.exists() else source
 
 
-@flow(name="train-model", flow_run_name="train {recipe}, seed {seed}, {profile}", persist_result=False)
+@flow(
+    name="train-model",
+    flow_run_name="train {recipe}, seed {seed}, {profile}",
+    description=ABOUT["train-model"],
+    persist_result=False,
+)
 def train_model(
     recipe: str,
     seed: int = 0,
-    profile: str = "laptop",
-    sources: str = "auto",
+    profile: ProfileName = "laptop",
+    sources: SourceBundle = "auto",
     corpus: str | None = None,
     pretrained: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     budget: float = 1.0,
     chapter: str | None = None,
 ) -> None:
     """Train one recipe of the catalogue, or do one of its fine-tunings, with all that it needs, in this process.
 
-    ``chapter`` is what ``full-chapter`` gives: its name on MLflow, under which the model is logged.
+    Args:
+        recipe: A recipe's name; `chapter models` lists them.
+        seed: Of the initial weights and the batches.
+        profile: How far and how large: smoke in minutes, laptop, overnight for two hours, gpu.
+        sources: Where texts and the pretrained model come from: auto, embedded in packages, hub.
+        corpus: Your own text in place of the chapter's: a UTF-8 file, hf:NAME or a URL, as the worker reaches it.
+        pretrained: Any causal LM in Transformers format: a name on the Hub or a folder.
+        device: auto takes a GPU where one is found.
+        precision: auto takes bf16 where it pays; fp32 gives equal bits on all machines.
+        budget: A factor for the steps of every training.
+        chapter: What full-chapter gives: its name on MLflow, under which the model is logged.
     """
     request = replace(request_of(Options.of(locals()), worker=is_worker()), exercises=())
     if recipe in tunings():
@@ -311,22 +288,37 @@ def train_model(
     _check(_inline(request, publishing=False, chapter=chapter))
 
 
-@flow(name="exercise", flow_run_name="exercise {id}, {profile}", persist_result=False)
+@flow(
+    name="exercise",
+    flow_run_name="exercise {id}, {profile}",
+    description=ABOUT["exercise"],
+    persist_result=False,
+)
 def exercise(
     id: str,
-    profile: str = "laptop",
-    sources: str = "auto",
+    profile: ProfileName = "laptop",
+    sources: SourceBundle = "auto",
     corpus: str | None = None,
     pretrained: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     budget: float = 1.0,
     publish: bool = True,
     chapter: str | None = None,
 ) -> None:
-    """Run one exercise with all that it needs, in this process, and renew the report if it is to ``publish``.
+    """Run one exercise with all that it needs, in this process.
 
-    ``chapter`` is what ``full-chapter`` gives: its name on MLflow, under which the exercise is logged.
+    Args:
+        id: The exercise, such as 21.22.
+        profile: How far and how large: smoke in minutes, laptop, overnight for two hours, gpu.
+        sources: Where texts and the pretrained model come from: auto, embedded in packages, hub.
+        corpus: Your own text in place of the chapter's: a UTF-8 file, hf:NAME or a URL, as the worker reaches it.
+        pretrained: Any causal LM in Transformers format: a name on the Hub or a folder.
+        device: auto takes a GPU where one is found.
+        precision: auto takes bf16 where it pays; fp32 gives equal bits on all machines.
+        budget: A factor for the steps of every training.
+        publish: Write the report anew with this exercise's answer.
+        chapter: What full-chapter gives: its name on MLflow, under which the exercise is logged.
     """
     options = Options.of(locals() | {"only": (id,)})
     _check(_inline(request_of(options, worker=is_worker()), publishing=publish, chapter=chapter))

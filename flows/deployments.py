@@ -11,10 +11,27 @@ from pathlib import Path
 
 from flows.execution.graph import load_exercises
 from reports.chapter import QUESTIONS
+from reports.words import plural
 from tasks.exercise import Exercise
 from tasks.exercises import modules
 
 FILE = Path(__file__).parent.parent / "prefect.yaml"
+
+# Markdown, for flows and for their deployments.
+ABOUT = {
+    "full-chapter": (
+        "The whole chapter: every model once, in the order in which they need each other, every exercise, and the "
+        "report. What is in the store is not made again. Artifacts: the verdict, a table of all exercises, links to "
+        "MLflow and to the report."
+    ),
+    "train-model": (
+        "One model: a recipe of the catalogue with a seed, or a fine-tuning, with all that it needs. "
+        "`chapter models` lists the recipes. The unit that a GPU worker takes."
+    ),
+    "exercise": (
+        "One exercise with all that it needs, and the report anew. Each has a deployment, `exercise/21-01` and so on."
+    ),
+}
 
 HEAD = """\
 # Written by `python -m flows.deployments --write`; a test keeps it in step with tasks/exercises/.
@@ -42,6 +59,7 @@ definitions:
 
 deployments:
   - name: full-chapter
+    description: {chapter}
     entrypoint: flows.chapter.full_chapter
     work_pool: *cpu
     schedules:
@@ -52,6 +70,7 @@ deployments:
       - flows.recovery.ensure_crash_detection: {}
 
   - name: train-model
+    description: {model}
     entrypoint: flows.chapter.train_model
     work_pool: *gpu
 """
@@ -70,17 +89,38 @@ def pool_of(exercise: Exercise) -> str:
 
 def text() -> str:
     """The whole of prefect.yaml."""
-    return HEAD + "".join(_entries(load_exercises(tuple(modules()))))
+    head = HEAD.replace("{chapter}", _quoted(ABOUT["full-chapter"])).replace("{model}", _quoted(ABOUT["train-model"]))
+    return head + "".join(_entries(load_exercises(tuple(modules()))))
+
+
+def _quoted(text: str) -> str:
+    """A text in YAML; JSON strings are YAML strings."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _about(exercise: Exercise) -> str:
+    """The exercise in its own words, and what running it takes. Markdown."""
+    question = QUESTIONS[exercise.id]
+    parts = [f"({letter}) {text}" for letter, text in question.parts.items()]
+    trained = len(exercise.recipes) + len(exercise.finetunes)
+    takes = [
+        f"{plural(trained, 'recipe')} trained" if trained else "",
+        "a pretrained model" if "pretrained" in exercise.sources else "",
+    ]
+    needs = " and ".join(filter(None, takes)) or "no model"
+    lines = [f"**{exercise.id} {question.title}**", question.stem, *parts, question.closing, f"*Needs {needs}.*"]
+    return "\n\n".join(filter(None, lines))
 
 
 def _entries(exercises: Sequence[Exercise]) -> Iterator[str]:
     for exercise in exercises:
-        # JSON strings are YAML strings; unquoted, 21.10 would be the number 21.1.
+        # Quoted: 21.10 would be the number 21.1.
         yield f"""
-  - name: {json.dumps(deployment_name(exercise.id))}
-    description: {json.dumps(QUESTIONS[exercise.id].title, ensure_ascii=False)}
+  - name: {_quoted(deployment_name(exercise.id))}
+    description: {_quoted(_about(exercise))}
+    tags: [{_quoted(f"exercise:{exercise.id}")}]
     entrypoint: flows.chapter.exercise
-    parameters: {{id: {json.dumps(exercise.id)}}}
+    parameters: {{id: {_quoted(exercise.id)}}}
     work_pool: *{pool_of(exercise)}
 """
 

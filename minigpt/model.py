@@ -214,7 +214,7 @@ class GPT(nn.Module):
 
         Raises:
             ValueError: unknown tokens (on a GPU, CUDA's own error), more positions than learned embeddings, or a prefix
-            together with a filled cache or window.
+                together with a filled cache or window.
         """
         start = cache.length if cache is not None else 0
         T = tokens.shape[1]

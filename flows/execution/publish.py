@@ -46,11 +46,12 @@ TOKENIZERS = {"char": "characters", "bpe": "GPT-2's byte pairs", "word": "words"
 
 @dataclass(frozen=True)
 class Published:
-    """The page, and the exercises of which the findings are there but no answer could be made, with the reasons."""
+    """The page, the results on it, and the exercises with findings of which no answer could be made: why not."""
 
     page: Path
     faults: Mapping[str, str]
     score: Score
+    results: tuple[Result, ...] = ()
 
 
 def publish(
@@ -115,7 +116,7 @@ def publish(
     )
     point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
-    return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)))
+    return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)), tuple(results))
 
 
 def sections_of(outputs: Path) -> DirectoryCache:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from prefect import State
 from prefect.futures import PrefectFuture
@@ -90,6 +91,7 @@ class LocalPool:
         self.storage = save_storage(place)
         self._slots, self._free = slots, list(range(slots))
         self._runners: dict[int, ProcessPoolTaskRunner] = {}
+        self.task_runs: dict[str, UUID] = {}  # by node
         self._done: queue.Queue[tuple[int, Finished]] = queue.Queue()
 
     def __enter__(self) -> "LocalPool":
@@ -124,6 +126,7 @@ class LocalPool:
         task = cached_task(step, self.place, self.storage)
         parameters = {"step": step, "local": dict(node.local), "place": self.place}
         future = self._runners[slot].submit(task, parameters)
+        self.task_runs[node.name] = future.task_run_id
         threading.Thread(target=self._watch, args=(slot, node, step, future), daemon=True).start()
 
     def _watch(self, slot: int, node: Node, step: Step, future: PrefectFuture[Any]) -> None:

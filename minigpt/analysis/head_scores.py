@@ -41,7 +41,7 @@ def uniform_share(wanted: Tensor) -> float:
 
 
 def row_shares(maps: Sequence[Tensor], wanted: Tensor) -> list[list[list[float]]]:
-    """The share of each row by itself, per layer (B, H, T, T) and (B, T, T) → [row][layer][head].
+    """The share of each row by itself, per layer (B, H, T, T) and (B, T, T) → ``[row][layer][head]``.
 
     Rows without a query that counts are left out.
     """

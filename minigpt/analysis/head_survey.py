@@ -89,7 +89,7 @@ def read_maps(model: Any, ids: Tensor) -> tuple[Tensor, ...]:
 def survey(
     model: Any, ids: Tensor, wanted: Mapping[str, Tensor], *, batch_size: int = 4
 ) -> dict[str, list[list[list[float]]]]:
-    """Shares of all heads in rows of tokens (R, T) for kinds of keys (R, T, T): per kind [row][layer][head].
+    """Shares of all heads in rows of tokens (R, T) for kinds of keys (R, T, T): per kind ``[row][layer][head]``.
 
     Rows without a key of a kind are left out. Maps are kept for one batch only.
     """

@@ -143,6 +143,86 @@ def test_the_contract_of_a_finished_run(finished: Chapter) -> None:
     assert list((latest / "tables").glob("*.csv"))
 
 
+def test_what_prefect_shows_of_a_run(finished: Chapter) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        ArtifactFilter,
+        ArtifactFilterKey,
+        FlowRunFilter,
+        FlowRunFilterId,
+        LogFilter,
+        LogFilterFlowRunId,
+    )
+
+    page = (finished.outputs / "latest" / "report.html").resolve()
+    with get_client(sync_client=True) as client:
+        of_reports = ArtifactFilter(key=ArtifactFilterKey(any_=["exercise-report"]))
+        [report] = [
+            found for found in client.read_artifacts(artifact_filter=of_reports) if str(page) in str(found.data)
+        ]
+        run = client.read_flow_run(report.flow_run_id)
+        mine = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        artifacts = {found.key: found for found in client.read_artifacts(flow_run_filter=mine)}
+        said = [line.message for line in client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))]
+    assert run.name == "exercise 21.22, smoke"
+    assert set(run.tags) == {"profile:smoke", "exercise:21.22"}
+
+    assert artifacts["exercise-report"].data == f"[{run.name}: the report]({page.as_uri()})"
+    result = json.loads((page.parent / "results" / "21.22.json").read_text())
+    assert artifacts["exercise-mlflow"].data == f"[{run.name}, on MLflow]({result['provenance']['mlflow_url']})"
+    held = {
+        kind: [check["passed"] for check in result["checks"] if check["kind"] == kind]
+        for kind in ("exact", "empirical")
+    }
+    [row] = json.loads(artifacts["exercise-table"].data)
+    assert (row["exercise"], row["status"], row["measured"]) == ("21.22", "answered", "now")
+    for kind, passed in held.items():
+        assert row[kind] == f"{passed.count(True)} of {len(passed)}"
+    verdict = artifacts["exercise-verdict"].data
+    assert f"exact checks {held['exact'].count(True)} of {len(held['exact'])} hold" in verdict
+    assert str(page) in verdict
+    assert f"| [21.22]({result['provenance']['mlflow_url']}) | Model Size Experiment | answered |" in verdict
+
+    for name in ("train large, seed 0", "exercise 21.22"):
+        [begins] = [n for n, line in enumerate(said) if line.startswith(f"{name}: begins (")]
+        [done] = [n for n, line in enumerate(said) if line.startswith(f"{name}: done in ")]
+        assert begins < done
+    assert said[0].startswith("begins: 1 exercise")
+
+
+def test_a_long_training_has_a_bar_on_prefects_page(api: str, tmp_path: Path) -> None:
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.runtime import flow_run
+
+    from flows.execution.graph import Node
+    from flows.execution.on_prefect import PrefectListener
+    from tasks.cache.keys import Step
+    from tasks.cache.progress import ProgressFile
+    from tasks.place import Place
+
+    def bars() -> list[tuple[str | None, str | None, float]]:
+        with get_client(sync_client=True) as client:
+            mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.get_id()]))
+            found = client.read_artifacts(flow_run_filter=mine)
+        return [(bar.key, bar.description, bar.data) for bar in found if bar.type == "progress"]
+
+    @flow(name="a training")
+    def training() -> list[tuple[str | None, str | None, float]]:
+        node = Node("train/small", "train", "train small", {}, {}, (), 1.0, models=True, subject="small", seed=3)
+        step, place = Step("train", "train small", {}, {}, {}, 1), Place(str(tmp_path), str(tmp_path))
+        shown = PrefectListener(place, every=0.1)
+        shown.started(node, step, "never run")
+        ProgressFile(place.progress, step.key, step.name)._write(0.25, "loss 2.5")
+        wait_until(lambda: bars() == [("training", "train small: loss 2.5", 25.0)], 30, "a bar at a quarter")
+        shown.finished(node, step, {"data": {"seconds": 7.0}})
+        shown.close()
+        return bars()
+
+    assert training() == [("training", "train small: done in 7.0 s", 100.0)]
+
+
 def test_a_second_run_trains_nothing(copy: Chapter) -> None:
     output = copy.run("--only", EXERCISE)
     assert output.status == 0, output

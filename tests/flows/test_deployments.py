@@ -1,11 +1,14 @@
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
 
+from flows import names
 from flows.deployments import FILE, deployment_name, main, pool_of, text
 from flows.execution.graph import load_exercises
+from flows.options import DEVICE_NAMES, PRECISION_NAMES, PROFILE_NAMES, SOURCE_NAMES, WHERE_NAMES
 from flows.pools import POOLS
+from reports.chapter import QUESTIONS
 from tasks.exercises import modules
 
 
@@ -44,6 +47,36 @@ def test_prefect_accepts_entrypoints_and_parameters(declared: dict[str, dict[str
         assert flow.name == name.split("/")[0].replace("_", "-")
         if "parameters" in entry:
             assert flow.validate_parameters(entry["parameters"])["id"] == entry["parameters"]["id"]
+
+
+def test_each_deployment_says_what_it_is_and_what_its_parameters_are(declared: dict[str, dict[str, Any]]) -> None:
+    from prefect.flows import load_flow_from_entrypoint
+    from prefect.utilities.callables import parameter_schema
+
+    for name, entry in declared.items():
+        assert len(entry["description"]) > 60, name
+        assert "{{" not in entry["description"], "Prefect would fill it in"
+        flow = load_flow_from_entrypoint(entry["entrypoint"])
+        assert flow.description
+        assert "Args:" not in flow.description
+        for parameter, about in parameter_schema(flow).properties.items():
+            assert about.get("description"), f"{flow.name} says nothing of {parameter}"
+    for id, question in QUESTIONS.items():
+        entry = declared[f"exercise/{deployment_name(question.number)}"]
+        assert question.title in entry["description"]
+        assert all(part in entry["description"] for part in question.parts.values()), id
+        assert entry["tags"] == [f"exercise:{question.number}"]
+
+
+def test_menus_of_parameters_offer_what_the_command_line_takes() -> None:
+    offered = {name: get_args(menu) for name, menu in vars(names).items() if get_origin(menu) is Literal}
+    assert offered == {
+        "ProfileName": PROFILE_NAMES,
+        "SourceBundle": SOURCE_NAMES,
+        "Device": DEVICE_NAMES,
+        "Precision": PRECISION_NAMES,
+        "Where": WHERE_NAMES,
+    }
 
 
 def test_the_schedule_is_weekly_and_sleeps(declared: dict[str, dict[str, Any]]) -> None:

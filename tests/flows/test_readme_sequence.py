@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,8 @@ def test_the_sequence(servers: None, outputs: Path) -> None:
     assert deployed.stdout.count("successfully created") == (ROOT / "prefect.yaml").read_text().count("entrypoint:")
 
     assert "ensure_crash_detection" in deployed.stdout
+    schedules = prefect("deployment", "schedule", "ls", "full-chapter/full-chapter")
+    assert schedules.returncode == 0, schedules.stdout + schedules.stderr
 
     # Not in the repository: a worker needs the package, not the folder.
     with worker("cpu", outputs), worker("gpu", outputs):
@@ -93,6 +96,54 @@ def test_the_sequence(servers: None, outputs: Path) -> None:
         again = prefect("deployment", "run", "exercise/21-15", *options[:4], "--watch")
         assert again.returncode == 0, again.stdout + again.stderr
     assert_tracked()
+    assert_shown_by_prefect()
+
+
+def assert_shown_by_prefect() -> None:
+    """Names, tags, descriptions, artifacts and log lines of flow runs on the Prefect server."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
+
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        deployments = client.read_deployments(limit=200)
+        for deployment in deployments:
+            assert deployment.description, f"{deployment.name} says nothing of itself"
+            for name, parameter in deployment.parameter_openapi_schema["properties"].items():
+                assert parameter.get("description"), f"{deployment.name}: nothing is said of {name}"
+        assert {tuple(one.tags) for one in deployments if one.name == "21-11"} == {("exercise:21.11",)}
+
+        runs = client.read_flow_runs()
+        named = {run.name: run for run in runs}
+        [whole] = [run for run in runs if flows[run.flow_id] == "full-chapter"]
+        alone = [run for run in runs if run.name == f"exercise {WITH_MODELS}, smoke"]
+        assert whole.name == f"exercises {WITHOUT_MODELS}, {WITH_MODELS}, smoke"
+        assert len(alone) == 2, "the chapter's, and the one that was started by itself"
+        training = named["train small, seed 0, smoke"]
+        assert set(whole.tags) == {"profile:smoke", f"exercise:{WITHOUT_MODELS}", f"exercise:{WITH_MODELS}"}
+        assert all(set(run.tags) == {"profile:smoke", f"exercise:{WITH_MODELS}"} for run in alone)
+        assert set(training.tags) == {"profile:smoke", "recipe:small"}
+
+        def left(run: Any) -> dict[str, Any]:
+            of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+            return {found.key: found.data for found in client.read_artifacts(artifact_filter=of_run)}
+
+        of_whole = left(whole)
+        assert {row["exercise"] for row in json.loads(of_whole["chapter-table"])} == {WITHOUT_MODELS, WITH_MODELS}
+        assert "2 of 2 exercises answered" in of_whole["chapter-verdict"]
+        assert os.environ["MLFLOW_TRACKING_URI"] in of_whole["chapter-mlflow"]
+        assert "report.html" in of_whole["chapter-report"]
+        assert [("exercise-report" in left(run)) for run in sorted(alone, key=lambda run: run.start_time)] == [
+            False,
+            True,
+        ]
+        assert all({"exercise-verdict", "exercise-table", "exercise-mlflow"} <= left(run).keys() for run in alone)
+        assert {"model-verdict", "model-table", "model-mlflow"} <= left(training).keys()
+
+        lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[training.id])))
+        said = [line.message for line in lines]
+        assert any(line.startswith("train small, seed 0: begins") for line in said)
+        assert any(line.startswith("train small, seed 0: done in") for line in said)
 
 
 def assert_tracked() -> None:

@@ -99,7 +99,7 @@ def prefect_server(
 
 
 def _what_an_outage_left_behind() -> AbstractContextManager[None]:
-    from flows.sweep import swept_meanwhile
+    from flows.execution.sweep import swept_meanwhile
 
     return swept_meanwhile()
 

@@ -18,7 +18,8 @@ from tasks.folders import is_address, outputs_folder, store_url
 from tasks.sources.resolve import Sources
 
 if TYPE_CHECKING:
-    from flows.chapter import ChapterFailed, Summary
+    from flows.chapter import ChapterFailed
+    from flows.execution.conclusion import Summary
 
 QUIET = {"PREFECT_LOGGING_LEVEL": "CRITICAL"}  # the display says it all
 

@@ -56,7 +56,8 @@ class PrefectListener:
     ) -> None:
         self._place, self._every, self._connect = place, every, client
         self._task_runs = {} if task_runs is None else task_runs  # one that is filled as steps begin
-        self._flow_run = UUID(id) if (id := flow_run.get_id()) else None
+        own = flow_run.get_id()
+        self._flow_run = UUID(own) if own else None
         self._tags = list(flow_run.get_tags()) if self._flow_run else []
         self._log: Any = logger
         with suppress(MissingContextError):  # outside of a flow there is nobody to tell
@@ -106,8 +107,9 @@ class PrefectListener:
     def tag(self, tags: Sequence[str]) -> None:
         """Further tags of the flow run."""
         wanted = list(dict.fromkeys([*self._tags, *tags]))
-        if self._flow_run and wanted != self._tags:
-            self._jobs.put(lambda client: client.update_flow_run(self._flow_run, tags=wanted))
+        own = self._flow_run
+        if own and wanted != self._tags:
+            self._jobs.put(lambda client: client.update_flow_run(own, tags=wanted))
 
     def leave(self, make: Callable[[], Iterable[ArtifactCreate]]) -> None:
         """Artifacts of the flow run; they are made in the thread, so that a mistake there costs no more than them."""
@@ -176,4 +178,5 @@ class PrefectListener:
         self._watched.pop(node.name, None)
         bar = self._bars.pop(node.name, None)
         if bar:
-            client.update_artifact(bar, ArtifactUpdate(description=said, **({"data": 100.0} if done else {})))
+            update = ArtifactUpdate(description=said, data=100.0) if done else ArtifactUpdate(description=said)
+            client.update_artifact(bar, update)

@@ -13,10 +13,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.states import Completed, Crashed, Pending, Running, Scheduled
 
-from flows import sweep as sweeping
+from flows.execution import sweep as sweeping
+from flows.execution.sweep import sweep, swept_meanwhile
 from flows.pools import OUTAGE_SECONDS, outlasting
 from flows.recovery import CHILD_QUEUE, RESTARTS, SILENCE
-from flows.sweep import sweep, swept_meanwhile
 from tests.flows.conftest import wait_until
 
 pytestmark = pytest.mark.timeout(600)

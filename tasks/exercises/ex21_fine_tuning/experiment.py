@@ -87,6 +87,7 @@ def training_of(tuned: FineTuned) -> Training:
         learning_rate=recipe.learning_rate,
         batch_size=recipe.batch_size,
         block=tuned.block,
+        precision=recipe.precision,
         steps=tuned.steps,
         parameters=sum(weight.numel() for weight in tuned.pretrained.model.parameters()),
         seconds=tuned.seconds,

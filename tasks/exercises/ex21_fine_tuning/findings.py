@@ -24,6 +24,7 @@ class Training:
     learning_rate: float
     batch_size: int
     block: int  # tokens in a sequence
+    precision: str  # "fp32" or "bf16"
     steps: int
     parameters: int
     seconds: float

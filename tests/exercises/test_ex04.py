@@ -90,6 +90,7 @@ def test_models_that_have_not_beaten_the_bigram_say_nothing_of_the_warm_up(findi
 
 
 WARM = ("with", "without")
+WARMTHS = ("warm", "cold")
 
 
 def with_losses(findings, bigram=3.0, **losses):
@@ -124,6 +125,24 @@ def test_a_placement_that_never_trains_is_said_to_be_less_stable(findings):
         "Post-norm does not get past the bigram in any of 6 trainings, with warm-up or without; pre-norm does in 6."
         in text
     )
+
+
+def test_post_norm_that_stays_at_letter_frequencies_is_said_to(findings):
+    """Without a training past the bigram, the placements can still be told apart: by whether anything is learned."""
+    untrained = {f"{norm}_{start}": (loss,) * 2 for norm, loss in (("pre", 2.5), ("post", 3.06)) for start in WARMTHS}
+    found = with_losses(findings, bigram=2.2, **untrained)
+    runs = tuple(
+        replace(run, loss=2.4 if run.setting.norm == "pre" else 3.07) if run.seed == 0 else run for run in found.runs
+    )
+    found = replace(found, runs=runs, baselines=replace(found.baselines, unigram=3.05))
+    assert said(found).count("post-norm learns no more than letter frequencies (3.060 to 3.070 nats") == 2
+    assert said(found).count("while pre-norm gets below them (2.400 to 2.500)") == 2
+    missed = " ".join(answered(EXERCISE, found).unexpected.split())
+    assert "The prediction was not put to the test" in missed
+    assert "does not die out" not in missed
+    slow = [run.setting.norm == "pre" and run.rate == found.rates[0] for run in runs]
+    high = tuple(replace(run, loss=3.08) if late else run for run, late in zip(runs, slow, strict=True))
+    assert "The placements still differ" not in said(replace(found, runs=high))
 
 
 def test_the_band_of_rates_is_counted_over_the_sweep(findings):

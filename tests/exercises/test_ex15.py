@@ -103,6 +103,23 @@ def test_one_epoch_and_several_seeds_read_well(findings):
     assert "(2.100 ± 0.141 over 2 seeds)" in prose(answer)
 
 
+def test_a_baseline_is_beaten_where_all_seeds_beat_it(findings):
+    """The first seed's 1.3 nats are below 5-grams, the second's 1.4 are not."""
+    last = replace(findings.epochs[-1], nats=1.3)
+    found = replace(
+        findings,
+        epochs=(*findings.epochs[:-1], last),
+        bits=(1.3 / math.log(2), 1.4 / math.log(2)),
+        baselines=Baselines(4.0, 3.0, 2.2, 1.2, 1.35, 5),
+    )
+    said = "less than bigrams (2.200) but more than the compressor xz after the same training text (1.200); against "
+    assert said + "smoothed 5-grams (1.350) the seeds disagree." in prose(answered(EXERCISE, found))
+    for third, word in ((1.5, "more"), (1.1, "less")):
+        only = replace(found, epochs=(*findings.epochs[:-1], replace(last, nats=third)), bits=(third / math.log(2),))
+        assert f"{word} than" in prose(answered(EXERCISE, only))
+        assert "the seeds disagree" not in prose(answered(EXERCISE, only))
+
+
 def prose(answer):
     return " ".join(" ".join(block.text for block in answer.parts[0].blocks if block.type == "prose").split())
 

@@ -5,7 +5,7 @@ from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Series, Table
 from reports.words import plural
 from tasks.comparison import counted
-from tasks.exercises.ex04_norm_placement.findings import PLACEMENTS, WIDTH, Findings, best_rate
+from tasks.exercises.ex04_norm_placement.findings import INITS, PLACEMENTS, WIDTH, Findings, best_rate
 
 
 def answer(f: Findings) -> Draft:
@@ -26,10 +26,22 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "effects": f.warmup_effects,
-            "seen": {init: f.picture(init) for init in ("Xavier", "GPT-2")},
+            "seen": {init: f.picture(init) for init in reversed(INITS)},
             "fresh": len(f.fresh(f.settings[0])),
+            "losses": {(init, norm): losses(f, init, norm) for init in INITS for norm in PLACEMENTS},
+            "frequencies": {init: [norm for norm in PLACEMENTS if at_frequencies(f, init, norm)] for init in INITS},
         },
     )
+
+
+def losses(f: Findings, init: str, norm: str) -> list[float]:
+    """Of all trainings of one placement: every rate and seed, with warm-up and without."""
+    return [run.loss for run in f.runs if (run.setting.init, run.setting.norm) == (init, norm)]
+
+
+def at_frequencies(f: Findings, init: str, norm: str) -> bool:
+    """Whether none of them has learned more than how frequent each token is; up to 0.05 nats."""
+    return min(losses(f, init, norm)) > f.baselines.unigram - 0.05
 
 
 def placements() -> Table:

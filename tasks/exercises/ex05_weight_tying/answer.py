@@ -6,6 +6,7 @@ from reports.answers import Draft
 from reports.types import Check, Table
 from tasks.comparison import curves, sentences, table
 from tasks.exercises.ex05_weight_tying.findings import MIB, VOCABULARY, WIDTH, Findings
+from tasks.variants import comparisons_at_equal_time
 
 
 def answer(f: Findings) -> Draft:
@@ -25,6 +26,7 @@ def answer(f: Findings) -> Draft:
             "width": WIDTH,
             "m": f.metrics,
             "compared": sentences(f.rows),
+            "late": comparisons_at_equal_time(f.rows)[0].verdict,
             "own": own,
             "to_input": to_input,
             "to_output": to_output,

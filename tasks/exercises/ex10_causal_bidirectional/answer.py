@@ -2,6 +2,7 @@
 
 from minigpt.cost import published
 from minigpt.evaluation.statistics import compare_paired
+from minigpt.evaluation.statistics import mean_std as mean_and_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Sample, Table
 from reports.words import mean_std
@@ -34,6 +35,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "pairs": PAIRS,
+            "masked_writes": mean_and_std(f.next["masked"])[0],
             "probes": f.probes("causal, mean", "masked, mean"),
             "own": [f"{f.mean_accuracy(name, 'causal, own loss'):.3f} on {name}" for name in f.tasks],
             "scoring": compare_paired(masked.nats, scored.nats),

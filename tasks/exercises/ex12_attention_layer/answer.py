@@ -26,7 +26,7 @@ def answer(f: Findings) -> Draft:
             "parameters": Table(
                 ("parameter", "shape", "numbers"),
                 tuple((p.name, str(p.shape), p.numbers) for p in f.parameters),
-                f"{f.parameter_count} parameters at d_model = {f.shape[-1]}.",
+                f"{f.parameter_count:,} parameters at d_model = {f.shape[-1]}.",
                 "parameters",
             ),
             "weights": Heatmap(f.example, "key", "query", caption, ticks, ticks, annotate=True),

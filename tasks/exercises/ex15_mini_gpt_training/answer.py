@@ -16,13 +16,16 @@ def answer(f: Findings) -> Draft:
         f"smoothed {f.baselines.n}-grams": f.baselines.ngram,
         "the compressor xz after the same training text": f.baselines.xz,
     }
+    # The finished model, and the other seeds: a claim has to hold for all.
+    seeds = [f.last.nats, *(bits * math.log(2) for bits in f.bits[1:])]
     return Draft(
         blocks={"setting": setting(f), "curves": curves(f), "epochs": by_epoch(f), "samples": samples(f)},
         checks=checks(f),
         values={
             "wordless": not any(len(words(epoch.text.replace(UNKNOWN, ""))) > 1 for epoch in f.epochs),
-            "beaten": [f"{name} ({loss:.3f})" for name, loss in others.items() if f.last.nats < loss],
-            "lost": [f"{name} ({loss:.3f})" for name, loss in others.items() if f.last.nats >= loss],
+            "beaten": [f"{name} ({loss:.3f})" for name, loss in others.items() if max(seeds) < loss],
+            "lost": [f"{name} ({loss:.3f})" for name, loss in others.items() if min(seeds) >= loss],
+            "level": [f"{name} ({loss:.3f})" for name, loss in others.items() if min(seeds) < loss <= max(seeds)],
         },
     )
 

@@ -103,9 +103,13 @@ def nats(value: float, digits: int = 3) -> str:
 
 
 def plural(number: float, one: str, many: str | None = None) -> str:
-    """A number and its noun: "1 seed", "3 seeds", "no seeds". ``many`` is ``one`` + "s" unless given."""
+    """A number and its noun: "1 seed", "3 seeds", "no seeds". ``many`` is ``one`` + "s" unless given.
+
+    Whole numbers have no decimals, floats among them: "399,360 characters".
+    """
     noun = one if number == 1 else many or f"{one}s"
-    return f"{'no' if number == 0 else f'{number:,}'} {noun}"
+    whole = math.isfinite(number) and number == int(number)
+    return f"{'no' if number == 0 else f'{int(number) if whole else number:,}'} {noun}"
 
 
 def noun(number: float, one: str, many: str | None = None) -> str:

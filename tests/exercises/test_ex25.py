@@ -110,11 +110,22 @@ def test_good_until_the_first_bucket_that_costs_too_much(findings):
     assert "+1.50 nats" in said
 
 
-def test_a_model_with_one_seed_is_compared_with_that_seed(findings):
-    losses = {"RoPE": ((1.0, 3.0), (1.0, 3.4), (1.0, 3.2)), "no positions": ((2.0, 2.5),)}
-    found = replace(findings.extrapolation, bucket=8, context=8, length=16, losses=losses)
-    assert found.remedy("no positions").difference == pytest.approx(-0.5)
-    assert found.remedy("no positions").verdict == "one seed"
+def test_a_model_of_fewer_seeds_is_compared_without_pairs(findings):
+    found = Extrapolation(
+        bucket=8,
+        context=16,
+        length=24,
+        losses={
+            "RoPE, restarted": reading(1.5, 1.5, 1.5),
+            "RoPE": reading(1.5, 1.4, 1.75),
+            "RoPE, positions interpolated": reading(3.0, 2.9, 2.8),
+            "no positions": ((2.0, 2.0, 2.25),),
+        },
+        refusal="no",
+    )
+    tables = flattened(answered(EXERCISE, replace(findings, extrapolation=found)).parts[3].blocks)
+    rows = {row[0]: row for block in tables if getattr(block, "name", "") == "remedies" for row in block.rows}
+    assert rows["no positions"][1:6] == (2.25, 0.5, None, None, "one seed")
 
 
 def test_the_plateau_ends_where_five_rows_are_below_the_bigram_at_their_mean():

@@ -7,7 +7,17 @@ from minigpt.evaluation.statistics import compare, compare_paired, holm
 from reports import words
 
 
-@pytest.mark.parametrize(("number", "text"), [(0, "no seeds"), (1, "1 seed"), (2, "2 seeds"), (1500, "1,500 seeds")])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "no seeds"),
+        (1, "1 seed"),
+        (2, "2 seeds"),
+        (1500, "1,500 seeds"),
+        (1500.0, "1,500 seeds"),
+        (2.5, "2.5 seeds"),
+    ],
+)
 def test_plural_reads_well_for_0_1_and_many(number, text):
     assert words.plural(number, "seed") == text
 

@@ -2,7 +2,7 @@
 
 import math
 
-from minigpt.evaluation.statistics import mean_std
+from minigpt.evaluation.statistics import Comparison, compare, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
@@ -122,6 +122,13 @@ def by_position(found: Extrapolation) -> Figure:
     return Figure("line", tuple(series), "position in the window", "loss (nats/token)", caption)
 
 
+def against_rope(found: Extrapolation, label: str) -> Comparison:
+    """Another reading against plain RoPE in the last bucket; models of fewer seeds are no pairs of its models."""
+    if len(found.losses[label]) == len(found.losses["RoPE"]):
+        return found.remedy(label)
+    return compare(found.at("RoPE", found.last), found.at(label, found.last))
+
+
 def remedies(found: Extrapolation) -> Table:
     """Every other reading against plain RoPE, in the last bucket."""
     last = found.last
@@ -132,7 +139,7 @@ def remedies(found: Extrapolation) -> Table:
         if label == "RoPE":
             rows.append((label, loss, None, None, None, "baseline", until))
             continue
-        remedy = found.remedy(label)
+        remedy = against_rope(found, label)
         low, high = remedy.interval if remedy.verdict != "one seed" else (None, None)
         rows.append((label, loss, remedy.difference, low, high, remedy.verdict, until))
     columns = ("reading", "loss", "difference", "95% interval from", "to", "verdict", "good until position")

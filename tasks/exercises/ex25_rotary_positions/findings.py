@@ -87,10 +87,8 @@ class Extrapolation:
         return compare_paired(self.at("RoPE", self.last_inside), self.at("RoPE", self.last))
 
     def remedy(self, label: str) -> Comparison:
-        """Another reading against plain RoPE in the last bucket, seed by seed: of the seeds that both have."""
-        pairs = zip(self.at("RoPE", self.last), self.at(label, self.last), strict=False)
-        baseline, other = zip(*pairs, strict=True)
-        return compare_paired(baseline, other)
+        """Another reading against plain RoPE in the last bucket: readings of the same models are pairs."""
+        return compare_paired(self.at("RoPE", self.last), self.at(label, self.last))
 
     @property
     def changed(self) -> list[str]:

@@ -50,6 +50,7 @@ def answer(f: Findings) -> Draft:
         values={
             "compared": sentences(f.rows),
             "untrained": untrained(f.rows),
+            "unused": any(f.beyond(one.window) <= 0 for one in f.configs.values() if one.window),
             "blocks": f.last.timings[BLOCKS],
             "dense": f.last.timings[DENSE],
         },

@@ -279,7 +279,7 @@ EXERCISE = Exercise(
             "planted_rows": 2,
             "shown": 24,
             "cache": 64,
-            "texts": 2,
+            "texts": 3,
             "stream": 2_048,
             "samples": 3,
             "own_stream": 100_000,
@@ -309,5 +309,5 @@ EXERCISE = Exercise(
             "reread_texts": 8,
         },
     },
-    seconds={"smoke": 3, "laptop": 225, "gpu": 150},
+    seconds={"smoke": 3, "laptop": 300, "gpu": 150},
 )

@@ -20,7 +20,6 @@ from tasks.exercises.ex22_model_sizes.findings import (
     Count,
     Findings,
     Run,
-    Standing,
 )
 
 CLAIMED = {"small": 2e6, "medium": 10e6, "large": 30e6}  # the chapter's figures
@@ -78,7 +77,7 @@ def answer(f: Findings) -> Draft:
             "fitting": [f"{fitting(c):,} for {c.size}" for c in own_counts(f)],
             "training_losses": [f"{run.training_loss:.3f} for {run.name}" for run in by_training_loss(f)],
             "training_span": by_training_loss(f)[-1].training_loss - by_training_loss(f)[0].training_loss,
-            "rivals": {"tokens": rivals(f.at_equal_tokens), "time": rivals(f.at_equal_time)},
+            "rivals": {"tokens": f.at_equal_tokens.rivals, "time": f.at_equal_time.rivals if f.at_equal_time else []},
             "in_order": [run.name for run in by_training_loss(f)] == list(reversed(SIZES)),
             "untaught": f.untaught,
             "base": f.base,
@@ -98,11 +97,6 @@ def answer(f: Findings) -> Draft:
             "book_counts": {c.size: c for c in f.counts if c.vocabulary.startswith("GPT-2")},
         },
     )
-
-
-def rivals(standing: Standing | None) -> list[str]:
-    """The sizes that the best of them is not below beyond the noise."""
-    return [higher for lower, higher, _ in standing.open if lower == standing.best] if standing else []
 
 
 def by_training_loss(f: Findings) -> list[Run]:

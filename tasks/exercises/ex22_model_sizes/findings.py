@@ -126,6 +126,16 @@ class Standing:
         """The pairs of which it is not."""
         return [pair for pair in self.pairs if pair[2].verdict != "lower"]
 
+    @property
+    def rivals(self) -> list[str]:
+        """The sizes that the best of them is not below beyond the noise."""
+        return [higher for lower, higher, _ in self.open if lower == self.best]
+
+    @property
+    def all_noise(self) -> bool:
+        """Whether no pair is a conclusion, each being inside the noise."""
+        return bool(self.pairs) and all(found.verdict == "noise" for *_, found in self.pairs)
+
 
 @dataclass(frozen=True)
 class Findings:

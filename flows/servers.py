@@ -172,8 +172,8 @@ def ui(home: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000) -> int:
         print(
             f"For workers and deployments:\n  export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={tracking}\n", flush=True
         )
-        print("Ctrl-C stops both.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):  # also of one who has read the line and is quick
+            print("Ctrl-C stops both.", flush=True)
             threading.Event().wait()
     return 0
 

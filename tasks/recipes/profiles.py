@@ -249,11 +249,11 @@ LAPTOP = Profile(
         "small-long": Scale(
             model={"context": 64},
             train={
-                "steps": 1_500,
+                "steps": 1_000,
                 "batch_size": 16,
                 "warmup_steps": 20,
-                "eval_every": 375,
-                "budgets": (80 / 1_500,),
+                "eval_every": 250,
+                "budgets": (80 / 1_000,),
             },
             bf16={"steps": 1_000, "warmup_steps": 40, "eval_every": 250, "budgets": (391 / 1_000,)},
             seeds=(0, 1),

@@ -106,7 +106,10 @@ def assert_shown_by_prefect() -> None:
 
     with get_client(sync_client=True) as client:
         flows = {flow.id: flow.name for flow in client.read_flows()}
-        deployments = client.read_deployments(limit=200)
+        ours = set(re.findall(r'^  - name: "?([^"\s]+)', (ROOT / "prefect.yaml").read_text(), re.MULTILINE))
+        assert {"full-chapter", "train-model", "21-11"} <= ours
+        # Other tests have deployments on this server, too.
+        deployments = [found for found in client.read_deployments(limit=200) if found.name in ours]
         for deployment in deployments:
             assert deployment.description, f"{deployment.name} says nothing of itself"
             for name, parameter in deployment.parameter_openapi_schema["properties"].items():
@@ -119,10 +122,10 @@ def assert_shown_by_prefect() -> None:
         alone = [run for run in runs if run.name == f"exercise {WITH_MODELS}, smoke"]
         assert whole.name == f"exercises {WITHOUT_MODELS}, {WITH_MODELS}, smoke"
         assert len(alone) == 2, "the chapter's, and the one that was started by itself"
-        training = named["train small, seed 0, smoke"]
+        training = named["train small-long, seed 0, smoke"]
         assert set(whole.tags) == {"profile:smoke", f"exercise:{WITHOUT_MODELS}", f"exercise:{WITH_MODELS}"}
         assert all(set(run.tags) == {"profile:smoke", f"exercise:{WITH_MODELS}"} for run in alone)
-        assert set(training.tags) == {"profile:smoke", "recipe:small"}
+        assert set(training.tags) == {"profile:smoke", "recipe:small-long"}
 
         def left(run: Any) -> dict[str, Any]:
             of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
@@ -142,8 +145,8 @@ def assert_shown_by_prefect() -> None:
 
         lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[training.id])))
         said = [line.message for line in lines]
-        assert any(line.startswith("train small, seed 0: begins") for line in said)
-        assert any(line.startswith("train small, seed 0: done in") for line in said)
+        assert any(line.startswith("train small-long, seed 0: begins") for line in said)
+        assert any(line.startswith("train small-long, seed 0: done in") for line in said)
 
 
 def assert_tracked() -> None:

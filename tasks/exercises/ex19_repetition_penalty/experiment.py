@@ -219,5 +219,5 @@ EXERCISE = Exercise(
         "laptop": {"samples": 10, "prompt": 32, "tokens": 200},
         "gpu": {"samples": 10, "prompt": 32, "tokens": 200},
     },
-    seconds={"smoke": 3, "laptop": 160, "gpu": 60},
+    seconds={"smoke": 3, "laptop": 140, "gpu": 60},
 )

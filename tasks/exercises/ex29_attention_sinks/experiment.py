@@ -280,7 +280,7 @@ EXERCISE = Exercise(
             "shown": 24,
             "cache": 64,
             "texts": 3,
-            "stream": 2_048,
+            "stream": 1_536,
             "samples": 3,
             "own_stream": 100_000,
             "own_places": 1_000,
@@ -309,5 +309,5 @@ EXERCISE = Exercise(
             "reread_texts": 8,
         },
     },
-    seconds={"smoke": 3, "laptop": 300, "gpu": 150},
+    seconds={"smoke": 3, "laptop": 290, "gpu": 150},
 )

@@ -165,7 +165,7 @@ def test_the_nucleus_holds_its_mass_and_no_token_too_many(logits: Tensor, temper
     assert kept.any()
     assert before[kept].sum() >= p - 1e-12
     assert before[kept].min() >= before[~kept].max() if (~kept).any() else True
-    assert before[kept].sum() - before[kept].min() < p or kept.sum() == 1 or p == 1
+    assert before[kept].sum() - before[kept].min() < p + 1e-12 or kept.sum() == 1 or p == 1
     assert warp(logits.double(), Sampling(temperature, k, p)).softmax(-1).sum().item() == pytest.approx(1)
 
 

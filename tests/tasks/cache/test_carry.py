@@ -1,6 +1,8 @@
 """From store to store: what is finished and what is begun arrives whole, and nothing that is here is harmed."""
 
+import itertools
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -249,9 +251,16 @@ def test_a_record_that_comes_makes_room_of_its_checkpoint(here: Store, there: St
     assert {path.name for path in (place / "checkpoints").iterdir()} == {key_of("busy"), key_of("other")}
 
 
-def test_an_interrupted_training_goes_on_elsewhere_to_the_same_bits(tmp_path: Path) -> None:
+def test_an_interrupted_training_goes_on_elsewhere_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Enough(Exception):
         pass
+
+    # A second passes with each look at the clock: progress is told after each step, however fast steps are.
+    seconds = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)), perf_counter=time.perf_counter)
+    monkeypatch.setattr("minigpt.train.time", clock)
 
     def stop(fraction: float, note: str = "") -> None:
         if fraction > 0.5:

@@ -227,8 +227,8 @@ LAPTOP = Profile(
     scales={
         # Two passes over the text in bf16; in fp32, which takes twice as long and more, less than half of one. Learned
         # positions learn what attention is for much sooner with 64 of them than with 128. The long training of small
-        # passes the end of the short one on its way, and the larger two finish one in about its time on theirs (step
-        # times measured alone on one thread).
+        # passes the end of the short one on its way, and in bf16 the larger two finish one in about its time on theirs
+        # (step times measured alone on one thread).
         "small": Scale(
             model={"context": 64},
             train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80},
@@ -292,7 +292,7 @@ LAPTOP = Profile(
     },
 )
 
-# About two hours on two cores with bf16 instructions, of which the trainings take most: six times laptop's steps, three
+# By estimate two hours on two cores with bf16 instructions, most of them in trainings: six times laptop's steps, three
 # times those of the book's sizes, which have the dearest, on three times the text; and three seeds of everything but
 # the teacher, what is only timed, and the book's sizes with GPT-2's vocabulary, where they have its numbers of
 # parameters. Those read half a million tokens, more than three times the text.

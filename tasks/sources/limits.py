@@ -23,7 +23,7 @@ from tasks.folders import named_path
 from tasks.sources import hub
 from tasks.sources.hub import NotThere, Unreachable
 from tasks.sources.references import Reference, SourceError
-from tasks.sources.user import check_text
+from tasks.sources.user import text_at
 
 VARIABLE = "CHAPTER_CORPORA"
 REDIRECTS = 5
@@ -181,16 +181,4 @@ def corpus_at(url: str, cache: Path) -> Reference:
     Raises:
         SourceError: it cannot be had, or is no text to train on.
     """
-    try:
-        path, sha256 = fetch(url, cache)
-    except (Unreachable, NotThere) as error:
-        raise SourceError(f"--corpus: {error}; check the address, or download the text and give the file.") from error
-    characters = check_text(path.read_bytes(), f"--corpus {url}")
-    return Reference(
-        kind="text",
-        name=url.rstrip("/").rpartition("/")[2] or url,
-        location=url,
-        sha256=sha256,
-        description=f"{characters:,} characters from {url}.",
-        licence="as its publisher says",
-    )
+    return text_at(url, cache, fetch)

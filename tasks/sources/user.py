@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,17 +107,26 @@ def check_text(content: bytes, where: str) -> int:
 def _address(value: str, cache: Path) -> Reference:
     if not value.startswith(("http://", "https://")):
         raise SourceError(f"--corpus {value}: only http and https addresses are read; download it and give the file.")
+    return text_at(value, cache, hub.download)
+
+
+def text_at(url: str, cache: Path, download: Callable[[str, Path], tuple[Path, str]]) -> Reference:
+    """The text that a ``download`` brings from an address, with its SHA-256.
+
+    Raises:
+        SourceError: it cannot be had, or is no text to train on.
+    """
     try:
-        path, sha256 = hub.download(value, cache)
+        path, sha256 = download(url, cache)
     except (Unreachable, NotThere) as error:
         raise SourceError(f"--corpus: {error}; check the address, or download the text and give the file.") from error
-    characters = check_text(path.read_bytes(), f"--corpus {value}")
+    characters = check_text(path.read_bytes(), f"--corpus {url}")
     return Reference(
         kind="text",
-        name=value.rstrip("/").rpartition("/")[2] or value,
-        location=value,
+        name=url.rstrip("/").rpartition("/")[2] or url,
+        location=url,
         sha256=sha256,
-        description=f"{characters:,} characters from {value}.",
+        description=f"{characters:,} characters from {url}.",
         licence="as its publisher says",
     )
 

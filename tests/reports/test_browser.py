@@ -3,6 +3,7 @@
 The browser is that of ``conftest.py``.
 """
 
+import re
 from contextlib import contextmanager
 
 import pytest
@@ -323,3 +324,17 @@ def test_on_paper_everything_is_open(reader):
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         assert page.locator("details:not([open])").count() > 0
         assert page.pdf(format="A4")[:5] == b"%PDF-"
+
+
+def test_paper_is_used_sparingly(reader):
+    """The laptop's page took 297 pages once: margins of nothing beside half-empty columns, and metrics for programs."""
+    with reader() as page:
+        pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True)))
+        page.emulate_media(media="print")
+        assert page.locator("#ex-21-22 .checks").evaluate("e => getComputedStyle(e).columnCount") == "2"
+        assert not page.locator("#ex-21-01 table.metrics").is_visible()
+        told = page.locator("#ex-21-01 .more:has(.metrics) > summary").evaluate(
+            "e => getComputedStyle(e, '::after').content"
+        )
+        assert "JSON" in told
+    assert 3 < pages <= 20  # 28 before

@@ -221,8 +221,8 @@ SMOKE = Profile(
 LAPTOP = Profile(
     name="laptop",
     # 135 M parameters learn from 65 tokens a second on a core.
-    finetune={"block": 128, "batch_size": 4, "train_tokens": 10_000, "validation_tokens": 2_048},
-    train_characters=200_000,
+    finetune={"block": 128, "batch_size": 4, "train_tokens": 7_680, "validation_tokens": 2_048},
+    train_characters=128_000,
     validation_characters=24_000,
     scales={
         # Two passes over the text in bf16; in fp32, which takes twice as long and more, less than half of one. Learned
@@ -232,30 +232,30 @@ LAPTOP = Profile(
         "small": Scale(
             model={"context": 64},
             train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80},
-            bf16={"steps": 391, "warmup_steps": 40, "eval_every": 196},
+            bf16={"steps": 250, "warmup_steps": 25, "eval_every": 125},
         ),
         "medium": Scale(
             model={"context": 64},
             train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80, "budgets": (0.8,)},
-            bf16={"steps": 391, "warmup_steps": 40, "eval_every": 196, "budgets": (0.6,)},
+            bf16={"steps": 250, "warmup_steps": 25, "eval_every": 125, "budgets": (0.6,)},
             seeds=(0, 1),
         ),
         "large": Scale(
             model={"context": 64},
             train={"steps": 80, "batch_size": 16, "warmup_steps": 20, "eval_every": 80, "budgets": (0.25,)},
-            bf16={"steps": 391, "warmup_steps": 40, "eval_every": 391, "budgets": (0.19,)},
+            bf16={"steps": 250, "warmup_steps": 25, "eval_every": 250, "budgets": (0.19,)},
             seeds=(0, 1),
         ),
         "small-long": Scale(
             model={"context": 64},
             train={
-                "steps": 1_000,
+                "steps": 800,
                 "batch_size": 16,
                 "warmup_steps": 20,
-                "eval_every": 250,
-                "budgets": (80 / 1_000,),
+                "eval_every": 200,
+                "budgets": (80 / 800,),
             },
-            bf16={"steps": 1_000, "warmup_steps": 40, "eval_every": 250, "budgets": (391 / 1_000,)},
+            bf16={"steps": 800, "warmup_steps": 30, "eval_every": 200, "budgets": (250 / 800,)},
             seeds=(0, 1),
         ),
         # A vocabulary of this text's own; of the book's 50,257 tokens it has fewer than a sixth.
@@ -276,32 +276,34 @@ LAPTOP = Profile(
             model={"context": 64}, train={"steps": 150, "batch_size": 16, "warmup_steps": 20, "eval_every": 150}
         ),
         "timing": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 60}),
-        "study": Scale(train={"steps": 400, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
-        "positions": Scale(train={"steps": 800, "batch_size": 8, "eval_every": 200}, seeds=(0, 1, 2)),
-        "positions-once": Scale(train={"steps": 800, "batch_size": 8, "eval_every": 200}),  # a side question, one seed
-        "study-long": Scale(train={"steps": 400, "batch_size": 2, "eval_every": 100}, seeds=(0, 1, 2)),
-        "study-mqa-wide": Scale(train={"steps": 400, "batch_size": 8, "eval_every": 100}, seeds=(0, 1, 2)),
+        "study": Scale(train={"steps": 320, "batch_size": 8, "eval_every": 80}, seeds=(0, 1, 2)),
+        "positions": Scale(train={"steps": 640, "batch_size": 8, "eval_every": 160}, seeds=(0, 1, 2)),
+        "positions-once": Scale(train={"steps": 640, "batch_size": 8, "eval_every": 160}),  # a side question, one seed
+        "study-long": Scale(train={"steps": 320, "batch_size": 2, "eval_every": 80}, seeds=(0, 1, 2)),
+        "study-mqa-wide": Scale(train={"steps": 320, "batch_size": 8, "eval_every": 80}, seeds=(0, 1, 2)),
         # Steps for about the time of a study on characters, by step times measured alone on one thread.
-        "study-word": Scale(train={"steps": 200, "batch_size": 8, "eval_every": 50}, seeds=(0, 1, 2)),
-        "study-bpe": Scale(train={"steps": 60, "batch_size": 2, "eval_every": 30}, seeds=(0, 1, 2)),
-        # Two passes over the text and more for the teacher, three quarters of one for its students; "student-long"
+        "study-word": Scale(train={"steps": 160, "batch_size": 8, "eval_every": 40}, seeds=(0, 1, 2)),
+        "study-bpe": Scale(train={"steps": 48, "batch_size": 2, "eval_every": 24}, seeds=(0, 1, 2)),
+        # Three passes over the text and more for the teacher, nearly one for its students; "student-long"
         # takes about the time that a distilled student takes.
-        "teacher": Scale(train={"steps": 450, "batch_size": 16, "eval_every": 150}),
-        "student": Scale(train={"steps": 150, "batch_size": 16, "eval_every": 50}, seeds=(0, 1, 2)),
-        "student-long": Scale(train={"steps": 320, "batch_size": 16, "eval_every": 80}, seeds=(0, 1, 2)),
+        "teacher": Scale(train={"steps": 400, "batch_size": 16, "eval_every": 200}),
+        "student": Scale(train={"steps": 120, "batch_size": 16, "eval_every": 40}, seeds=(0, 1, 2)),
+        "student-long": Scale(train={"steps": 260, "batch_size": 16, "eval_every": 65}, seeds=(0, 1, 2)),
     },
 )
 
-# By estimate two hours on two cores with bf16 instructions, most of them in trainings: six times laptop's steps, three
-# times those of the book's sizes, which have the dearest, on three times the text; and three seeds of everything but
-# the teacher, what is only timed, and the book's sizes with GPT-2's vocabulary, where they have its numbers of
-# parameters. Those read half a million tokens, more than three times the text.
+# By estimate two hours on two cores with bf16 instructions, most of them in trainings: six to eight times laptop's
+# steps, nearly five times those of the book's sizes, which have the dearest, on nearly five times the text; and three
+# seeds of everything but the teacher, what is only timed, and the book's sizes with GPT-2's vocabulary, where they have
+# its numbers of parameters. Those read half a million tokens.
 OVERNIGHT = LAPTOP.longer(
     "overnight",
-    times=6,
+    times=7.5,
     but={
         "timing": 1,
-        **dict.fromkeys(("small", "medium", "large", "small-long", "draft-poor", "draft-fair"), 3),
+        **dict.fromkeys(("small", "medium", "large", "small-long"), 4.7),
+        **dict.fromkeys(("draft-poor", "draft-fair"), 3),
+        **dict.fromkeys(("teacher", "student", "student-long"), 6),
     },
     seeds=(0, 1, 2),
     once=("timing", "teacher"),

@@ -241,8 +241,8 @@ def prepare_text(
 
 # --- Tokens ---------------------------------------------------------------------------------------------------
 
-# Of a vocabulary trained on the corpus: on 200,000 characters a token then holds about three of them and occurs often
-# enough to be learned; of GPT-2's 50,257 tokens most never occur there.
+# Of a vocabulary trained on the corpus: on the characters of a laptop run a token then holds about three of them and
+# occurs often enough to be learned; of GPT-2's 50,257 tokens most never occur there.
 BYTE_PAIRS = 2_048
 
 

@@ -6,6 +6,7 @@ import torch
 
 from minigpt.config import GPTConfig
 from minigpt.decoding.speculative import Speculation
+from minigpt.evaluation.timing import Timing
 from minigpt.model import GPT
 from tasks.exercises.ex27_speculative_decoding import experiment as ex27
 from tasks.exercises.ex27_speculative_decoding import speed
@@ -59,7 +60,7 @@ def test_greedy_identity_counts_texts_that_differ(monkeypatch):
     torch.manual_seed(0)
     model = GPT(GPTConfig(n_layer=1, n_head=1, d_model=8, context=32, vocab_size=11)).eval()
     prompts = torch.randint(11, (5, 4), generator=torch.Generator().manual_seed(0))
-    assert ex27.greedy_identity(model, model, prompts, 9) == 5
+    assert ex27.greedy_identity(model, [model], prompts, 9) == 5
 
     def spoiled(target, draft, prompt, n_new, *, gamma, sampling):
         found = ex27.generate(target, prompt, n_new, sampling=sampling)
@@ -69,7 +70,7 @@ def test_greedy_identity_counts_texts_that_differ(monkeypatch):
 
     monkeypatch.setattr(ex27, "speculate", spoiled)
     expected = sum(int(first != prompts[2, 0]) for first in prompts[:, 0])
-    assert ex27.greedy_identity(model, model, prompts, 9) == expected < 5
+    assert ex27.greedy_identity(model, [model], prompts, 9) == expected < 5
 
 
 def drafting(label: str, loss: float, alpha: float, speedup: float, gamma: int = 4) -> DraftModel:
@@ -240,3 +241,18 @@ def test_the_mistake_shows_in_a_real_text(findings):
         if check.claim.startswith("the same test on the draft's own texts")
     )
     assert check.passed
+
+
+def test_verifying_costs_a_pass_and_its_test_at_least(monkeypatch):
+    """On a busy machine a pass over nine tokens has been faster than one over one, by more than a step."""
+    model = GPT(GPTConfig(n_layer=1, n_head=1, d_model=8, context=64, vocab_size=11)).eval()
+    seconds = {1: 0.050, 2: 0.060, 9: 0.001}
+
+    def noisy(model, counts, **_):
+        return {count: Timing(seconds[count], seconds[count], seconds[count], 5) for count in counts}
+
+    monkeypatch.setattr(speed, "pass_times", noisy)
+    with torch.inference_mode():
+        [own] = speed.costs(model, {"draft": model}, torch.zeros(1, 14, dtype=torch.long), 40, (1, 8), 3).values()
+    assert own.verify[1] > 1
+    assert own.verify[8] > 1

@@ -204,7 +204,7 @@ EXERCISE = Exercise(
     recipes=(STUDY_ROPE, STUDY_MASKED, *LARGER),
     numbers={
         "smoke": {"train_windows": 200, "test_windows": 60, "gap_windows": 16, "next_windows": 16, "samples": 1},
-        "laptop": {"train_windows": 400, "test_windows": 199, "gap_windows": 96, "next_windows": 96, "samples": 2},
+        "laptop": {"train_windows": 320, "test_windows": 199, "gap_windows": 96, "next_windows": 96, "samples": 2},
         "gpu": {
             "train_windows": 8_000,
             "test_windows": 3_000,

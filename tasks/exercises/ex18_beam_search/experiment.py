@@ -153,7 +153,7 @@ EXERCISE = Exercise(
             "new": 200,
             "runs": 10,
             "heldout": 2_048,
-            "pretrained_prompts": 6,
+            "pretrained_prompts": 5,
             "pretrained_new": 100,
         },
         "gpu": {

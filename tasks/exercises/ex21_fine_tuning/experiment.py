@@ -222,5 +222,5 @@ EXERCISE = Exercise(
             "recalled": 128,
         },
     },
-    seconds={"smoke": 4, "laptop": 100, "gpu": 120},
+    seconds={"smoke": 4, "laptop": 70, "gpu": 120},
 )

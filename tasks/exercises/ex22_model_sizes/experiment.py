@@ -148,9 +148,9 @@ EXERCISE = Exercise(
     recipes=tuple(RUNS.values()),
     numbers={
         "smoke": {"repeats": 3, "texts": 3, "characters": 100, "temperature": 0.8},
-        "laptop": {"repeats": 5, "texts": 12, "characters": 160, "temperature": 0.8},
+        "laptop": {"repeats": 5, "texts": 8, "characters": 160, "temperature": 0.8},
         "gpu": {"repeats": 15, "texts": 32, "characters": 400, "temperature": 0.8},
     },
-    seconds={"smoke": 4, "laptop": 32, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 45, "gpu": 60},
     timed=True,
 )

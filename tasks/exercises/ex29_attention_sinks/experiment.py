@@ -309,5 +309,5 @@ EXERCISE = Exercise(
             "reread_texts": 8,
         },
     },
-    seconds={"smoke": 3, "laptop": 290, "gpu": 150},
+    seconds={"smoke": 3, "laptop": 230, "gpu": 150},
 )

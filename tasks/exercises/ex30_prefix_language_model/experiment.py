@@ -171,5 +171,5 @@ EXERCISE = Exercise(
         "gpu": {"windows": 1000, "shares": (0.125, 0.25, 0.5, 0.75), "samples": 3},
     },
     timed=True,
-    seconds={"smoke": 1.5, "laptop": 14, "gpu": 10},
+    seconds={"smoke": 1.5, "laptop": 30, "gpu": 10},
 )

@@ -359,5 +359,5 @@ EXERCISE = Exercise(
             "keys": 20,
         },
     },
-    seconds={"smoke": 4, "laptop": 18, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 25, "gpu": 60},
 )

@@ -71,6 +71,22 @@ def test_the_first_column_stays_in_view(reader):  # noqa: F811
         assert "swipe" in box.evaluate("box => getComputedStyle(box, '::after').content")
 
 
+def test_no_word_is_written_a_letter_a_line(reader):  # noqa: F811
+    """On a phone, where tables scroll, columns give up their words before they give up anything else."""
+    with reader(390) as page:
+        page.add_style_tag(content=".exercise { content-visibility: visible !important; }")
+        split = page.evaluate(
+            """() => [...document.querySelectorAll("table.sortable tr > :first-child")].filter(cell => {
+              const range = document.createRange();
+              range.selectNodeContents(cell);
+              const lines = new Set([...range.getClientRects()].map(box => Math.round(box.top))).size;
+              return lines > 2 + cell.textContent.trim().split(/[\\s-]+/).length;
+            }).map(cell => cell.textContent.trim())"""
+        )
+        assert split == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_tables_of_everyday_width_do_not_overflow_at_1440(browser, tmp_path):
     """Thirteen columns of names and numbers, as in the comparison of GPT-1, GPT-2 and GPT-3, all of it in view."""
     columns = ("model", *(f"hidden dimension {i}" for i in range(9)), "training data", "layer norm")

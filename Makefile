@@ -29,7 +29,7 @@ test: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 test-all: setup
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 25
 
 fuzz: setup
 	CHAPTER_FUZZ=$(CASES) $(BIN)/python -m pytest --numprocesses auto --timeout 3600 tests/fuzz

@@ -35,6 +35,7 @@ from flows.names import Device, Precision, ProfileName, SourceBundle, Where, cha
 from flows.options import Options, UsageError, nearest
 from flows.requests import place_here, processes, request_of
 from reports.words import plural
+from tasks.cache.compared import comparisons_kept_in
 from tasks.cache.keys import syntax_kept_in
 from tasks.place import Place
 from tasks.recipes.catalogue import recipes, tunings
@@ -78,7 +79,8 @@ def run_request(
         else tracker.chapter(profile=request.profile.name, tags=tags, name=chapter_of(place.run))
     )
     shown = PrefectListener(place, getattr(runner, "task_runs", None), to_console=listener is None)
-    with opened as chapter_run, syntax_kept_in(place.syntax), closing(shown):
+    kept = syntax_kept_in(place.syntax), comparisons_kept_in(place.compared)
+    with opened as chapter_run, kept[0], kept[1], closing(shown):
         shown.tag(tags_of(request))
         asked, steps = plural(len(request.exercises), "exercise"), plural(len(graph), "step")
         shown.say(f"begins: {asked}, {steps}, profile {request.profile.name}")

@@ -38,6 +38,11 @@ class Place:
         """What is known of the project's syntax trees; see ``tasks.cache.keys.syntax_kept_in``."""
         return Path(self.outputs) / "syntax.json"
 
+    @property
+    def compared(self) -> Path:
+        """Of which files the SHA-256 has been compared; see ``tasks.cache.compared``."""
+        return Path(self.outputs) / "compared.json"
+
     def open_store(self) -> Store:
         """The store, with a cache for its blobs if it is remote."""
         return Store(self.store, cache=Path(self.outputs) / "blobs")

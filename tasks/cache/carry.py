@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tasks.cache.archive import PLACE, Member, Pack, PackError, Source
+from tasks.cache.compared import file_sha256
 from tasks.cache.locks import FlockManager
-from tasks.cache.store import Artifact, Store, file_sha256, note, parse_record, stored_result
+from tasks.cache.store import Artifact, Store, note, parse_record, stored_result
 
 Record = Mapping[str, Any]
 KEY = re.compile(r"[0-9a-f]{64}")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt.atomic import write_atomic
+from tasks.cache.compared import has_sha256
 from tasks.cache.keys import digest
 from tasks.cache.objects import Objects, opened
 from tasks.cache.patience import Patience
@@ -78,7 +79,7 @@ class Store(Objects):
             path = self.local / url
         else:
             path = (self.cache or Path(tempfile.gettempdir()) / "chapter-blobs") / artifact.sha256
-            if path.exists() and file_sha256(path) == artifact.sha256:
+            if path.exists() and has_sha256(path, artifact.sha256):
                 return path
             try:  # no copy, or a damaged one, which says nothing of the blob
                 write_atomic(path, self.read(url))
@@ -86,7 +87,7 @@ class Store(Objects):
                 path.unlink(missing_ok=True)
         if not path.exists():
             raise MissingArtifact(f"blob {artifact.sha256[:12]} is not in the store")
-        if file_sha256(path) != artifact.sha256:
+        if not has_sha256(path, artifact.sha256):
             path.unlink(missing_ok=True)
             self.delete(url)
             raise MissingArtifact(f"blob {artifact.sha256[:12]} was altered; it has been dropped")
@@ -101,7 +102,7 @@ class Store(Objects):
     def record(self, key: str, *, verify: bool = False) -> dict[str, Any] | None:
         """The record of a finished step, or None if there is none that is whole.
 
-        With ``verify`` the blobs are read and their SHA-256 compared, otherwise only their sizes.
+        With ``verify`` the SHA-256 of the blobs is compared (``tasks.cache.compared``), otherwise only their sizes.
         """
         try:
             record = self.parse(self.stored(key)["result"])
@@ -150,12 +151,6 @@ class Store(Objects):
             return note(self.read(f"latest/{slug(name)}.json"))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
             return None
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def slug(name: str) -> str:

@@ -56,6 +56,7 @@ class StepKey(CachePolicy):
 
 def cached_task(step: Step, place: Place, storage: RecordStorage) -> Task[..., Record]:
     """The Prefect task that runs ``step``, with the cache over ``storage``, a block that is saved on the server."""
+    place.open_store().drop_unfit(step.key, step.kind)
     local = FlockManager(place.folder / "locks")
     locks = LeasedLockManager(local.folder, place.store) if place.shares_steps else local
     policy = StepKey(lock_manager=locks, isolation_level="SERIALIZABLE")

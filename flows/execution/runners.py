@@ -35,7 +35,7 @@ def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finish
     The record is read from the store rather than from the state: a state holds it only within one process.
     """
     if state.is_completed():
-        record = place.open_store().record(step.key)
+        record = place.open_store().record(step.key, kind=node.kind)
         if record is not None:
             drop_checkpoints(place, step.key)
             return Finished(node, record, shared=state.name == "Cached")
@@ -198,7 +198,7 @@ def _measured_elsewhere(store: Store, node: Node, step: Step) -> dict[str, Any] 
     for ingredients in (mine, theirs):
         ignored = ("hardware", "environment")
         ingredients["inputs"] = {k: v for k, v in ingredients["inputs"].items() if k not in ignored}
-    return store.record(last["key"]) if mine == theirs else None
+    return store.record(last["key"], kind=node.kind) if mine == theirs else None
 
 
 def _not_under_its_key(node: Node, step: Step) -> str:
@@ -248,7 +248,7 @@ class Deployed:
         try:
             future.result()
             store = self.place.open_store()
-            record = store.record(step.key) or _measured_elsewhere(store, node, step)
+            record = store.record(step.key, kind=node.kind) or _measured_elsewhere(store, node, step)
             self._done.put(Finished(node, record or Failure(_not_under_its_key(node, step))))
         except Exception as error:  # the flow run has made lost artifacts again itself, and was started again in vain
             self._done.put(Finished(node, Failure(f"{type(error).__name__}: {error}")))

@@ -39,6 +39,7 @@ from tasks.cache.keys import syntax_kept_in
 from tasks.place import Place
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.sources.resolve import Sources
+from tasks.steps import drop_leftovers
 from tasks.tracking.tracker import Tracker
 
 
@@ -91,6 +92,7 @@ def run_request(
                 outcome = execute(graph, store, chosen, listeners)
         finally:
             tracking.close()
+        drop_leftovers(place, {str(record["key"]) for record in outcome.records.values()})
         trained = sum(graph[name].makes_model for name in outcome.ran)
         # Quoted, so that Prefect does not look for other tasks' futures in every number of every learning curve.
         told: Sequence[Any] = (quote(request), place, quote(outcome), started, command, trained)

@@ -30,6 +30,7 @@ from flows.execution.on_prefect import PrefectListener
 from flows.execution.publish import Published, sections_of
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import CHILDREN, Deployed, Inline, LocalPool
+from flows.execution.sweep import swept_meanwhile
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
 from flows.names import Device, Precision, ProfileName, SourceBundle, Where, chapter_run_name, tags_of
 from flows.options import Options, UsageError, nearest
@@ -198,7 +199,9 @@ def run_options(options: Options) -> Summary:
     else:
         runner = LocalPool(place, processes(options, request.device))
     if terminal is None:
-        return run_request(request, place, runner)
+        # ``chapter run`` sweeps where it knows its server; else whoever waits for runs must see those that fell silent.
+        with swept_meanwhile() if options.where == "pool" else nullcontext():
+            return run_request(request, place, runner)
     if terminal.console.is_terminal:
         with Display(build(request), place, terminal.console) as display:
             terminal.summary = run_request(request, place, runner, display, command=terminal.command)

@@ -17,6 +17,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from flows.execution.engine import Finished
 from flows.execution.graph import Node
+from flows.execution.outages import outlasting
 from tasks.cache.keys import Step
 from tasks.cache.progress import STOP
 from tasks.cache.store import Store
@@ -60,7 +61,8 @@ class Inline:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.storage = save_storage(place)
+        # A flow that fails stays failed, so a server that goes when one has just begun must not make it fail.
+        self.storage = outlasting(threading.Event())(save_storage, place)
         self._done: list[Finished] = []
 
     def capacity(self) -> int:

@@ -2,6 +2,7 @@
 # make test                                set up, then run the tests, but for the slow ones
 # make test-all                            the slow ones, too: real servers and workers, killed processes
 # make fuzz [CASES=1000]                   so many cases for each of the fuzzer's tests, new ones every time
+# make soak [SOAK="--minutes 60 --seed 7"]  chapters on workers under kills and outages; what was lost: nothing
 # make bench [BENCH="--rows training"]     measure how fast everything is, into outputs/benchmarks
 # make docs                                the documentation, with the API of minigpt, into outputs/site
 PYTHON ?= python3
@@ -10,7 +11,7 @@ CASES ?= 1000
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup report test test-all fuzz check bench docs clean
+.PHONY: setup report test test-all fuzz soak check bench docs clean
 .DEFAULT_GOAL := report
 
 setup: $(VENV)/.ready
@@ -33,6 +34,9 @@ test-all: setup
 
 fuzz: setup
 	CHAPTER_FUZZ=$(CASES) $(BIN)/python -m pytest --numprocesses auto --timeout 3600 tests/fuzz
+
+soak: setup
+	$(BIN)/python -m tests.soak $(SOAK)
 
 check: setup
 	$(BIN)/ruff check .

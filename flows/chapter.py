@@ -30,6 +30,7 @@ from flows.execution.on_prefect import PrefectListener
 from flows.execution.publish import Published, sections_of
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import CHILDREN, Deployed, Inline, LocalPool
+from flows.execution.sweep import swept_meanwhile
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
 from flows.names import Device, Precision, ProfileName, SourceBundle, Where, chapter_run_name, tags_of
 from flows.options import Options, UsageError, nearest
@@ -40,6 +41,7 @@ from tasks.cache.keys import syntax_kept_in
 from tasks.place import Place
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.sources.resolve import Sources
+from tasks.steps import drop_leftovers
 from tasks.tracking.tracker import Tracker
 
 
@@ -93,6 +95,7 @@ def run_request(
                 outcome = execute(graph, store, chosen, listeners)
         finally:
             tracking.close()
+        drop_leftovers(place, {str(record["key"]) for record in outcome.records.values()})
         trained = sum(graph[name].makes_model for name in outcome.ran)
         # Quoted, so that Prefect does not look for other tasks' futures in every number of every learning curve.
         told: Sequence[Any] = (quote(request), place, quote(outcome), started, command, trained)
@@ -198,7 +201,9 @@ def run_options(options: Options) -> Summary:
     else:
         runner = LocalPool(place, processes(options, request.device))
     if terminal is None:
-        return run_request(request, place, runner)
+        # ``chapter run`` sweeps where it knows its server; else whoever waits for runs must see those that fell silent.
+        with swept_meanwhile() if options.where == "pool" else nullcontext():
+            return run_request(request, place, runner)
     if terminal.console.is_terminal:
         with Display(build(request), place, terminal.console) as display:
             terminal.summary = run_request(request, place, runner, display, command=terminal.command)

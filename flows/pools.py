@@ -12,10 +12,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import httpx
 from prefect import State, Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -26,8 +25,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run, task_run
 from prefect.states import Cancelling, Crashed
-from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
+from flows.execution.outages import outlasting
 from flows.recovery import CHILD_QUEUE, ensure_crash_detection
 from tasks.failures import memory_hint
 
@@ -36,7 +35,6 @@ POOLS = {
     "gpu": "Trains models and runs the exercises that use them; one worker per GPU.",
 }
 POLL_SECONDS = 1.0, 10.0  # between two looks at a child: at first, and at last
-OUTAGE_SECONDS = 3_600.0  # that a server may be away while its runs are waited for
 
 logger = logging.getLogger(__name__)
 
@@ -123,28 +121,6 @@ def pause(waited: float) -> float:
     """Seconds until the next look at a child, by how long it was waited for: a hundred must keep no server busy."""
     first, last = POLL_SECONDS
     return min(max(first, waited / 30), last)
-
-
-def outlasting(stop: threading.Event, sleep: Callable[[float], None] | None = None) -> Retrying:
-    """Calls to the server that wait for one that is away, up to ``OUTAGE_SECONDS`` or until ``stop`` is set."""
-
-    def wait(seconds: float) -> None:
-        stop.wait(seconds)
-
-    return Retrying(
-        retry=retry_if_exception(_is_outage),
-        stop=lambda state: stop.is_set() or state.idle_for >= OUTAGE_SECONDS,
-        wait=wait_random_exponential(multiplier=1, max=15, min=0.5),
-        sleep=sleep or wait,
-        reraise=True,
-    )
-
-
-def _is_outage(error: BaseException) -> bool:
-    """Whether a call failed because the server is away, or not itself."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500
-    return isinstance(error, httpx.TransportError)
 
 
 def _cancel(client: SyncPrefectClient, child: FlowRun) -> None:

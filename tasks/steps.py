@@ -10,10 +10,11 @@ import dataclasses
 import functools
 import importlib
 import json
+import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from safetensors.torch import save
 from reports.types import Provenance, to_json
 from tasks.cache import mirror
 from tasks.cache.keys import Step, canonical, digest
+from tasks.cache.leases import drop_leases
 from tasks.cache.locks import FlockManager, LeasedLockManager
 from tasks.cache.patience import StoreRefused, StoreUnreachable
 from tasks.cache.progress import ProgressFile
@@ -41,6 +43,8 @@ from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES
 
 Record = dict[str, Any]
+
+logger = logging.getLogger("chapter")
 
 
 @dataclass
@@ -56,6 +60,7 @@ class StepKey(CachePolicy):
 
 def cached_task(step: Step, place: Place, storage: RecordStorage) -> Task[..., Record]:
     """The Prefect task that runs ``step``, with the cache over ``storage``, a block that is saved on the server."""
+    place.open_store().drop_unfit(step.key, step.kind)
     local = FlockManager(place.folder / "locks")
     locks = LeasedLockManager(local.folder, place.store) if place.shares_steps else local
     policy = StepKey(lock_manager=locks, isolation_level="SERIALIZABLE")
@@ -122,6 +127,21 @@ def drop_checkpoints(place: Place, key: str) -> None:
     store = place.open_store()
     if store.local is None:
         mirror.drop(store, key)
+
+
+def drop_leftovers(place: Place, keys: Collection[str]) -> None:
+    """What processes that were killed between a step's record and their own end have left of these finished steps.
+
+    Nobody takes up what is finished, so nobody else would come by.
+    """
+    store, here = place.open_store(), (place.folder / "checkpoints").glob("*")
+    try:
+        for key in set(keys) & {*store.names("checkpoints"), *(path.name for path in here)}:
+            drop_checkpoints(place, key)
+        if place.shares_steps:
+            drop_leases(store, keys)
+    except OSError as error:  # it costs room only, see ``chapter gc``
+        logger.warning("what is left of finished steps stays in the store: %s", error)
 
 
 def _checkpoints_in_the_store(step: Step, place: Place) -> AbstractContextManager[None]:

@@ -116,7 +116,7 @@ class _Execution:
     def _look_up(self, name: str) -> None:
         node = self.graph[name]
         step = node.step(self.outcome.records)
-        record = self.store.record(step.key, verify=True)
+        record = self.store.record(step.key, kind=node.kind, verify=True)
         if record is None:
             self.ready[name] = step
         else:

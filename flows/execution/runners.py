@@ -17,6 +17,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from flows.execution.engine import Finished
 from flows.execution.graph import Node
+from flows.execution.outages import outlasting
 from tasks.cache.keys import Step
 from tasks.cache.progress import STOP
 from tasks.cache.store import Store
@@ -35,7 +36,7 @@ def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finish
     The record is read from the store rather than from the state: a state holds it only within one process.
     """
     if state.is_completed():
-        record = place.open_store().record(step.key)
+        record = place.open_store().record(step.key, kind=node.kind)
         if record is not None:
             drop_checkpoints(place, step.key)
             return Finished(node, record, shared=state.name == "Cached")
@@ -60,7 +61,8 @@ class Inline:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.storage = save_storage(place)
+        # A flow that fails stays failed, so a server that goes when one has just begun must not make it fail.
+        self.storage = outlasting(threading.Event())(save_storage, place)
         self._done: list[Finished] = []
 
     def capacity(self) -> int:
@@ -198,7 +200,7 @@ def _measured_elsewhere(store: Store, node: Node, step: Step) -> dict[str, Any] 
     for ingredients in (mine, theirs):
         ignored = ("hardware", "environment")
         ingredients["inputs"] = {k: v for k, v in ingredients["inputs"].items() if k not in ignored}
-    return store.record(last["key"]) if mine == theirs else None
+    return store.record(last["key"], kind=node.kind) if mine == theirs else None
 
 
 def _not_under_its_key(node: Node, step: Step) -> str:
@@ -248,7 +250,7 @@ class Deployed:
         try:
             future.result()
             store = self.place.open_store()
-            record = store.record(step.key) or _measured_elsewhere(store, node, step)
+            record = store.record(step.key, kind=node.kind) or _measured_elsewhere(store, node, step)
             self._done.put(Finished(node, record or Failure(_not_under_its_key(node, step))))
         except Exception as error:  # the flow run has made lost artifacts again itself, and was started again in vain
             self._done.put(Finished(node, Failure(f"{type(error).__name__}: {error}")))

@@ -1,8 +1,9 @@
-"""Runs that an outage of the server has left behind: found when a server or a chapter starts.
+"""Runs that the server's automations have missed: looked for again and again while a server or a chapter is there.
 
 Automations (``flows/recovery.py``) act on what happens while the server is up. A run whose process died while it was
 away shows as ``Running`` for ever; one whose crash was told, but whose restart fell into the outage, stays ``Crashed``.
-So whoever starts waits as long as a living run may be silent, and then looks for both.
+And an event is lost to them where it cannot be counted, because the server's SQLite database is locked. So whoever
+starts waits as long as a living run may be silent, and then looks for both, and again after each such time.
 
 A living run that was marked as crashed, since its heartbeats could not arrive, is no harm: it goes on, holds the leases
 of its steps in the store, and ends as ``Completed``; if another process has taken it up meanwhile, that one waits for
@@ -39,17 +40,16 @@ AT_WORK = [StateType.RUNNING, StateType.PENDING]
 
 @contextmanager
 def swept_meanwhile(delay: timedelta = SILENCE + SPARE) -> Iterator[None]:
-    """Sweep once, ``delay`` after the context has begun, unless it has ended by then."""
+    """Sweep each time that ``delay`` has passed, until the context ends."""
     over = threading.Event()
 
     def work() -> None:
-        if over.wait(delay.total_seconds()):
-            return
-        try:
-            with get_client(sync_client=True) as client:
-                sweep(client)
-        except Exception as error:  # a sweep must never cost a run
-            logger.debug("runs that were left behind were not looked for: %s", error)
+        while not over.wait(delay.total_seconds()):
+            try:
+                with get_client(sync_client=True) as client:
+                    sweep(client)
+            except Exception as error:  # a sweep must never cost a run
+                logger.debug("runs that were left behind were not looked for: %s", error)
 
     # The settings that name the server are in this thread's context.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="sweep", daemon=True)
@@ -66,14 +66,23 @@ def sweep(client: SyncPrefectClient, now: datetime | None = None) -> tuple[list[
     To be called when the server has been up for ``SILENCE``: before, living runs are silent, too.
     """
     now = now or datetime.now(UTC)
-    silent = [run for run in _ours(client, AT_WORK) if _is_silent(client, run, now)]
-    lost = [run for run in _ours(client, [StateType.CRASHED]) if _is_lost(client, run, now)]
-    for run in silent:
-        message = f"No heartbeat for {SILENCE.total_seconds():.0f} s: it died while the server was away."
-        client.set_flow_run_state(run.id, Crashed(message=message))
-    for run in lost:
-        client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message="Started again after a crash."))
+    silent, lost = [], []
+    for run in _ours(client, AT_WORK):
+        if _is_silent(client, run, now) and _stands(client, run):
+            message = f"No heartbeat for {SILENCE.total_seconds():.0f} s: it died, and no automation has noticed."
+            client.set_flow_run_state(run.id, Crashed(message=message))
+            silent.append(run)
+    for run in _ours(client, [StateType.CRASHED]):
+        if _is_lost(client, run, now) and _stands(client, run):
+            client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message="Started again after a crash."))
+            lost.append(run)
     return silent, lost
+
+
+def _stands(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Whether a run is still in the state in which it was found; others sweep, too."""
+    now = client.read_flow_run(run.id).state
+    return now is not None and run.state is not None and now.id == run.state.id
 
 
 def _ours(client: SyncPrefectClient, states: list[StateType]) -> list[FlowRun]:

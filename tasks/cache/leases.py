@@ -17,7 +17,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from tasks.cache.objects import Objects
@@ -44,7 +44,7 @@ class Lease:
 
     @property
     def _stem(self) -> str:
-        return hashlib.sha256(self.key.encode()).hexdigest()
+        return _stem(self.key)
 
     def _name(self, turn: int) -> str:
         return f"leases/{self._stem}-{turn:09d}"
@@ -110,3 +110,15 @@ class Lease:
         if self.turn:
             self.objects.delete(self._name(self.turn))
             self.turn = 0
+
+
+def drop_leases(objects: Objects, keys: Collection[str]) -> None:
+    """Remove all leases of keys that nobody has to take any more, whoever holds them."""
+    stems = {_stem(key) for key in keys}
+    for name in objects.names("leases"):
+        if name.rpartition("-")[0] in stems:
+            objects.delete(f"leases/{name}")
+
+
+def _stem(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

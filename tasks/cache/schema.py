@@ -1,11 +1,13 @@
 """What the JSON of a store may say. Who can write to a shared store can write anything: what is not this is a miss.
 
 A place is never read from JSON: a blob lies where its SHA-256 says. Numbers have bounds, since a float that is read may
-be infinite and an integer as long as its file. Further fields of ``data`` are each step's own.
+be infinite and an integer as long as its file. What others rely on in the records of one kind of step is required of
+them (``as_its_kind``); further fields of ``data`` are each step's own.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -83,6 +85,110 @@ class Record(_Closed):
     artifacts: dict[str, Blob]
     data: Data
     checksum: Sha256
+
+
+# --- What the steps of each kind say, and others rely on --------------------------------------------------------
+
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+
+
+class Finished(_Open):
+    """A step of any kind."""
+
+    seconds: Seconds
+
+
+class Encoded(Finished):
+    """A corpus in tokens."""
+
+    vocab_size: Count
+    tokens: dict[str, Count]
+    bytes: dict[str, Count]
+
+
+class Evaluations(_Open):
+    """The curve of which every page shows the end."""
+
+    tokens: Annotated[list[Count], Field(min_length=1)]
+    validation_loss: Annotated[list[float], Field(min_length=1)]
+
+
+class AnyModel(Finished):
+    """A model, however it was made."""
+
+    recipe: dict[str, Any]
+    parameters: Count
+    history: dict[str, list[Any]]
+    evaluations: Evaluations
+    training_seconds: Seconds
+    tokens_per_second: float
+
+
+class Trained(AnyModel):
+    """A model that was trained from scratch."""
+
+    config: dict[str, Any]
+    finished: dict[str, list[Any]]
+    snapshots: list[Count]
+
+
+class Tuned(AnyModel):
+    """The pretrained model, trained further."""
+
+    steps: Count
+    block: Count
+    tokens: dict[str, Count]
+
+
+class Origin(_Closed):
+    """``reports.types.Provenance`` as JSON."""
+
+    type: str | None = None
+    profile: str
+    sources: dict[str, str] = {}
+    seeds: list[int] = []
+    fingerprint: str = ""
+    code_version: str = ""
+    device: str = ""
+    precision: str = ""
+    seconds: Seconds = 0.0
+    mlflow_run_id: str | None = None
+    mlflow_url: str | None = None
+    prefect_run_id: str | None = None
+    prefect_url: str | None = None
+
+
+class Measured(Finished):
+    """An exercise."""
+
+    provenance: Origin
+
+
+# Per kind of step (``tasks.steps.WORK``) what its data say, and the files that it has made.
+KINDS: Mapping[str, tuple[type[Finished], tuple[str, ...]]] = {
+    "text": (Finished, ("train", "validation")),
+    "tokens": (Encoded, ("tokenizer", "tokens")),
+    "baselines": (Finished, ("baselines",)),
+    "train": (Trained, ("model", "tokenizer")),
+    "finetune": (Tuned, ("model",)),
+    "exercise": (Measured, ("findings",)),
+}
+
+
+def as_its_kind(kind: str, record: Mapping[str, Any]) -> None:
+    """Refuse a record, plain JSON that fits ``Record``, that is none of a step of this kind.
+
+    Raises:
+        ValueError: it lacks a file or a number that others rely on; names the first.
+    """
+    data, files = KINDS[kind]
+    lacking = [name for name in files if name not in record["artifacts"]]
+    if lacking:
+        raise ValueError(f"not a record of a step of kind {kind}: it has no {lacking[0]}")
+    checked(data, record["data"], f"not a record of a step of kind {kind}")
+
+
+# --- What lies around a record ----------------------------------------------------------------------------------
 
 
 class Serializer(_Closed):

@@ -23,7 +23,7 @@ from tasks.cache.compared import has_sha256
 from tasks.cache.keys import digest
 from tasks.cache.objects import Objects, opened
 from tasks.cache.patience import Patience
-from tasks.cache.schema import SERIALIZER, Blob, Note, Record, Serializer, Stored, blob_path, checked
+from tasks.cache.schema import SERIALIZER, Blob, Note, Record, Serializer, Stored, as_its_kind, blob_path, checked
 
 __all__ = ["SERIALIZER", "blob_path", "opened"]  # beside what is defined here
 
@@ -99,13 +99,16 @@ class Store(Objects):
 
     # --- records ---
 
-    def record(self, key: str, *, verify: bool = False) -> dict[str, Any] | None:
+    def record(self, key: str, *, kind: str = "", verify: bool = False) -> dict[str, Any] | None:
         """The record of a finished step, or None if there is none that is whole.
 
-        With ``verify`` the SHA-256 of the blobs is compared (``tasks.cache.compared``), otherwise only their sizes.
+        With a ``kind`` it must be as steps of that kind leave it. With ``verify`` the SHA-256 of the blobs is compared
+        (``tasks.cache.compared``), otherwise only their sizes.
         """
         try:
             record = self.parse(self.stored(key)["result"])
+            if kind:
+                as_its_kind(kind, record)
             if verify:
                 for artifact in record["artifacts"].values():
                     self.fetch(Artifact(**artifact))
@@ -136,6 +139,11 @@ class Store(Objects):
             if not self.has(Artifact(**artifact)):
                 raise MissingArtifact(f"the blob of {name} is missing or has the wrong size")
         return record
+
+    def drop_unfit(self, key: str, kind: str) -> None:
+        """Drop a record that is not as steps of this kind leave it: Prefect, which knows no kinds, would take it."""
+        if self.record(key) is not None and self.record(key, kind=kind) is None:
+            self.delete(f"records/{key}")
 
     def record_keys(self) -> list[str]:
         """Keys of all records."""

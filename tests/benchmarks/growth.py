@@ -29,7 +29,7 @@ from tasks.cache.store import Store
 from tests.benchmarks.bench_gpt2 import VOCABULARY, Ours, Precision, text
 from tests.benchmarks.interleaving import interleaved
 from tests.benchmarks.processes import chapter
-from tests.tasks.cache.test_store import persist
+from tests.tasks.cache.whole import persist_step
 
 WIDTHS = ((2, 64), (4, 128), (4, 256), (6, 384), (8, 512))  # layers, width
 CONTEXTS = (32, 64, 128, 256, 512, 1024)
@@ -160,7 +160,7 @@ class Nothing:
 
     def wait(self) -> list[Finished]:
         node, step = self.running.pop(0)
-        persist(self.store, step.key, node.name.encode())
+        persist_step(self.store, step, node.name.encode())
         record = self.store.record(step.key)
         assert record is not None
         return [Finished(node, record)]

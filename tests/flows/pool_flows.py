@@ -42,3 +42,12 @@ def sleeper(folder: str) -> None:
     """Sleeps until it is killed; completes when it is run again."""
     if len(_note(folder, f"{flow_run.get_id()} {flow_run.get_run_count()}")) == 1:
         time.sleep(600)
+
+
+@flow(name="train-model", persist_result=False)
+def outliving(folder: str) -> None:
+    """Works until a file called ``go`` is there, which a test makes while the server is away."""
+    _note(folder, f"{flow_run.get_id()} {os.getpid()}")
+    while not (Path(folder) / "go").exists():
+        time.sleep(0.05)
+    _note(folder, "done")

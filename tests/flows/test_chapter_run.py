@@ -20,6 +20,7 @@ import pytest
 from tasks.cache.locks import LeasedLockManager
 from tasks.cache.store import Store
 from tests.flows.conftest import wait_until
+from tests.tasks.cache.whole import kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(600)]
 EXERCISE = "21.22"  # small, medium and large: the models that most others share
@@ -250,6 +251,26 @@ def test_a_foreign_record_is_a_miss(copy: Chapter, damage: str) -> None:
     assert output.status == 0, output
     assert output.begun == ["exercise 21.22"]
     assert not Path("owned").exists()
+
+
+def test_a_record_of_a_model_that_says_too_little_is_a_miss(copy: Chapter) -> None:
+    """As one would write it who knows how, with a checksum that fits: the page and the terminal count on each field."""
+    name = "train small, seed 0"
+    [record] = [
+        record
+        for key in copy.store.record_keys()
+        if (record := copy.store.record(key)) and record["data"]["lineage"]["name"] == name
+    ]
+    for field in ("parameters", "evaluations", "training_seconds"):
+        del record["data"][field]
+    kept(copy.store, record)
+    output = copy.run("--only", EXERCISE)
+    assert output.status == 0, output
+    assert output.begun == [name]
+    made = copy.store.record(record["key"])
+    assert made is not None
+    assert made["artifacts"] == record["artifacts"]
+    assert made["data"]["parameters"] > 0
 
 
 def _kind(store: Store, key: str) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,21 +11,19 @@ import pytest
 
 from tasks.cache.store import Store
 from tests.flows.conftest import ROOT, wait_until
+from tests.soak.disk import NoMount, fill, small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(600)]
-ROOM = 96 << 20
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of its own, with little room."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        with small_disk(tmp_path / "small") as folder:
+            yield folder
+    except NoMount as error:
+        pytest.skip(str(error))
 
 
 def start(outputs: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -35,19 +32,6 @@ def start(outputs: Path, *arguments: str) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environment = {**kept, "CHAPTER_OUTPUTS": str(outputs), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, cwd=outputs.parent, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
-
-
-def fill(folder: Path) -> Path:
-    """Take all the room that is left."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 4096, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
-    return filler
 
 
 def test_before_it_starts(small: Path) -> None:

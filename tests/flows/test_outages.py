@@ -1,10 +1,12 @@
 """A Prefect server that was away costs nothing but waiting: for children, for living runs, for dead ones."""
 
+import queue
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,10 +15,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.states import Completed, Crashed, Pending, Running, Scheduled
 
+from flows.execution import runners
 from flows.execution import sweep as sweeping
+from flows.execution.outages import OUTAGE_SECONDS, outlasting
 from flows.execution.sweep import sweep, swept_meanwhile
-from flows.pools import OUTAGE_SECONDS, outlasting
 from flows.recovery import CHILD_QUEUE, RESTARTS, SILENCE
+from tasks.place import Place
 from tests.flows.conftest import wait_until
 
 pytestmark = pytest.mark.timeout(600)
@@ -65,6 +69,15 @@ def test_but_not_for_ever_nor_when_it_stops_nor_for_a_no() -> None:
     with pytest.raises(httpx.HTTPStatusError):
         outlasting(threading.Event(), refuses.sleep)(refuses.ask, "here")
     assert refuses.slept == 0
+
+
+def test_a_run_of_a_worker_that_begins_when_it_goes_waits_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    away = Away(600, httpx.ConnectError("refused"))
+    monkeypatch.setattr(runners, "save_storage", lambda place: away.ask(f"a block for {place.store}"))
+    monkeypatch.setattr(runners, "outlasting", lambda stop: outlasting(stop, away.sleep))
+    storage: Any = runners.Inline(Place(str(tmp_path), str(tmp_path))).storage
+    assert storage == f"a block for {tmp_path}"
+    assert away.slept >= 600
 
 
 # --- With a server -------------------------------------------------------------------------------------------------
@@ -161,20 +174,49 @@ def test_a_living_run_that_was_marked_as_crashed_ends_well(
     assert state(client, run) == StateType.COMPLETED
 
 
-def test_a_sweep_waits_and_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    swept = threading.Event()
+def test_a_sweep_waits_is_repeated_and_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: queue.Queue[None] = queue.Queue()
     monkeypatch.setattr(sweeping, "get_client", lambda **_: pytest.fail("too early"))
     with swept_meanwhile(timedelta(hours=1)):
         pass
 
     class Client:
         def __enter__(self) -> "Client":
-            swept.set()
+            swept.put(None)
             raise OSError("and a server that is away costs nothing")
 
         def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(sweeping, "get_client", lambda **_: Client())
-    with swept_meanwhile(timedelta(seconds=0)):
-        assert swept.wait(30)
-        time.sleep(0)
+    with swept_meanwhile(timedelta(seconds=0.01)):
+        for _ in range(3):
+            swept.get(timeout=30)
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "sweep"] or [None]
+    if thread is not None:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+def test_a_run_whose_worker_died_before_it_began_is_found(client: SyncPrefectClient, deployment: uuid.UUID) -> None:
+    """Prefect's workers say "Submitting", of which no event tells that anybody waits for."""
+    run = client.create_flow_run_from_deployment(deployment, work_queue_name=CHILD_QUEUE).id
+    client.set_flow_run_state(run, Pending())
+    client.set_flow_run_state(run, Pending(name="Submitting"))
+    assert run not in kept(sweep(client)[0]), "it has just been taken"
+    assert run in kept(sweep(client, datetime.now(UTC) + 2 * SILENCE)[0])
+    assert state(client, run) == StateType.CRASHED
+
+
+def test_of_two_who_sweep_one_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that another one has scheduled, and that a worker has taken, must not be scheduled once more."""
+    run = SimpleNamespace(id=uuid.uuid4(), state=SimpleNamespace(id=uuid.uuid4()))
+    meanwhile = SimpleNamespace(id=run.id, state=SimpleNamespace(id=uuid.uuid4()))
+    client: Any = SimpleNamespace(
+        read_flow_run=lambda id: meanwhile, set_flow_run_state=lambda *_: pytest.fail("it is in another state by now")
+    )
+    monkeypatch.setattr(sweeping, "_ours", lambda *_: [run])
+    monkeypatch.setattr(sweeping, "_is_silent", lambda *_: True)
+    monkeypatch.setattr(sweeping, "_is_lost", lambda *_: True)
+    assert sweep(client) == ([], [])

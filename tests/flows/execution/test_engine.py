@@ -14,12 +14,12 @@ from flows.execution.graph import Node
 from flows.execution.plan import plan, stored
 from flows.execution.runners import _failure
 from tasks.cache.keys import Step
-from tasks.cache.store import MissingArtifact, Store
+from tasks.cache.store import Artifact, MissingArtifact, Store
 from tasks.failures import Failure, NoRoom, StepFailed, kind_of
 from tasks.place import Place
 from tasks.steps import WORK, Job, run_step
 from tests.tasks.cache.test_schema import NOTES
-from tests.tasks.cache.test_store import persist
+from tests.tasks.cache.whole import kept, persist_step
 
 
 def node(name: str, *needs: str, seconds: float = 1.0, alone: bool = False, inputs: object = None) -> Node:
@@ -54,7 +54,7 @@ class FakeRunner:
         special = self.act(node.name)
         if special is not None:
             return [Finished(node, special)]
-        persist(self.store, step.key, node.name.encode())
+        persist_step(self.store, step, node.name.encode())
         record = self.store.record(step.key)
         assert record is not None
         return [Finished(node, record)]
@@ -115,7 +115,7 @@ def test_what_a_run_has_verified_is_not_read_again_for_the_page(store: Store, mo
     fetch = store.fetch
     monkeypatch.setattr(store, "fetch", lambda artifact: read.append(artifact.sha256) or fetch(artifact))
     assert stored(DIAMOND, store, outcome.records) == stored(DIAMOND, store)
-    assert len(read) == len(DIAMOND), "by the second look only, which was given no records"
+    assert len(read) == 2 * len(DIAMOND), "two files each, by the second look only, which was given no records"
 
 
 def test_a_deleted_blob_is_made_again_and_nothing_else(store: Store) -> None:
@@ -126,6 +126,21 @@ def test_a_deleted_blob_is_made_again_and_nothing_else(store: Store) -> None:
     runner = FakeRunner(store)
     run(DIAMOND, store, runner)
     assert runner.order == ["left"]
+
+
+def test_a_record_that_says_too_little_is_made_again_and_nothing_else(store: Store) -> None:
+    run(DIAMOND, store, FakeRunner(store))
+    for key in store.record_keys():
+        record = store.record(key)
+        assert record is not None
+        if store.fetch_bytes(Artifact(**record["artifacts"]["model"])) == b"left":
+            del record["data"]["evaluations"]
+            kept(store, record)
+    assert [item.node.name for item in plan(DIAMOND, store)[0] if item.state == "miss"] == ["left"]
+    runner = FakeRunner(store)
+    outcome = run(DIAMOND, store, runner)
+    assert runner.order == ["left"]
+    assert "evaluations" in outcome.records["left"]["data"]
 
 
 def test_a_failure_costs_only_what_needs_it(store: Store) -> None:

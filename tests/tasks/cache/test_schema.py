@@ -1,13 +1,18 @@
 """What somebody else has written into a store: a miss, and never a look or a step outside."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reports.types import Provenance
 from tasks.cache.keys import digest
+from tasks.cache.schema import KINDS, Origin
 from tasks.cache.store import Artifact, MissingArtifact, Store, as_record, note, parse_record
+from tasks.steps import WORK
+from tests.tasks.cache.whole import kept, record_of
 
 KEY = "a" * 64
 ELSEWHERE = "../outside.txt"
@@ -157,3 +162,78 @@ def test_a_note_may_not_lead_to_a_record_outside(store: Store) -> None:
     last = store.last("train one")
     assert last is not None
     assert store.record(last["key"]) is None
+
+
+# --- What the steps of each kind say ----------------------------------------------------------------------------
+
+REQUIRED = {  # what readers of a record take for granted: the page, the terminal, MLflow, the steps after it
+    "text": ["seconds"],
+    "tokens": ["seconds", "vocab_size", "tokens", "bytes"],
+    "baselines": ["seconds"],
+    "train": [
+        *("seconds", "recipe", "config", "parameters", "history", "evaluations", "finished", "snapshots"),
+        *("training_seconds", "tokens_per_second"),
+    ],
+    "finetune": [
+        *("seconds", "recipe", "parameters", "history", "evaluations", "training_seconds", "tokens_per_second"),
+        *("steps", "block", "tokens"),
+    ],
+    "exercise": ["seconds", "provenance"],
+}
+
+
+def test_each_kind_of_step_has_its_schema() -> None:
+    assert KINDS.keys() == REQUIRED.keys() == WORK.keys()
+    assert {field.name for field in dataclasses.fields(Provenance)} | {"type"} == Origin.model_fields.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_as_its_steps_leave_it_is_a_hit(store: Store, kind: str) -> None:
+    record = record_of(store, kind, KEY)
+    kept(store, record)
+    assert store.record(KEY, kind=kind, verify=True) == record
+    store.drop_unfit(KEY, kind)
+    assert store.record(KEY) == record
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in REQUIRED.items() for name in names])
+def test_a_record_without_what_others_rely_on_is_a_miss(store: Store, kind: str, name: str) -> None:
+    record = record_of(store, kind, KEY)
+    del record["data"][name]
+    kept(store, record)
+    assert store.record(KEY) is not None, "it is a record"
+    assert store.record(KEY, kind=kind) is None, "but none of such a step"
+    store.drop_unfit(KEY, kind)
+    assert store.record(KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("train", "parameters", None),
+        ("train", "evaluations", {"tokens": [], "validation_loss": [2.0]}),
+        ("train", "evaluations", {"tokens": [64]}),
+        ("train", "evaluations", {"tokens": ["many"], "validation_loss": [2.0]}),
+        ("train", "training_seconds", None),
+        ("finetune", "steps", "3"),
+        ("tokens", "vocab_size", 2.5),
+        ("exercise", "provenance", {}),
+        ("exercise", "provenance", {"profile": "smoke", "seeds": "01"}),
+        ("exercise", "provenance", {"profile": "smoke", "sources": ["x"]}),
+        ("exercise", "provenance", {"profile": "smoke", "evil": 1}),
+    ],
+)
+def test_a_record_that_says_it_in_another_way_is_a_miss(store: Store, kind: str, name: str, value: Any) -> None:
+    record = record_of(store, kind, KEY)
+    record["data"][name] = value
+    kept(store, record)
+    assert store.record(KEY, kind=kind) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_without_its_files_is_a_miss(store: Store, kind: str) -> None:
+    for name in record_of(store, kind, KEY)["artifacts"]:
+        record = record_of(store, kind, KEY)
+        del record["artifacts"][name]
+        kept(store, record)
+        assert store.record(KEY, kind=kind) is None

@@ -107,7 +107,13 @@ def _log_finals(client: Any, experiment: str, run_id: str, document: Document) -
     end = int(document["end"] * 1000)
     model = _register(client, experiment, run_id, document) if document["kind"] == "training" else None
     finals = {allowed_name(name): value for name, value in document.get("metrics", {}).items() if is_number(value)}
-    metrics = [Metric(name, float(value), end, 0, model_id=model) for name, value in finals.items()]
+    data = document.get("data") or {}
+    measured = {
+        "model_id": model,
+        "dataset_name": data.get("name"),
+        "dataset_digest": data.get("digest", "")[:36] or None,
+    }
+    metrics = [Metric(name, float(value), end, 0, **measured) for name, value in finals.items()]
     _log_metrics(client, run_id, metrics)
 
 

@@ -152,6 +152,9 @@ def test_a_model_says_what_it_is_and_what_it_was_trained_on(tracker: Tracker, fi
     (model,) = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
     assert model.name == "small-seed-1"
     assert [made.model_id for made in run.outputs.model_outputs] == [model.model_id]
+    assert {(metric.dataset_name, metric.dataset_digest) for metric in model.metrics} == {
+        (data.dataset.name, data.dataset.digest)
+    }, "which is how its page knows what it was trained on"
 
 
 def test_an_exercise_is_linked_to_the_models_it_used(tracker: Tracker, files: dict[str, Path]) -> None:

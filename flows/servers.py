@@ -168,7 +168,10 @@ def ui(home: Path, *, prefect_port: int = 4200, mlflow_port: int = 5000) -> int:
     work_in(home / "prefect")
     print("starting the servers …", flush=True)
     with prefect_server(home, prefect_port) as api, mlflow_server(home, mlflow_port) as tracking:
-        print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {tracking}\n", flush=True)
+        from tasks.tracking.tracker import Tracker
+
+        runs = Tracker(home, ui=tracking).landing()
+        print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {runs}\n", flush=True)
         print(
             f"For workers and deployments:\n  export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={tracking}\n", flush=True
         )

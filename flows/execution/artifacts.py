@@ -51,7 +51,7 @@ class Left:
             about = "parameters, metrics, curves and models"
             yield self._artifact("markdown", "mlflow", about, f"[{self.title}, on MLflow]({self.mlflow_url})")
         if self.report:
-            about = f"open `{self.report}` (browsers follow no link from a server's page to a file)"
+            about = f"all answers; open `{self.report}` (browsers follow no link from a server's page to a file)"
             yield self._artifact("markdown", "report", about, f"[{self.title}: the report]({self.report.as_uri()})")
 
     def _artifact(self, kind: str, name: str, about: str, data: str) -> ArtifactCreate:

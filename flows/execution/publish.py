@@ -99,7 +99,7 @@ def publish(
         trainings=trained,
         models=tuple(_models(graph, records, store, tracker)),
         sizes=tuple(_sizes(request.profile, graph, records)),
-        links={"Prefect": prefect, "MLflow": tracker.ui},
+        links={"Prefect": prefect, "MLflow": tracker.runs_url()},
         served_by="" if tracker.uri.startswith("http") else "chapter ui",
         caution=CAUTIONS.get(name, ""),
     )

@@ -2,11 +2,12 @@
 
 import json
 import math
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tasks.tracking.names import allowed_name, within_a_group
 
 Document = dict[str, Any]
 Files = Mapping[str, Path] | Sequence[Path]
@@ -89,6 +90,7 @@ def _final_metrics(record: Mapping[str, Any], seconds: float) -> dict[str, float
 def _model_note(name: str, seed: int, metrics: Mapping[str, float], data: Mapping[str, str] | None) -> str:
     """What MLflow's page of a model says first."""
     parameters = f" of {metrics['parameters']:,.0f} parameters" if "parameters" in metrics else ""
+    seconds = metrics["training_seconds"]
     text = f" on {data['name']}" if data else ""
     loss = (
         f"; validation loss {metrics['final_validation_loss']:.4f} nats per token"
@@ -96,13 +98,13 @@ def _model_note(name: str, seed: int, metrics: Mapping[str, float], data: Mappin
         else ""
     )
     model = f"The recipe `{name}`, seed {seed}: a model{parameters}"
-    return f"{model}, trained{text} in {metrics['training_seconds']:.0f} s{loss}."
+    return f"{model}, trained for {seconds:.{0 if seconds >= 10 else 1}f} s{text}{loss}."
 
 
 def figure_curves(result: Mapping[str, Any]) -> list[tuple[str, int, float, float]]:
     """Lines over whole numbers in an exercise's figures, as rows of ``curve_rows``: steps, tokens, positions, ….
 
-    A name is of the series, or of what is measured and the series where another figure has used that already.
+    A name is of what is measured, as a group of MLflow's charts, and of the series. The first line of a name has it.
     """
     rows: list[tuple[str, int, float, float]] = []
     used: set[str] = set()
@@ -111,11 +113,11 @@ def figure_curves(result: Mapping[str, Any]) -> list[tuple[str, int, float, floa
             x, y = series["x"], series["y"]
             if not all(is_number(value) and value >= 0 and value == int(value) for value in x) or len(x) < 3:
                 continue
-            name = f"{figure['y_label']}/{series['name']}" if figure["y_label"] else str(series["name"])
+            name = "/".join(within_a_group(str(part)) for part in (figure["y_label"], series["name"]) if part)
             if len({*x}) < len(x) or name in used:
                 continue
             used.add(name)
-            rows += [(allowed_name(name), int(a), float(b), 0.0) for a, b in zip(x, y, strict=True) if is_number(b)]
+            rows += [(name, int(a), float(b), 0.0) for a, b in zip(x, y, strict=True) if is_number(b)]
     return rows
 
 
@@ -201,11 +203,6 @@ def named(files: Files) -> dict[str, str]:
 def texts_of(values: Mapping[str, Any]) -> dict[str, str]:
     """Tags or parameters as MLflow takes them."""
     return {allowed_name(name): str(value)[:5_000] for name, value in values.items()}
-
-
-def allowed_name(name: str) -> str:
-    """Only the characters that MLflow allows in names."""
-    return re.sub(r"[^\w\-. /:]+", "_", name, flags=re.ASCII)[:250]
 
 
 def is_number(value: Any) -> bool:

@@ -2,16 +2,21 @@
 
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from tasks.tracking.artifacts import attach
 from tasks.tracking.client import origin
-from tasks.tracking.documents import Document, allowed_name, is_number, texts_of
+from tasks.tracking.documents import Document, is_number, texts_of
+from tasks.tracking.names import allowed_name
+from tasks.tracking.pages import comparison_page, run_page
 
 STEP_KEY = "step_key"
 PARENT = "mlflow.parentRunId"
 BATCH = 1_000  # MLflow's limit of metrics per call
+SIZES = ("small", "medium", "large")  # recipes that are to be seen beside each other
+LISTED = 20  # steps in the description of a chapter: MLflow's limit is some thousand characters
 FAILED = "failed/"  # how the tags of a chapter begin that name failed steps
 
 
@@ -102,7 +107,13 @@ def _log_finals(client: Any, experiment: str, run_id: str, document: Document) -
     end = int(document["end"] * 1000)
     model = _register(client, experiment, run_id, document) if document["kind"] == "training" else None
     finals = {allowed_name(name): value for name, value in document.get("metrics", {}).items() if is_number(value)}
-    metrics = [Metric(name, float(value), end, 0, model_id=model) for name, value in finals.items()]
+    data = document.get("data") or {}
+    measured = {
+        "model_id": model,
+        "dataset_name": data.get("name"),
+        "dataset_digest": data.get("digest", "")[:36] or None,
+    }
+    metrics = [Metric(name, float(value), end, 0, **measured) for name, value in finals.items()]
     _log_metrics(client, run_id, metrics)
 
 
@@ -128,15 +139,17 @@ def _register(client: Any, experiment: str, run_id: str, document: Document) -> 
     return str(model.model_id)
 
 
-def end(client: Any, run_id: str, document: Document, url: Callable[[str], str | None]) -> None:
-    """End a chapter's run with what its steps came to; ``url`` is where a run is shown."""
+def end(client: Any, experiment: str, run_id: str, document: Document, ui: str) -> None:
+    """End a chapter's run with what its steps came to; ``ui`` is the web interface that shows it."""
     from mlflow.entities import Metric, Param, RunTag
 
     links, failures, verdict = document["links"], document.get("failures", {}), document.get("verdict", {})
     tags = {f"cached/{title}": run for title, run in links.items()}
     tags |= {f"{FAILED}{title}": error for title, error in failures.items()}
     tags |= {"cached_steps": str(len(links)), "failed_steps": str(len(failures))}
-    texts = texts_of({**tags, "mlflow.note.content": _note(verdict, links, failures, url)})
+    sizes = _sizes(client, experiment, run_id, links)
+    note = _note(document, comparison_page(ui, experiment, sizes) if sizes else "", partial(run_page, ui, experiment))
+    texts = texts_of({**tags, "mlflow.note.content": note})
     for name in client.get_run(run_id).data.tags.keys() - texts.keys():
         if name.startswith(FAILED):  # this time it did not
             client.delete_tag(run_id, name)
@@ -152,18 +165,40 @@ def end(client: Any, run_id: str, document: Document, url: Callable[[str], str |
     client.set_terminated(run_id, document["status"], int(document["end"] * 1000))
 
 
-def _note(
-    verdict: Mapping[str, Any],
-    links: Mapping[str, str],
-    failures: Mapping[str, str],
-    url: Callable[[str], str | None],
-) -> str:
-    """What the page of a chapter says about it, in Markdown."""
+def _sizes(client: Any, experiment: str, chapter: str, links: Mapping[str, str]) -> list[str]:
+    """The runs of the book's three sizes that a chapter has trained or taken from the store; none if one is missing."""
+    found = []
+    for size in SIZES:
+        runs = client.search_runs([experiment], f"tags.recipe = '{size}' and tags.seed = '0'")
+        ours = [run.data.tags.get(PARENT) == chapter or run.info.run_id in links.values() for run in runs]
+        found += [run.info.run_id for run, is_ours in zip(runs, ours, strict=True) if is_ours][:1]
+    return found if len(found) == len(SIZES) else []
+
+
+def _note(document: Document, sizes: str, page: Callable[[str], str]) -> str:
+    """What the page of a chapter says about it, in Markdown; ``sizes`` is where its three sizes are compared."""
+    links, failures, verdict = document["links"], document.get("failures", {}), document.get("verdict", {})
     parts = [f"**{verdict['sentence']}.** The whole report is the artifact `report.html`."] if verdict else []
+    if document["status"] != "FINISHED" and not verdict and not failures:
+        parts += ["**Stopped before there was a report.** What was finished by then is kept."]
+    if sizes:
+        parts += [f"[Small, medium and large beside each other]({sizes})"]
     if failures:
         firsts = {title: (error.splitlines() or [""])[0].replace("`", "'") for title, error in failures.items()}
-        parts += ["Failed:", "\n".join(f"- {title}: `{first}`" for title, first in sorted(firsts.items()))]
+        parts += ["Failed:", _listed(f"- {title}: `{firsts[title]}`" for title in sorted(firsts, key=_numbers))]
     if links:
-        lines = [f"- {title}: [{run}]({url(run)})" for title, run in sorted(links.items())]
-        parts += ["Taken from the store, made by earlier runs:", "\n".join(lines)]
+        lines = (f"- [{title}]({page(links[title])})" for title in sorted(links, key=_numbers))
+        parts += ["Taken from the store, made by earlier runs:", _listed(lines)]
     return "\n\n".join(parts)
+
+
+def _listed(lines: Iterable[str]) -> str:
+    """A list that is short enough for a description; the tags have all."""
+    every = list(lines)
+    more = [f"- and {len(every) - LISTED} more, among the tags"] if len(every) > LISTED else []
+    return "\n".join([*every[:LISTED], *more])
+
+
+def _numbers(title: str) -> list[tuple[int, str]]:
+    """A key by which 21.9 comes before 21.10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", title)]

@@ -28,6 +28,7 @@ from tasks.tracking import runs
 from tasks.tracking.client import connect, is_refusal
 from tasks.tracking.documents import Document, Files, exercise_document, named, training_document
 from tasks.tracking.outbox import Outbox, write_json
+from tasks.tracking.pages import run_page, runs_page
 
 logger = logging.getLogger(__name__)
 
@@ -182,10 +183,18 @@ class Tracker:
         return str(found) if found else None
 
     def url(self, run_id: str | None) -> str | None:
-        """Where the web interface shows a run; it has a second face, for agents and prompts, which knows no runs."""
+        """Where the web interface shows a run."""
         experiment = self._known()["experiment"]
-        page = f"{self.ui}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
-        return page if run_id and experiment else None
+        return run_page(self.ui, experiment, run_id) if run_id and experiment else None
+
+    def runs_url(self) -> str:
+        """Where the web interface shows all runs."""
+        return runs_page(self.ui, self._known()["experiment"])
+
+    def landing(self) -> str:
+        """``runs_url`` by the word of the database, in which the experiment is made if it is not there yet."""
+        _, experiment = self._connection()
+        return runs_page(self.ui, experiment)
 
     def flush(self) -> int:
         """Deliver what waits in the outbox; returns how many documents are left."""
@@ -253,7 +262,7 @@ class Tracker:
         if document["kind"] == "end":
             chapter = runs.find(client, experiment, document["run"])
             if chapter is not None:
-                runs.end(client, chapter, document, self.url)
+                runs.end(client, experiment, chapter, document, self.ui)
             return None
         with FileLock(self.folder / "send.lock"):
             finished = runs.find(client, experiment, document["key"])

@@ -52,7 +52,7 @@ def servers(outputs: Path) -> Iterator[None]:
             with urllib.request.urlopen(page, timeout=30) as response:
                 assert b"<html" in response.read()
         exports = re.findall(r"(\w+)=(\S+)", said)
-        assert exports == [("PREFECT_API_URL", f"{pages[0]}/api"), ("MLFLOW_TRACKING_URI", pages[1])]
+        assert exports == [("PREFECT_API_URL", f"{pages[0]}/api"), ("MLFLOW_TRACKING_URI", pages[1].partition("/#")[0])]
         os.environ.update(exports)
         yield
         ui.send_signal(signal.SIGINT)
@@ -97,6 +97,23 @@ def test_the_sequence(servers: None, outputs: Path) -> None:
         assert again.returncode == 0, again.stdout + again.stderr
     assert_tracked()
     assert_shown_by_prefect()
+
+    one = prefect("deployment", "run", "train-model", "-p", "recipe=small", "-p", "seed=1")
+    assert one.returncode == 0, one.stdout + one.stderr
+    assert_waits_for_a_worker("train-model", recipe="small", seed=1)
+
+
+def assert_waits_for_a_worker(deployment: str, **parameters: Any) -> None:
+    """The newest flow run of a deployment has these parameters, and nobody has begun with it."""
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    named = DeploymentFilter(name=DeploymentFilterName(any_=[deployment]))
+    with SyncPrefectClient(api=os.environ["PREFECT_API_URL"]) as client:
+        newest, *_ = client.read_flow_runs(deployment_filter=named, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+    assert newest.parameters.items() >= parameters.items()
+    assert newest.start_time is None
 
 
 def assert_shown_by_prefect() -> None:

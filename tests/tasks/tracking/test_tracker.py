@@ -19,6 +19,7 @@ import pytest
 from tasks.tracking import runs
 from tasks.tracking import tracker as tracking
 from tasks.tracking.client import connect, origin
+from tasks.tracking.pages import comparison_page, run_page
 from tasks.tracking.runs import STEP_KEY
 from tasks.tracking.tracker import Tracker
 
@@ -151,6 +152,9 @@ def test_a_model_says_what_it_is_and_what_it_was_trained_on(tracker: Tracker, fi
     (model,) = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
     assert model.name == "small-seed-1"
     assert [made.model_id for made in run.outputs.model_outputs] == [model.model_id]
+    assert {(metric.dataset_name, metric.dataset_digest) for metric in model.metrics} == {
+        (data.dataset.name, data.dataset.digest)
+    }, "which is how its page knows what it was trained on"
 
 
 def test_an_exercise_is_linked_to_the_models_it_used(tracker: Tracker, files: dict[str, Path]) -> None:
@@ -207,6 +211,40 @@ def test_a_chapter_says_what_it_came_to(tracker: Tracker, tmp_path: Path) -> Non
     assert artifact(tracker, run, "report.html") == b"<html>"
 
 
+def test_a_chapter_leads_to_its_three_sizes_beside_each_other(tracker: Tracker, place: Path) -> None:
+    """Those that it trained or took from the store, in their order; without all three there is nothing to lead to."""
+
+    def train(size: str, key: str) -> str:
+        made = tracker.log_training(None, key, {**RECIPE, "name": size, "seed": 0}, RECORD, tags={"profile": "smoke"})
+        assert made is not None
+        return made
+
+    train("large", "k-large-of-another-chapter")
+    with tracker.chapter(profile="smoke") as first:
+        medium = train("medium", "k-medium")
+        small = train("small", "k-small")
+    assert "compare-runs" not in run_of(tracker, first).data.tags["mlflow.note.content"]
+    with tracker.chapter(profile="smoke") as second:
+        large = train("large", "k-large")
+        tracker.link(second, "k-small", "train small, seed 0")
+        tracker.link(second, "k-medium", "train medium, seed 0")
+    note = run_of(tracker, second).data.tags["mlflow.note.content"]
+    assert f"]({comparison_page(tracker.ui, tracker._connection()[1], [small, medium, large])})" in note
+
+
+def test_a_chapter_names_what_was_stored_by_its_numbers_and_not_without_end(tracker: Tracker) -> None:
+    made = tracker.log_exercise(None, "k-shared", RESULT)
+    titles = [f"exercise 21.{n}" for n in range(35, 0, -1)]
+    with tracker.chapter(profile="smoke") as chapter:
+        for title in titles:
+            tracker.link(chapter, "k-shared", title)
+    tags = run_of(tracker, chapter).data.tags
+    lines = [line for line in tags["mlflow.note.content"].splitlines() if line.startswith("- ")]
+    assert lines[:20] == [f"- [exercise 21.{n}]({tracker.url(made)})" for n in range(1, 21)]
+    assert lines[20:] == ["- and 15 more, among the tags"]
+    assert {f"cached/{title}" for title in titles} <= tags.keys()
+
+
 def test_the_experiment_opens_on_runs(tracker: Tracker) -> None:
     client, experiment = tracker._connection()
     assert client.get_experiment(experiment).tags["mlflow.experimentKind"] == "custom_model_development"
@@ -217,7 +255,7 @@ def test_an_exercise_run_holds_metrics_and_files(tracker: Tracker) -> None:
         tracker.log_exercise(chapter, "k-exercise", RESULT, {"profile": "smoke"}, {"figures/a-1.svg": "<svg/>"})
     run = run_of(tracker, "k-exercise")
     assert run.data.tags["mlflow.parentRunId"] == tracker.run_of(chapter)
-    assert run.data.metrics["perplexity _small_"] == 5.5
+    assert run.data.metrics["perplexity small"] == 5.5
     assert "undefined" not in run.data.metrics
     assert (run.data.metrics["checks_passed"], run.data.metrics["checks_failed"]) == (1, 1)
     assert run.data.metrics["exact_checks_failed"] == 0
@@ -235,7 +273,7 @@ def test_a_step_is_logged_once_and_then_linked(tracker: Tracker, place: Path, fi
         again.link(chapter, "k-unheard-of", "never logged")
     run = run_of(again, chapter)
     assert run.data.tags["cached_steps"] == "1"
-    assert run.data.tags["cached/small _seed 1_"] == first
+    assert run.data.tags["cached/small seed 1"] == first
     assert str(first) in run.data.tags["mlflow.note.content"]
     client, experiment = again._connection()
     assert len(client.search_runs([experiment], f"tags.{STEP_KEY} = 'k-once'")) == 1
@@ -255,7 +293,9 @@ def test_a_run_that_broke_off_is_made_again(tracker: Tracker, files: dict[str, P
 def test_a_failed_chapter_is_marked(tracker: Tracker) -> None:
     with pytest.raises(ZeroDivisionError), tracker.chapter(profile="smoke") as chapter:
         raise ZeroDivisionError
-    assert run_of(tracker, chapter).info.status == "FAILED"
+    run = run_of(tracker, chapter)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["mlflow.note.content"].startswith("**Stopped before there was a report.**")
 
 
 def test_a_chapter_with_a_failed_step_is_marked_and_says_which(tracker: Tracker) -> None:
@@ -316,10 +356,7 @@ def test_the_index_answers_without_importing_mlflow(tracker: Tracker, place: Pat
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert out[0] == run_id
-    assert (
-        out[1]
-        == f"http://127.0.0.1:5000/#/experiments/{tracker._connection()[1]}/runs/{run_id}?workflowType=machine_learning"
-    )
+    assert out[1] == run_page("http://127.0.0.1:5000", tracker._connection()[1], run_id)
     assert out[2] == "False"
 
 

@@ -128,17 +128,20 @@ def _grouped(base: Variant, rows: Sequence[Variant], found: Sequence[Comparison]
         said.append(
             f"{_upper(names)} cannot be told from {base.label}: {apart} nats apart, inside the noise of {noise}."
         )
+    if single := [(row, c) for row, c in pairs if c.verdict == "one seed"]:
+        c = single[0][1]
+        vary = f", whose seeds vary by {nats(c.baseline[1])}" if c.seeds[0] > 1 else ""
+        has = "has one seed" if len(single) == 1 else "have one seed each"
+        away = listed(signed(found.difference) for _, found in single)
+        said.append(
+            f"{_upper(listed(row.label for row, _ in single))} {has}, which carries no claim: {away} nats against "
+            f"{base.label}{vary}."
+        )
     for row, c in pairs:
         if c.verdict == "one of many":
             said.append(
                 f"{_upper(row.label)} is {signed(c.difference)} nats away ({interval(c)}); that would count alone, but "
                 f"not as one of {plural(c.among, 'comparison')} (p = {fixed(c.p_value, 2)} after Holm)."
-            )
-        elif c.verdict == "one seed":
-            vary = f", whose seeds vary by {nats(c.baseline[1])}" if c.seeds[0] > 1 else ""
-            said.append(
-                f"{_upper(row.label)} has one seed, which carries no claim: {signed(c.difference)} nats against "
-                f"{base.label}{vary}."
             )
         elif c.verdict == "no time":
             said.append(f"{_upper(row.label)} has finished no training as short as that of {base.label}.")

@@ -156,6 +156,9 @@ def test_sentences_group_what_is_alike():
     assert said.count("cannot be told from base") == 1
     assert "X and y cannot be told from base: 0.033 nats apart, inside the noise of 3 seeds." in said
     assert "Z has one seed, which carries no claim: +0.700 nats against base, whose seeds vary by 0.010 nats." in said
+    said = sentences([BASE, variant("y", [1.9], 0.1), variant("z", [2.7], 0.1)])
+    assert said.count("carries no claim") == 1
+    assert "Y and z have one seed each, which carries no claim: −0.100 and +0.700 nats against base, whose" in said
 
 
 def test_noise_at_equal_time_is_that_of_the_step_times_too():

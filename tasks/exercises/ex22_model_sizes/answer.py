@@ -72,7 +72,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "agreeing": [
-                f"{c.size} with {c.vocabulary}" for c in f.counts if abs(c.closed_form / claimed(c) - 1) < 0.1
+                f"{c.size} with {c.vocabulary}" for c in f.counts if abs(c.closed_form / CLAIMED[c.size] - 1) < 0.1
             ],
             "fitting": [f"{fitting(c):,} for {c.size}" for c in own_counts(f)],
             "training_losses": [f"{run.training_loss:.3f} for {run.name}" for run in by_training_loss(f)],
@@ -116,11 +116,6 @@ def beside(f: Findings, run: Run) -> Run:
     return min(others, key=lambda one: abs(math.log(one.characters / run.characters)))
 
 
-def claimed(count: Count) -> float:
-    """The book's figure for a size."""
-    return CLAIMED[count.size]
-
-
 def own_counts(f: Findings) -> list[Count]:
     """The counts with the vocabulary that was trained."""
     return [count for count in f.counts if count.vocab_size == f.runs["small"].vocab_size]
@@ -128,7 +123,7 @@ def own_counts(f: Findings) -> list[Count]:
 
 def fitting(count: Count) -> int:
     """The vocabulary that would give the book's figure: each of its tokens adds C parameters."""
-    return round((claimed(count) - count.closed_form) / count.d_model + count.vocab_size)
+    return round((CLAIMED[count.size] - count.closed_form) / count.d_model + count.vocab_size)
 
 
 def writers(f: Findings) -> list[Run]:
@@ -174,7 +169,7 @@ def parameters(f: Findings) -> Table:
         counts = [count.closed_form for count in f.counts if count.size == own.size]
         trained = [run.parameters for run in trained_on_pairs(f) if run.size == own.size]
         on_pairs = trained[0] if trained else None
-        rows.append((own.size, claimed(own), *counts, on_pairs, fitting(own), f.runs[own.size].parameters))
+        rows.append((own.size, CLAIMED[own.size], *counts, on_pairs, fitting(own), f.runs[own.size].parameters))
     columns = (
         "size",
         "the book's figure",

@@ -95,7 +95,8 @@ def sentences(rows: Sequence[Variant]) -> str:
     said = [untrained(rows), _grouped(base, rows[1:], steps)]
     turned = [(row, late) for row, at, late in zip(rows[1:], steps, time, strict=True) if at.verdict != late.verdict]
     if turned:
-        said.append("At equal time: " + _grouped(base, [row for row, _ in turned], [late for _, late in turned]))
+        late_rows, late_found = zip(*turned, strict=True)
+        said.append("At equal time: " + _grouped(base, late_rows, late_found, open_by="step times"))
     elif any(one.verdict != "untrained" for one in time):
         said.append("At equal time the verdicts are the same.")
     return " ".join(filter(None, said))
@@ -113,30 +114,34 @@ def untrained(rows: Sequence[Variant]) -> str:
     )
 
 
-def _grouped(base: Variant, rows: Sequence[Variant], found: Sequence[Comparison]) -> str:
-    """A sentence for each kind of verdict, and not one for each row."""
+def _grouped(base: Variant, rows: Sequence[Variant], found: Sequence[Comparison], open_by: str = "") -> str:
+    """A sentence for each kind of verdict, and not one for each row. ``open_by``: what is noise beside the seeds."""
     pairs = list(zip(rows, found, strict=True))
     said = []
     if decided := [(row, c) for row, c in pairs if c.verdict in ("lower", "higher")]:
-        ends = (f"{row.label} ends {nats(abs(c.difference))} {c.verdict} ({interval(c)})" for row, c in decided)
+        ends = (f"{row.label} ended {nats(abs(c.difference))} {c.verdict} ({interval(c)})" for row, c in decided)
         said.append(f"Against {base.label}, {listed(ends)}.")
     if same := [(row, c) for row, c in pairs if c.verdict == "noise"]:
         names, apart = listed(row.label for row, _ in same), span([abs(c.difference) for _, c in same])
         seeds = plural(min(map(len, (row.losses for row, _ in same))), "seed")
+        noise = f"{seeds} and of the {open_by}" if open_by else seeds
         said.append(
-            f"{_upper(names)} cannot be told from {base.label}: {apart} nats apart, inside the noise of {seeds}."
+            f"{_upper(names)} cannot be told from {base.label}: {apart} nats apart, inside the noise of {noise}."
+        )
+    if single := [(row, c) for row, c in pairs if c.verdict == "one seed"]:
+        c = single[0][1]
+        vary = f", whose seeds vary by {nats(c.baseline[1])}" if c.seeds[0] > 1 else ""
+        has = "has one seed" if len(single) == 1 else "have one seed each"
+        away = listed(signed(found.difference) for _, found in single)
+        said.append(
+            f"{_upper(listed(row.label for row, _ in single))} {has}, which carries no claim: {away} nats against "
+            f"{base.label}{vary}."
         )
     for row, c in pairs:
         if c.verdict == "one of many":
             said.append(
                 f"{_upper(row.label)} is {signed(c.difference)} nats away ({interval(c)}); that would count alone, but "
                 f"not as one of {plural(c.among, 'comparison')} (p = {fixed(c.p_value, 2)} after Holm)."
-            )
-        elif c.verdict == "one seed":
-            vary = f", whose seeds vary by {nats(c.baseline[1])}" if c.seeds[0] > 1 else ""
-            said.append(
-                f"{_upper(row.label)} has one seed, which carries no claim: {signed(c.difference)} nats against "
-                f"{base.label}{vary}."
             )
         elif c.verdict == "no time":
             said.append(f"{_upper(row.label)} has finished no training as short as that of {base.label}.")

@@ -49,6 +49,24 @@ def test_the_verdict_is_that_of_the_timings(findings, speedups, said):
     assert said in " ".join(answer.parts[0].blocks[0].text.split())
 
 
+@pytest.mark.parametrize(
+    ("predicted", "said"),
+    [
+        ((1.0, 3.3), "3.3 at 40 tokens, 10% more than measured, but 1.0 at 10, where it is furthest off (50% less)"),
+        ((2.0, 3.3), "3.3 at 40 tokens, 10% more than measured: a model"),
+    ],
+)
+def test_the_cost_model_is_shown_where_it_is_furthest_off(findings, predicted, said):
+    one = Timing(1.0, 1.0, 1.0, 1)
+    runs = tuple(
+        replace(run, uncached=Timing(speedup, speedup, speedup, 1), cached=one, predicted=by_model)
+        for run, speedup, by_model in zip(findings.runs, (2.0, 3.0), predicted, strict=True)
+    )
+    answer = answered(EXERCISE, replace(findings, runs=runs))
+    text = " ".join(block.text for block in answer.parts[0].blocks if block.type == "prose")
+    assert said in " ".join(text.split())
+
+
 def test_other_tokens_are_not_called_the_same(findings):
     runs = (findings.runs[0], replace(findings.runs[1], same_tokens=False))
     answer = answered(EXERCISE, replace(findings, runs=runs))

@@ -160,7 +160,7 @@ def test_the_order_is_a_conclusion_where_all_intervals_exclude_zero():
     assert "it reads 16 times as much text as large does" in text
     close = made_of(large=(1.3, 1.6, 1.63))
     assert not close.at_equal_tokens.decided
-    assert "Not all of that is a conclusion" in said(close, 2)
+    assert "None of that is a conclusion" in said(close, 2)
 
 
 def test_one_seed_decides_nothing():

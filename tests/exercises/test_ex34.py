@@ -77,6 +77,21 @@ def test_speed_and_processor_in_words(findings):
     assert "VNNI" in said(0.5, slow_products=True)
 
 
+@pytest.mark.parametrize(("high", "said"), [(2.1, True), (1.9, False)])
+def test_overlapping_quartiles_of_decoding_are_a_hint(findings, high, said):
+    d = findings.deployment
+    fp32, library, own = d.versions[:3]
+    timing = replace(fp32.decode, low=2.0, median=3.0, high=4.0)
+    versions = (
+        replace(fp32, decode=timing),
+        replace(library, decode=replace(timing, low=0.5, median=0.6, high=0.7)),
+        replace(own, decode=replace(timing, low=1.5, median=1.8, high=high)),
+    )
+    answer = answered(EXERCISE, replace(findings, deployment=replace(d, versions=versions, torchao=None)))
+    text = " ".join(" ".join(b.text for b in answer.parts[1].blocks if isinstance(b, Prose)).split())
+    assert ("decoding with this project's layer overlap with those of fp32" in text) == said
+
+
 def test_torchao_stands_beside_where_it_is_installed(findings):
     d = findings.deployment
     fp32, library, own = d.versions[:3]

@@ -122,7 +122,7 @@ def test_who_has_not_beaten_the_bigram_gets_no_verdict():
     )
     both = sentences([lost, lost, BASE])
     assert "lost and lost have not beaten" in both
-    assert "ends" not in both, "nothing is compared with a baseline that has no opinion"
+    assert "ended" not in both, "nothing is compared with a baseline that has no opinion"
 
 
 def test_the_table_says_what_the_data_say():
@@ -142,8 +142,8 @@ def test_the_table_says_what_the_data_say():
 
 def test_sentences_tell_when_time_turns_the_verdict():
     said = sentences([BASE, SLOW])
-    assert "Against base, slow ends 0.100 nats lower (95% interval −0.1" in said
-    assert "At equal time: Against base, slow ends 0.300 nats higher" in said
+    assert "Against base, slow ended 0.100 nats lower (95% interval −0.1" in said
+    assert "At equal time: Against base, slow ended 0.300 nats higher" in said
     better = sentences([BASE, variant("better", [1.5, 1.511, 1.49], 0.1)])
     assert better.endswith("At equal time the verdicts are the same.")
     slower = sentences([BASE, variant("slower", [1.5, 1.511, 1.49], 0.21)])
@@ -156,6 +156,18 @@ def test_sentences_group_what_is_alike():
     assert said.count("cannot be told from base") == 1
     assert "X and y cannot be told from base: 0.033 nats apart, inside the noise of 3 seeds." in said
     assert "Z has one seed, which carries no claim: +0.700 nats against base, whose seeds vary by 0.010 nats." in said
+    said = sentences([BASE, variant("y", [1.9], 0.1), variant("z", [2.7], 0.1)])
+    assert said.count("carries no claim") == 1
+    assert "Y and z have one seed each, which carries no claim: −0.100 and +0.700 nats against base, whose" in said
+
+
+def test_noise_at_equal_time_is_that_of_the_step_times_too():
+    """Lower at equal steps; the quartiles of the step times leave more open than that."""
+    said = sentences([BASE, variant("loose", [1.9, 1.911, 1.89], 0.1, vary=0.5)])
+    assert "loose ended 0.100 nats lower" in said
+    late = said.partition("At equal time: ")[2]
+    assert late.startswith("Loose cannot be told from base: ")
+    assert late.endswith("inside the noise of 3 seeds and of the step times.")
 
 
 def test_curves_and_metrics():

@@ -6,7 +6,7 @@ from minigpt.cost import published
 from minigpt.cost.published import GPT1, GPT2, GPT3, MODELS
 from reports.answers import Draft
 from reports.types import Check, Figure, Series, Table
-from tasks.exercises.ex03_architectures.arithmetic import BYTES_PER_TOKEN, TOKENS_PER_WORD
+from tasks.exercises.ex03_architectures.arithmetic import BYTES_PER_TOKEN, GPT1_EPOCHS, TOKENS_PER_WORD
 from tasks.exercises.ex03_architectures.findings import Findings
 
 NORM_PLACES = {"post": "post-norm", "pre": "pre-norm"}
@@ -52,6 +52,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "first": first,
+            "gpt1_epochs": GPT1_EPOCHS,
             "last": last,
             "odd": [model.name for model in MODELS if not model.heads_fit],
             "gpt2": GPT2,

@@ -39,6 +39,7 @@ def answer(f: Findings) -> Draft:
             "probes": f.probes("causal, mean", "masked, mean"),
             "own": [f"{f.mean_accuracy(name, 'causal, own loss'):.3f} on {name}" for name in f.tasks],
             "scoring": compare_paired(masked.nats, scored.nats),
+            "one_side": compare_paired(masked.nats, left.nats),
             "gained": left.loss - scored.loss,
             "twice": f.probes("half, read once", "half, read twice"),
             "superglue": published.SUPERGLUE,

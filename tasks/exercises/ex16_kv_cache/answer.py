@@ -4,7 +4,7 @@ from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Check, Figure, Sample, Series, Table
 from reports.words import plural
-from tasks.exercises.ex16_kv_cache.findings import KIB, Findings
+from tasks.exercises.ex16_kv_cache.findings import KIB, Findings, Run
 
 
 def answer(f: Findings) -> Draft:
@@ -26,8 +26,14 @@ def answer(f: Findings) -> Draft:
             "traps": traps(f),
         },
         checks=checks(f),
-        values={"kib": f.runs[-1].cache_bytes / KIB},
+        values={"kib": f.runs[-1].cache_bytes / KIB, "furthest": furthest(f)},
     )
+
+
+def furthest(f: Findings) -> Run | None:
+    """The length at which the cost model is furthest off, if that is not the longest."""
+    worst = max(f.runs, key=lambda run: abs(run.predicted / run.speedup - 1))
+    return worst if worst is not f.runs[-1] else None
 
 
 def timings(f: Findings) -> Table:

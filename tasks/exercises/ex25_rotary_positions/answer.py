@@ -2,7 +2,7 @@
 
 import math
 
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Code, Figure, Heatmap, Sample, Series, Table
@@ -13,6 +13,7 @@ from tasks.exercises.ex25_rotary_positions.findings import TOLERATED, Extrapolat
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     found, context = f.extrapolation, f.extrapolation.context
+    best = min(found.changed, key=lambda label: found.mean(label, found.last))
     return Draft(
         blocks={
             "rotation code": listing(f.rotation.code, "minigpt/positions.py"),
@@ -45,10 +46,16 @@ def answer(f: Findings) -> Draft:
         values={
             "compared": sentences(f.variants),
             "untrained": untrained(f.variants[:2]),
-            "best": min(found.changed, key=lambda label: found.mean(label, found.last)),
+            "best": best,
+            "read_on": compare_paired(beyond(found, "RoPE, restarted"), beyond(found, best)),
             "tolerated": TOLERATED,
         },
     )
+
+
+def beyond(found: Extrapolation, label: str) -> list[float]:
+    """Mean loss over all positions that training has not seen, of each seed."""
+    return [mean_std(seed[found.last_inside + 1 :])[0] for seed in found.losses[label]]
 
 
 def escapes(f: Findings) -> Table:

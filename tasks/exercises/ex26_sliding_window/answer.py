@@ -51,6 +51,7 @@ def answer(f: Findings) -> Draft:
             "compared": sentences(f.rows),
             "untrained": untrained(f.rows),
             "unused": any(f.beyond(one.window) <= 0 for one in f.configs.values() if one.window),
+            "slower": [cost.length for cost in f.costs if cost.over_blocks(DENSE) < 1],
             "blocks": f.last.timings[BLOCKS],
             "dense": f.last.timings[DENSE],
         },

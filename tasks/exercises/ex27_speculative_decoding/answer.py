@@ -9,6 +9,7 @@ from tasks.exercises.ex27_speculative_decoding.findings import ITSELF, STUDENT_G
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
+    best = f.best.best
     others = sorted((draft for draft in f.drafts if draft.label != ITSELF), key=lambda draft: draft.alpha)
     return Draft(
         blocks={
@@ -30,6 +31,7 @@ def answer(f: Findings) -> Draft:
             "likeliest": min(others, key=lambda draft: draft.loss),
             "gaining": [f"“{draft.label}”" for draft in f.drafts if draft.best.low > 1],
             "losing": [f"“{draft.label}”" for draft in f.drafts if draft.best.high < 1],
+            "fewer": [(d.label, s) for d, s in f.runs if s.texts < best.texts and s.measured > best.measured],
             "verify_costs": [speed.verify_cost for _, speed in f.runs],
             "error": mean([deviation(speed.predicted, speed.measured) for _, speed in f.runs]),
             "textbook_error": mean([deviation(speed.textbook, speed.measured) for _, speed in f.runs]),
@@ -187,11 +189,11 @@ def by_quality(f: Findings) -> Figure:
 
 
 def distilled(f: Findings) -> Table:
-    """Acceptance before and after distillation."""
+    """Acceptance with distillation and without."""
     baseline, rows = f.students[0], []
     for s in f.students:
         (loss, loss_std), (alpha, alpha_std) = mean_std(s.losses), mean_std(s.alphas)
-        verdict = "before distillation" if s is baseline else compare(baseline.alphas, s.alphas).verdict
+        verdict = "baseline" if s is baseline else compare(baseline.alphas, s.alphas).verdict
         spreads = (loss_std, alpha_std) if len(s.losses) > 1 else (None, None)
         rows.append((s.label, len(s.losses), loss, spreads[0], alpha, spreads[1], verdict, s.expected_tokens))
     columns = (

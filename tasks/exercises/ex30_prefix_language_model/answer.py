@@ -1,5 +1,7 @@
 """Tables, figures, samples and checks of 21.30; the text is in answer.md."""
 
+from scipy.stats import binom
+
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
@@ -11,6 +13,7 @@ from tasks.exercises.ex30_prefix_language_model.findings import WRONG, Completio
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
+    chance = 1 / (1 + WRONG)
     return Draft(
         blocks={
             "mask": listing(f.mask_source, "minigpt/masks.py"),
@@ -31,7 +34,12 @@ def answer(f: Findings) -> Draft:
             "samples": tuple(sample(f, one) for one in f.completions),
         },
         checks=checks(f),
-        values={"share_of_targets": trained_targets(f.context), "wrong": WRONG, "chance": 1 / (1 + WRONG)},
+        values={
+            "share_of_targets": trained_targets(f.context),
+            "wrong": WRONG,
+            "chance": chance,
+            "by_chance": [float(count) / f.windows for count in binom.interval(0.95, f.windows, chance)],
+        },
     )
 
 

@@ -45,6 +45,11 @@ def answer(f: Findings) -> Draft:
             "fp32": fp32,
             "library": library,
             "own": own,
+            "overlapping": [
+                name
+                for name, version in (("torch.ao", library), ("this project's layer", own))
+                if version.decode.low < fp32.decode.high and fp32.decode.low < version.decode.high
+            ],
             "main": f.curves[0],
             "others": f.curves[1:],
             "naive": NAIVE,

@@ -38,6 +38,7 @@ class Fault:
     kind: Kill | Outage
     after: float
     seconds: float = 0.0
+    pool: str = "gpu"  # of a worker or a host
     fresh: bool = False  # of a host: a new one takes its place, and its disk is gone
     pause: float = 0.0  # until a worker is started again
 
@@ -50,8 +51,8 @@ class Fault:
 def planned(seed: int, minutes: float, kills: int, outages: int, *, disk: bool = True) -> list[Fault]:
     """So many faults of all kinds, in an order and at distances by chance, over about so many minutes.
 
-    Each kind comes about as often as the others; without ``disk`` no disk is full. The outages of one kind take each
-    length in turn.
+    Each kind comes about as often as the others, and one worker in four is that of a chapter; without ``disk`` no disk
+    is full. The outages of one kind take each length in turn.
     """
     of_outages = OUTAGES if disk else tuple(kind for kind in OUTAGES if kind != "disk")
     chance = random.Random(seed)
@@ -64,8 +65,8 @@ def planned(seed: int, minutes: float, kills: int, outages: int, *, disk: bool =
     for kind in kinds:
         after = mean * chance.uniform(0.4, 1.6)
         if kind in KILLS:
-            fresh = chance.random() < 0.5
-            faults.append(Fault(kind, after, fresh=fresh, pause=chance.uniform(0.0, 5.0)))
+            pool, fresh = chance.choice(["gpu", "gpu", "gpu", "cpu"]), chance.random() < 0.5
+            faults.append(Fault(kind, after, pool=pool, fresh=fresh, pause=chance.uniform(0.0, 5.0)))
         else:
             faults.append(Fault(kind, after, next(lengths[kind])))  # type: ignore[index]
     return faults

@@ -1,4 +1,4 @@
-"""Chapters on two GPU workers, and a worker for each chapter, while all that they rest on fails, until all have ended."""
+"""Chapters on workers, two for GPU runs and one for each chapter, while all that they rest on fails, until all end."""
 
 import json
 import os
@@ -60,6 +60,7 @@ class Soak:
         self.told = Told()
         self.chapters: list[Chapter] = []
         self._chance = random.Random(seed)
+        self._done_at_last_kill = 0
         self._due: list[tuple[float, Callable[[], None]]] = []  # what is to be done later, by the clock
         self._begun = self._sweep_at = time.monotonic()
         self.prefect = PrefectServer(folder / "prefect", self.mark)
@@ -250,11 +251,19 @@ class Soak:
         return happened
 
     def _kill(self, fault: Fault) -> bool:
+        """Not before something was done since the last one: on a slow machine nothing would ever come to its end."""
+        done = self.store.work_done()
+        if done == self._done_at_last_kill or not self._hit(fault):
+            return False
+        self._done_at_last_kill = done
+        return True
+
+    def _hit(self, fault: Fault) -> bool:
         if fault.kind == "training":
             return self._kill_process(fault, self._trainings())
         if fault.kind == "run":
             return self._kill_process(fault, self._runs())
-        busy = [host for host in self.hosts if host.is_alive() and host.runs()]
+        busy = [host for host in self.hosts if host.pool == fault.pool and host.is_alive() and host.runs()]
         if not busy:
             return False
         host = self._chance.choice(busy)

@@ -31,7 +31,7 @@ def test_a_short_soak(tmp_path: Path) -> None:
         Fault("mlflow", 0.0, seconds=10.0),
         Fault("worker", 5.0),
         Fault("store away", 2.0, seconds=4.0),
-        Fault("host", 5.0, fresh=True),
+        Fault("host", 5.0, pool="cpu", fresh=True),
         Fault("prefect", 2.0, seconds=15.0),
     ]
     begun = time.monotonic()

@@ -139,14 +139,18 @@ def _no_trace(soak: Soak) -> Iterator[Check]:
                 temporary.append(name)
             elif path.name.startswith("outbox-") and path.suffix == ".jsonl":
                 waiting.append(name)
-        # A worker of Prefect's that is killed leaves a folder of its own.
-        others = [path for path in (host.folder / "tmp").glob("*") if not path.name.startswith("prefect-")]
-        temporary += [str(path.relative_to(soak.folder)) for path in others]
+        own = [path for path in _files(host.folder / "tmp") if not _is_prefects(path.relative_to(host.folder / "tmp"))]
+        temporary += [str(path.relative_to(soak.folder)) for path in own]
     yield Check("no lock is held", "none", tuple(held))
     yield Check("no temporary file is left", "none", tuple(temporary))
     yield Check("nothing waits for MLflow", "nothing", tuple(waiting))
     wait_until(lambda: not marked(soak.mark), 60, f"the last processes end: {marked(soak.mark)}")
     yield Check("no process is left", "none", tuple(map(str, marked(soak.mark))))
+
+
+def _is_prefects(path: Path) -> bool:
+    """Whether it lies in the folder that a worker of Prefect's has for a run, and leaves when it is killed."""
+    return path.parts[0].startswith("prefect-")
 
 
 def _is_held(path: Path) -> bool:

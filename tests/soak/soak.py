@@ -1,4 +1,4 @@
-"""Chapters on workers, two for GPU runs and one for each chapter, while all that they rest on fails, until all end."""
+"""Chapters on two GPU workers, and a worker for each chapter, while all they rest on fails, until all have ended."""
 
 import json
 import os

@@ -51,7 +51,7 @@ def servers(outputs: Path) -> Iterator[None]:
         for page in pages:
             with urllib.request.urlopen(page, timeout=30) as response:
                 assert b"<html" in response.read()
-        exports = re.findall(r"(\w+)=(\S+)", said)
+        exports = re.findall(r"\b([A-Z_]+)=(\S+)", said)
         assert exports == [("PREFECT_API_URL", f"{pages[0]}/api"), ("MLFLOW_TRACKING_URI", pages[1].partition("/#")[0])]
         os.environ.update(exports)
         yield

@@ -67,12 +67,13 @@ def sweep(client: SyncPrefectClient, now: datetime | None = None) -> tuple[list[
     """
     now = now or datetime.now(UTC)
     silent, lost = [], []
-    for run in _ours(client, AT_WORK):
+    at_work, crashed = _ours(client, AT_WORK), _ours(client, [StateType.CRASHED])
+    for run in at_work:
         if _is_silent(client, run, now) and _stands(client, run):
             message = f"No heartbeat for {SILENCE.total_seconds():.0f} s: it died, and no automation has noticed."
             client.set_flow_run_state(run.id, Crashed(message=message))
             silent.append(run)
-    for run in _ours(client, [StateType.CRASHED]):
+    for run in crashed:
         if _is_lost(client, run, now) and _stands(client, run):
             client.set_flow_run_state(run.id, Scheduled(name="AwaitingRetry", message="Started again after a crash."))
             lost.append(run)

@@ -30,12 +30,13 @@ test: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 test-all: setup
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 25
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 25 -m "not soak"
 
 fuzz: setup
 	CHAPTER_FUZZ=$(CASES) $(BIN)/python -m pytest --numprocesses auto --timeout 3600 tests/fuzz
 
 soak: setup
+	$(BIN)/python -m pytest tests/soak
 	$(BIN)/python -m tests.soak $(SOAK)
 
 check: setup

@@ -1,4 +1,4 @@
-"""The soak, as long as CI has patience: each kind of fault once, at moments that are waited for."""
+"""The soak in six minutes: each kind of fault once, at moments that are waited for."""
 
 import time
 from pathlib import Path
@@ -21,6 +21,7 @@ def test_a_seed_repeats_the_faults() -> None:
     assert 14 <= sum(fault.after for fault in faults) / 60 <= 26
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.prefect
 @pytest.mark.timeout(3_600)

@@ -192,7 +192,8 @@ def test_a_sweep_waits_is_repeated_and_ends_with_its_context(monkeypatch: pytest
     with swept_meanwhile(timedelta(seconds=0.01)):
         for _ in range(3):
             swept.get(timeout=30)
-    for thread in set(threading.enumerate()) - before:  # some of the servers of other tests may be at work, too
+    ours = set(threading.enumerate()) - before  # servers of other tests may be swept, too
+    for thread in [thread for thread in ours if thread.name == "sweep"]:
         thread.join(30)
         assert not thread.is_alive()
 

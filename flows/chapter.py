@@ -81,8 +81,12 @@ def run_request(
         else tracker.chapter(profile=request.profile.name, tags=tags, name=chapter_of(place.run))
     )
     shown = PrefectListener(place, getattr(runner, "task_runs", None), to_console=listener is None)
-    kept = syntax_kept_in(place.syntax), comparisons_kept_in(place.compared)
-    with opened as chapter_run, kept[0], kept[1], closing(shown):
+    with (
+        opened as chapter_run,
+        syntax_kept_in(place.syntax),
+        comparisons_kept_in(place.compared),
+        closing(shown),
+    ):
         shown.tag(tags_of(request))
         asked, steps = plural(len(request.exercises), "exercise"), plural(len(graph), "step")
         shown.say(f"begins: {asked}, {steps}, profile {request.profile.name}")

@@ -142,7 +142,12 @@ class Store(Objects):
 
     def drop_unfit(self, key: str, kind: str) -> None:
         """Drop a record that is not as steps of this kind leave it: Prefect, which knows no kinds, would take it."""
-        if self.record(key) is not None and self.record(key, kind=kind) is None:
+        record = self.record(key)
+        if record is None:
+            return
+        try:
+            as_its_kind(kind, record)
+        except ValueError:
             self.delete(f"records/{key}")
 
     def record_keys(self) -> list[str]:

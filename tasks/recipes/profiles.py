@@ -225,7 +225,7 @@ LAPTOP = Profile(
     train_characters=128_000,
     validation_characters=24_000,
     scales={
-        # Two passes over the text in bf16; in fp32, which takes twice as long and more, less than half of one. Learned
+        # Two passes over the text in bf16; in fp32, which takes twice as long and more, less than one. Learned
         # positions learn what attention is for much sooner with 64 of them than with 128. The long training of small
         # passes the end of the short one on its way, and in bf16 the larger two finish one in about its time on theirs
         # (step times measured alone on one thread).
@@ -295,7 +295,7 @@ LAPTOP = Profile(
 # By estimate two hours on two cores with bf16 instructions, most of them in trainings: six to eight times laptop's
 # steps, nearly five times those of the book's sizes, which have the dearest, on nearly five times the text; and three
 # seeds of everything but the teacher, what is only timed, and the book's sizes with GPT-2's vocabulary, where they have
-# its numbers of parameters. Those read half a million tokens.
+# its numbers of parameters. Those read half a million tokens, more than three times the text.
 OVERNIGHT = LAPTOP.longer(
     "overnight",
     times=7.5,

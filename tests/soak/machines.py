@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ START_SECONDS = 400.0  # of a server, on a machine that does much else
 RETRIES = {"PREFECT_CLIENT_MAX_RETRIES": "2"}
 
 
-class Service:
+class Service(ABC):
     """A server in a process group of its own, always at one address."""
 
     def __init__(self, name: str, folder: Path, mark: str, health: str) -> None:
@@ -37,9 +38,9 @@ class Service:
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
         """What starts it."""
-        raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
         """Beside what every server of ours is given."""

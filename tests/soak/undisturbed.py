@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.execution.engine import Finished, Record, execute
+from flows.execution.engine import Finished, execute
 from flows.execution.graph import Node, Request
 from flows.execution.graph import build as build_graph
 from flows.options import Options
@@ -14,6 +14,7 @@ from tasks.cache.keys import Step
 from tasks.cache.store import Store
 from tasks.place import Place
 from tasks.steps import run_step
+from tests.benchmarks.growth import Nobody
 from tests.tasks.cache.whole import kept
 
 SOURCES, PROFILE, PRECISION = "embedded", "smoke", "fp32"  # as the soak's chapters have them
@@ -45,16 +46,6 @@ class Here:
         """What has ended."""
         done, self.done = self.done, []
         return done
-
-
-class Nobody:
-    """A listener that does nothing."""
-
-    def cached(self, node: Node, step: Step, record: Record) -> None: ...
-    def started(self, node: Node, step: Step, why: str) -> None: ...
-    def finished(self, node: Node, step: Step, record: Record) -> None: ...
-    def failed(self, node: Node, error: str) -> None:
-        raise AssertionError(f"{node.name}: {error}")
 
 
 def models(only: Sequence[str], budget: float, folder: Path) -> dict[str, dict[str, Any]]:

@@ -170,3 +170,17 @@ def test_another_table_is_not_in_step(
     file.write_text("no marks")
     with pytest.raises(ValueError, match="no table of sizes"):
         readme.main([])
+
+
+def test_the_readmes_words_on_laptop_are_its_numbers() -> None:
+    """Two passes over so many characters in bf16, and less than one where a step takes too long for that."""
+    text = (Path(readme.__file__).parent.parent / "README.md").read_text()
+    said = f"for two passes over {LAPTOP.train_characters:,} characters (less than one where bf16 does not pay)"
+    assert said in text
+    for recipe in (recipes()[name] for name in ("small", "medium", "large")):
+        passes = {}
+        for precision in ("bf16", "fp32"):
+            found = LAPTOP.computed_in(precision).resolve(recipe)
+            passes[precision] = found.train.steps * found.train.batch_size * found.model.context
+        assert passes["bf16"] / LAPTOP.train_characters == pytest.approx(2, abs=0.05)
+        assert passes["fp32"] < LAPTOP.train_characters

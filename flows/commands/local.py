@@ -1,5 +1,6 @@
 """``chapter run``: the flow ``full-chapter`` in this process, with a Prefect server of its own or a joined one."""
 
+import logging
 import os
 import signal
 import sys
@@ -66,7 +67,11 @@ def run_here(options: Options, sources: Sources, command: str) -> int:
 
 
 def _keep_quiet() -> None:
-    """Warnings of libraries are for their programmers; also in the processes of the pool."""
+    """Warnings of libraries are for their programmers; also in the processes of the pool.
+
+    So is what Prefect writes, half a line, where the server could not keep a log line: what failed is told at the end.
+    """
+    logging.raiseExceptions = False
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["PYTHONWARNINGS"] = "ignore"
     warnings.simplefilter("ignore")

@@ -1,0 +1,36 @@
+"""What stands in the terminal of ``chapter run`` is the chapter's own."""
+
+import asyncio
+import logging
+import warnings
+
+import pytest
+from prefect.logging.handlers import APILogWorker
+
+from flows.commands.local import _keep_quiet
+
+
+class NoRoom:
+    """A client of a server whose disk is full."""
+
+    async def create_logs(self, items: list[object]) -> None:
+        raise OSError("no space left on device")
+
+
+def send(capsys: pytest.CaptureFixture[str]) -> str:
+    worker = APILogWorker.__new__(APILogWorker)  # without its thread
+    worker._client = NoRoom()  # type: ignore[assignment]
+    asyncio.run(worker._handle_batch([{}]))
+    return capsys.readouterr().err
+
+
+def test_a_log_line_that_is_lost_writes_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    assert send(capsys), "this is what Prefect does"
+    for name in ("TOKENIZERS_PARALLELISM", "PYTHONWARNINGS"):
+        monkeypatch.setenv(name, "")
+    with warnings.catch_warnings():
+        _keep_quiet()
+    assert send(capsys) == ""

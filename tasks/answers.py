@@ -10,6 +10,7 @@ and nothing is measured again. A folder of ``tasks/exercises`` has
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
@@ -52,10 +53,22 @@ def answer_of(id: str, findings: Any) -> Answer:
     Raises:
         reports.answers.AnswerError: its ``answer.md`` cannot be filled.
     """
-    package = folders()[id]
-    draft = importlib.import_module(f"{package}.answer").answer(findings)
-    template = resources.files(package).joinpath("answer.md").read_text(encoding="utf-8")
+    return _composed(id, findings, _template(id))
+
+
+def _template(id: str) -> str:
+    return resources.files(folders()[id]).joinpath("answer.md").read_text(encoding="utf-8")
+
+
+def _composed(id: str, findings: Any, template: str) -> Answer:
+    draft = importlib.import_module(f"{folders()[id]}.answer").answer(findings)
     return compose(template, findings, draft)
+
+
+@functools.lru_cache(maxsize=64)
+def _answer(id: str, stored: str, template: str) -> Answer:
+    """Remembered, since a run asks twice, for MLflow and for the page. Its code cannot change in a process."""
+    return _composed(id, load(id, stored), template)
 
 
 def stored_findings(record: Mapping[str, Any], store: "Store") -> str:
@@ -67,7 +80,7 @@ def stored_findings(record: Mapping[str, Any], store: "Store") -> str:
 
 def result_of(id: str, record: Mapping[str, Any], store: "Store") -> Result:
     """An exercise's result from the record of its step."""
-    answer = answer_of(id, load(id, stored_findings(record, store)))
+    answer = _answer(id, stored_findings(record, store), _template(id))
     fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
     provenance = from_json(Provenance, record["data"]["provenance"])
     return Result(id, QUESTIONS[id].title, "ok", provenance, **fields)

@@ -212,15 +212,32 @@ def student_t_quantile(probability: float, freedom: float) -> float:
     Raises:
         ValueError: ``probability`` outside (0, 1), or ``freedom`` below 1.
     """
-    from scipy.stats import t  # here, as minigpt is imported where torch and numpy are all there is
+    from scipy.special import stdtrit  # here, as minigpt is imported where torch and numpy are all there is
 
     if not (0.0 < probability < 1.0 and freedom >= 1.0):
         raise ValueError(f"need 0 < probability < 1 and freedom >= 1, got {probability} and {freedom}")
-    return float(t.ppf(probability, freedom))
+    return float(stdtrit(freedom, probability))
 
 
 def two_sided_p(t: float, freedom: float) -> float:
     """P(|T| >= |t|) for Student's distribution."""
-    from scipy.stats import t as student
+    from scipy.special import stdtr  # scipy.stats, whose functions call these, takes a second to import
 
-    return float(2 * student.sf(abs(t), freedom))
+    return float(2 * stdtr(freedom, -abs(t)))
+
+
+def binomial_interval(trials: int, chance: float, confidence: float = 0.95) -> tuple[int, int]:
+    """The counts between which lies that share of a binomial distribution: its two quantiles, from P(X <= k).
+
+    Raises:
+        ValueError: no trials, or ``chance`` or ``confidence`` outside (0, 1).
+    """
+    from scipy.special import bdtr
+
+    if not (trials >= 1 and 0.0 < chance < 1.0 and 0.0 < confidence < 1.0):
+        raise ValueError(
+            f"need trials >= 1 and chance and confidence in (0, 1), got {trials}, {chance} and {confidence}"
+        )
+    below = bdtr(np.arange(trials + 1), trials, chance)
+    low, high = np.searchsorted(below, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return int(low), int(high)

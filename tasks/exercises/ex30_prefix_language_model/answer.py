@@ -1,8 +1,6 @@
 """Tables, figures, samples and checks of 21.30; the text is in answer.md."""
 
-from scipy.stats import binom
-
-from minigpt.evaluation.statistics import mean_std
+from minigpt.evaluation.statistics import binomial_interval, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Heatmap, Mask, Sample, Series, Table
@@ -38,7 +36,7 @@ def answer(f: Findings) -> Draft:
             "share_of_targets": trained_targets(f.context),
             "wrong": WRONG,
             "chance": chance,
-            "by_chance": [float(count) / f.windows for count in binom.interval(0.95, f.windows, chance)],
+            "by_chance": [count / f.windows for count in binomial_interval(f.windows, chance)],
         },
     )
 

@@ -6,6 +6,7 @@ from scipy import stats
 
 from minigpt.evaluation.statistics import (
     Comparison,
+    binomial_interval,
     compare,
     compare_blocks,
     compare_paired,
@@ -49,6 +50,21 @@ def test_student_t_quantile_is_the_one_of_the_tables(freedom: int, value: float)
 def test_student_t_quantile_refuses_what_is_none(probability: float, freedom: float) -> None:
     with pytest.raises(ValueError, match="need 0 < probability < 1"):
         student_t_quantile(probability, freedom)
+
+
+@pytest.mark.parametrize("chance", [0.001, 1 / 65, 0.5, 0.9])
+@pytest.mark.parametrize("trials", [1, 2, 30, 320, 5_000])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_binomial_interval_equals_scipy(trials: int, chance: float, confidence: float) -> None:
+    assert binomial_interval(trials, chance, confidence) == stats.binom.interval(confidence, trials, chance)
+
+
+@pytest.mark.parametrize(
+    ("trials", "chance", "confidence"), [(0, 0.5, 0.95), (3, 1.0, 0.95), (3, math.nan, 0.95), (3, 0.5, 1.0)]
+)
+def test_binomial_interval_refuses_what_is_none(trials: int, chance: float, confidence: float) -> None:
+    with pytest.raises(ValueError, match="need trials >= 1"):
+        binomial_interval(trials, chance, confidence)
 
 
 def test_welch_interval_equals_scipy() -> None:

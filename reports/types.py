@@ -6,6 +6,7 @@ Everything else that is text is shown as it is: it may have been written by a mo
 """
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -307,22 +308,34 @@ class Result:
     unexpected: str = ""
 
 
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Of a dataclass; None for any other type."""
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+
+
 def to_json(value: Any) -> Any:
     """Plain JSON types of a value made of the classes above.
 
     Non-finite floats become the strings "NaN", "Infinity" and "-Infinity": JSON has no numbers for them.
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        data = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        kind = getattr(value, "type", None)
-        return {"type": kind, **data} if isinstance(kind, str) else data
+    # Nearly all are numbers and words in lists: those first, by their exact types.
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is float and math.isfinite(value):
+        return value
+    if (names := _field_names(kind)) is not None:
+        data = {name: to_json(getattr(value, name)) for name in names}
+        named = getattr(value, "type", None)
+        return {"type": named, **data} if isinstance(named, str) else data
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, int | float | str):
         return value
     raise TypeError(f"{type(value).__name__} is not part of a result: {value!r}")
 

@@ -320,7 +320,7 @@ def to_json(value: Any) -> Any:
     Non-finite floats become the strings "NaN", "Infinity" and "-Infinity": JSON has no numbers for them.
     """
     # Nearly all are numbers and words in lists: those first, by their exact types.
-    kind = type(value)
+    kind: Any = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if kind is float and math.isfinite(value):

@@ -5,7 +5,8 @@ there (a waiting step would hold a place in the pool), keeps steps that measure 
 others, and goes on with whatever a failed step does not concern.
 """
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -78,13 +79,20 @@ def execute(graph: Mapping[str, Node], store: Store, runner: Runner, listener: L
 
 
 class _Execution:
+    """What is known of each node. One of 10,000 costs as much as one of 100: nothing here looks through all of them."""
+
     def __init__(self, graph: Mapping[str, Node], store: Store, runner: Runner, listener: Listener) -> None:
         self.graph, self.store, self.runner, self.listener = graph, store, runner, listener
         self.outcome = Outcome()
         self.rank = critical_path(graph)
+        self.users = _users(graph)
         self.open = set(graph)  # neither resolved, nor failed, nor running
+        self.todo = sorted(graph)  # a heap: those of the open ones that may have become hits, misses or lost causes
         self.ready: dict[str, Step] = {}  # misses whose inputs are there
+        self.order: list[tuple[bool, float, str]] = []  # a heap of them, and of some that are ready no more
+        self.twins: dict[str, set[str]] = {}  # key → those that are ready with it
         self.running: dict[str, Step] = {}
+        self.busy: set[str] = set()  # their keys
         self.attempts: dict[str, int] = {}
 
     def run(self) -> Outcome:
@@ -98,48 +106,73 @@ class _Execution:
 
     def _resolve(self) -> None:
         """Find hits, misses and lost causes until nothing changes."""
-        changed = True
-        while changed:
-            changed = False
-            for name in sorted(self.open):
-                needs = self.graph[name].needs.values()
-                broken = [need for need in needs if need in self.outcome.errors]
-                if broken:
-                    self._fail(name, f"{self.graph[broken[0]].title} failed, which this needs")
-                elif all(need in self.outcome.records for need in needs):
-                    self._look_up(name)
-                else:
-                    continue
+        while self.todo:
+            name = heapq.heappop(self.todo)
+            if name not in self.open:
+                continue
+            needs = self.graph[name].needs.values()
+            broken = [need for need in needs if need in self.outcome.errors]
+            if broken:
                 self.open.discard(name)
-                changed = True
+                self._fail(name, f"{self.graph[broken[0]].title} failed, which this needs")
+            elif all(need in self.outcome.records for need in needs):
+                self.open.discard(name)
+                self._look_up(name)
 
     def _look_up(self, name: str) -> None:
         node = self.graph[name]
         step = node.step(self.outcome.records)
         record = self.store.record(step.key, kind=node.kind, verify=True)
         if record is None:
-            self.ready[name] = step
+            self._make_ready(name, step)
         else:
-            self.outcome.records[name] = record
+            self._there(name, record)
             self.listener.cached(node, step, record)
 
+    def _there(self, name: str, record: Record) -> None:
+        self.outcome.records[name] = record
+        self._look_at(self.users[name])
+
+    def _look_at(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.open:
+                heapq.heappush(self.todo, name)
+
+    def _make_ready(self, name: str, step: Step) -> None:
+        self.ready[name] = step
+        self.twins.setdefault(step.key, set()).add(name)
+        self._line_up(name)
+
+    def _line_up(self, name: str) -> None:
+        heapq.heappush(self.order, (self.graph[name].alone, -self.rank[name], name))
+
+    def _no_more_ready(self, name: str) -> Step:
+        step = self.ready.pop(name)
+        self.twins[step.key].discard(name)
+        if not self.twins[step.key]:
+            del self.twins[step.key]
+        return step
+
     def _dispatch(self) -> None:
-        order = sorted(self.ready, key=lambda name: (self.graph[name].alone, -self.rank[name], name))
-        busy = {step.key for step in self.running.values()}
-        for name in order:
-            node, step = self.graph[name], self.ready[name]
-            if step.key in busy:
-                continue  # the same work under another name: it will be a hit
-            if self.runner.capacity() < 1 or (node.alone and self.running) or self._measuring():
-                continue
-            del self.ready[name]
+        """Begin what can begin. What measures time comes last, and alone."""
+        while self.order and not self._measuring() and self.runner.capacity() > 0:
+            place = heapq.heappop(self.order)
+            name = place[2]
+            step = self.ready.get(name)
+            if step is None or step.key in self.busy:
+                continue  # in line once too often; or the same work under another name, which will be a hit
+            if self.graph[name].alone and self.running:
+                heapq.heappush(self.order, place)
+                return
+            self._no_more_ready(name)
             self.running[name] = step
-            busy.add(step.key)
+            self.busy.add(step.key)
+            node = self.graph[name]
             self.listener.started(node, step, explain(self._last(node), step.ingredients()))
             self.runner.submit(node, step)
 
     def _measuring(self) -> bool:
-        return any(self.graph[name].alone for name in self.running)
+        return len(self.running) == 1 and self.graph[next(iter(self.running))].alone
 
     def _last(self, node: Node) -> Mapping[str, Any] | None:
         last = self.store.last(node.title)
@@ -148,18 +181,23 @@ class _Execution:
     def _settle(self, finished: Finished) -> None:
         node, name = finished.node, finished.node.name
         step = self.running.pop(name)
+        self.busy.discard(step.key)
+        twins = sorted(self.twins.get(step.key, ()))
         if isinstance(finished.result, Failure):
             self._settle_failure(name, step, finished.result)
+            for twin in twins:
+                self._line_up(twin)  # its turn may have come while this one ran
             return
-        record = self.outcome.records[name] = finished.result
+        record = finished.result
+        self._there(name, record)
         if finished.shared:
             self.listener.cached(node, step, record)
         else:
             self.outcome.ran.append(name)
             self.listener.finished(node, step, record)
-        for twin in [other for other, ready in self.ready.items() if ready.key == step.key]:
-            del self.ready[twin]
-            self.open.add(twin)  # a hit by now
+        for twin in twins:
+            self._no_more_ready(twin)
+            self._open(twin)  # a hit by now
 
     def _settle_failure(self, name: str, step: Step, failure: Failure) -> None:
         if failure.kind == "no room":
@@ -170,31 +208,42 @@ class _Execution:
             return
         self.attempts[name] += 1
         if failure.kind == "crashed":
-            self.ready[name] = step
+            self._make_ready(name, step)
         else:
             self._reopen(name)
+
+    def _open(self, name: str) -> None:
+        self.open.add(name)
+        heapq.heappush(self.todo, name)
 
     def _reopen(self, name: str) -> None:
         """A blob that this step needs was lost after it had been looked up: look up all again that it needs."""
         todo = [name]
         while todo:
             current = todo.pop()
-            if current not in self.running:
-                self.open.add(current)
+            if current not in self.running and current not in self.open:
+                self._open(current)
                 self.outcome.records.pop(current, None)
                 todo.extend(self.graph[current].needs.values())
 
     def _fail(self, name: str, error: str) -> None:
         self.outcome.errors[name] = error
         self.listener.failed(self.graph[name], error)
+        self._look_at(self.users[name])
 
 
-def critical_path(graph: Mapping[str, Node]) -> dict[str, float]:
-    """Seconds from the beginning of each node to the end of the last one that waits for it."""
+def _users(graph: Mapping[str, Node]) -> dict[str, list[str]]:
+    """Those that need each node."""
     users: dict[str, list[str]] = {name: [] for name in graph}
     for node in graph.values():
         for need in node.needs.values():
             users[need].append(node.name)
+    return users
+
+
+def critical_path(graph: Mapping[str, Node]) -> dict[str, float]:
+    """Seconds from the beginning of each node to the end of the last one that waits for it."""
+    users = _users(graph)
     rank: dict[str, float] = {}
 
     def visit(name: str) -> float:

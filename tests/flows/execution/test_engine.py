@@ -2,10 +2,13 @@
 
 import json
 import pickle
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prefect.states import Failed
 
 from flows.execution import runners
@@ -18,6 +21,7 @@ from tasks.cache.store import Artifact, MissingArtifact, Store
 from tasks.failures import Failure, NoRoom, StepFailed, kind_of
 from tasks.place import Place
 from tasks.steps import WORK, Job, run_step
+from tests.benchmarks.growth import chapter_graph
 from tests.tasks.cache.test_schema import NOTES
 from tests.tasks.cache.whole import kept, persist_step
 
@@ -235,6 +239,67 @@ def test_a_step_says_what_kind_of_failure_it_has(tmp_path: Path, monkeypatch: py
     with pytest.raises(StepFailed, match="MissingArtifact") as caught:
         run_step.fn(Step("train", "train small", {}, {}, {}, 1), {}, Place(str(tmp_path), str(tmp_path)))
     assert caught.value.kind == "lost artifact"
+
+
+@st.composite
+def chapters(draw: st.DrawFn) -> tuple[dict[str, Node], dict[str, list[str]]]:
+    """A graph in which each node needs some before it, and what becomes of the first attempts at each."""
+    names = [f"n{i}" for i in range(draw(st.integers(1, 14)))]
+    nodes = []
+    for i, name in enumerate(names):
+        needs = draw(st.sets(st.sampled_from(names[:i]), max_size=3)) if i else set()
+        twin = draw(st.sampled_from([name, name, "same"]))
+        nodes.append(node(name, *sorted(needs), alone=draw(st.booleans()), inputs=twin))
+    kinds = st.sampled_from(["", "", "", "failed", "crashed", "lost artifact"])
+    return graph_of(*nodes), {name: draw(st.lists(kinds, max_size=4)) for name in names}
+
+
+@settings(max_examples=60, deadline=None)
+@given(chapters(), st.integers(1, 4))
+def test_any_graph_ends_with_a_record_or_a_cause_for_each_node(
+    chapter: tuple[dict[str, Node], dict[str, list[str]]], slots: int
+) -> None:
+    graph, fates = chapter
+    begun: dict[str, int] = {}
+
+    def act(name: str) -> Failure | None:
+        begun[name] = begun.get(name, 0) + 1
+        kind = next(iter(fates[name][begun[name] - 1 :]), "")
+        return Failure(f"attempt {begun[name]}", kind) if kind else None  # type: ignore[arg-type]
+
+    with tempfile.TemporaryDirectory() as folder:
+        runner = FakeRunner(Store(folder), slots, act)
+        outcome = run(graph, runner.store, runner)
+    assert set(outcome.records) | set(outcome.errors) == set(graph)
+    assert not set(outcome.records) & set(outcome.errors)
+    assert not runner.running
+    for name, each in graph.items():
+        needs = list(each.needs.values())
+        assert name not in outcome.records or all(need in outcome.records for need in needs)
+        if name in outcome.errors and not begun.get(name):
+            assert any(need in outcome.errors for need in needs)
+        assert begun.get(name, 0) <= CRASH_ATTEMPTS
+    assert all(len(names) == 1 for names in runner.together if any(graph[name].alone for name in names))
+
+
+class Counted(dict[str, Node]):
+    """A graph that counts how often a node is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, name: str) -> Node:
+        self.looks += 1
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("slots", [2, 50])
+def test_a_node_costs_no_more_in_a_large_graph(slots: int, tmp_path: Path) -> None:
+    looks = []
+    for count in (25, 100):
+        graph = Counted(chapter_graph(count))
+        execute(graph, (store := Store(str(tmp_path / str(count)))), FakeRunner(store, slots), Silent())
+        looks.append(graph.looks / len(graph))
+    assert looks[1] < 1.5 * looks[0]
 
 
 def test_critical_path_is_the_longest_sum() -> None:

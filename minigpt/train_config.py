@@ -65,6 +65,8 @@ class TrainConfig:
         for field, names in (("precision", PRECISIONS), ("snapshots", get_args(Snapshots))):
             if getattr(self, field) not in names:
                 raise ValueError(f"unknown {field} {getattr(self, field)!r}: {', '.join(names)}")
+        if not isinstance(self.budgets, tuple):
+            raise ValueError(f"budgets must be a tuple of shares of the steps, got {self.budgets!r}")
         if self.budgets and self.schedule != "trapezoid":
             raise ValueError(f"budgets {self.budgets} need schedule='trapezoid': a {self.schedule} ends once")
         for budget in self.budgets:

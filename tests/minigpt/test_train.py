@@ -450,6 +450,9 @@ def test_checkpoints_cannot_run_code(tmp_path: Path) -> None:
         {"schedule": "linear"},
         {"schedule": "trapezoid", "warmdown": 0.0},
         {"schedule": "trapezoid", "budgets": (1.0,)},
+        {"schedule": "trapezoid", "budgets": [0.5]},
+        {"budgets": None},
+        {"budgets": []},
     ],
     ids=str,
 )

@@ -134,9 +134,13 @@ def cached_file(kind: RepoType, name: str, file: str, revision: str | None = Non
 def newest_snapshot(kind: RepoType, name: str) -> Path | None:
     """The folder of the commit of a repository that was cached last, or None; asks nobody."""
     from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.file_download import repo_folder_name
 
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind) / "snapshots"
+    try:
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind) / "snapshots"
+    except HFValidationError:
+        return None
     return max(folder.glob("*"), key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -84,6 +84,7 @@ def command_lines() -> st.SearchStrategy[list[str]]:
 @example(["show", "\udcff"])
 @example(["gc", "--grace-days", "nan"])
 @example(["pack", "--to", "x", "--part-size", "9" * 30])
+@example(["run", "--pretrained", " "])
 @example(["unpack", "\ud800"])
 @given(line=command_lines())
 def test_a_command_line(place: Path, line: list[str]) -> None:

@@ -69,7 +69,8 @@ def run_here(options: Options, sources: Sources, command: str) -> int:
 def _keep_quiet() -> None:
     """Warnings of libraries are for their programmers; also in the processes of the pool.
 
-    So is what Prefect writes, half a line, where the server could not keep a log line: what failed is told at the end.
+    In this one so is what Prefect writes, half a line, where the server could not keep a log line: what failed is told
+    at the end.
     """
     logging.raiseExceptions = False
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -27,7 +27,7 @@ from flows.execution.conclusion import Summary, conclude, summary_of
 from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build
 from flows.execution.on_prefect import PrefectListener
-from flows.execution.publish import Published, sections_of
+from flows.execution.publish import Published, answers_of, sections_of
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import CHILDREN, Deployed, Inline, LocalPool
 from flows.execution.sweep import swept_meanwhile
@@ -91,8 +91,8 @@ def run_request(
         asked, steps = plural(len(request.exercises), "exercise"), plural(len(graph), "step")
         shown.say(f"begins: {asked}, {steps}, profile {request.profile.name}")
         here = not isinstance(runner, Deployed)
-        sections = sections_of(Path(place.outputs))
-        tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here, sections=sections)
+        kept = {"sections": sections_of(Path(place.outputs)), "answers": answers_of(Path(place.outputs))}
+        tracking = TrackingListener(tracker, chapter_run, store, request, run_id, here=here, **kept)
         listeners = Listeners([tracking, shown, *([listener] if listener else [])])
         try:
             with runner as chosen:

@@ -15,7 +15,7 @@ from reports import cache, prose
 from reports.beside.glossary import linked, terms
 from reports.beside.reference import Beside, Reference, References, Unreadable, origins
 from reports.blocks import environment, render_all
-from reports.cache import SectionsCache
+from reports.cache import TextCache
 from reports.chapter import CHAPTER, GROUPS, Chapter, Question
 from reports.formats import duration, number
 from reports.run import ModelRow, RunInfo, Score, by_id
@@ -54,7 +54,7 @@ def render(
     run: RunInfo | None = None,
     *,
     references: References = MappingProxyType({}),
-    sections_cache: SectionsCache | None = None,
+    sections_cache: TextCache | None = None,
     edition: Edition = WHOLE,
     others: Sequence[Edition] = (),
 ) -> str:
@@ -77,7 +77,7 @@ def pages(
     run: RunInfo | None = None,
     *,
     references: References = MappingProxyType({}),
-    sections_cache: SectionsCache | None = None,
+    sections_cache: TextCache | None = None,
     edition: Edition,
     others: Sequence[Edition] = (),
 ) -> dict[str, str]:
@@ -110,7 +110,7 @@ class _Parts:
         results: Sequence[Result],
         run: RunInfo | None,
         references: References,
-        sections_cache: SectionsCache | None,
+        sections_cache: TextCache | None,
         edition: Edition,
         others: Sequence[Edition],
     ) -> "_Parts":
@@ -169,7 +169,7 @@ def section(
     result: Result,
     *,
     reference: Reference | Unreadable | None = None,
-    sections_cache: SectionsCache | None = None,
+    sections_cache: TextCache | None = None,
     answers: Answers = "shown",
 ) -> Markup:
     """The section of one exercise. Calling this as results arrive fills the cache before the page is needed.
@@ -212,7 +212,7 @@ class _PartView:
     html: Markup
 
 
-def _parts(question: Question, result: Result, uid: str, sections_cache: SectionsCache | None) -> list[_PartView]:
+def _parts(question: Question, result: Result, uid: str, sections_cache: TextCache | None) -> list[_PartView]:
     """The answer's parts in its order, and a remark for each part of the question that has none."""
     views = []
     for index, part in enumerate(result.parts):
@@ -226,7 +226,7 @@ def _parts(question: Question, result: Result, uid: str, sections_cache: Section
     return sorted(views, key=lambda view: view.letter)
 
 
-def _part(question: Question, part: Part, uid: str, sections_cache: SectionsCache | None) -> _PartView:
+def _part(question: Question, part: Part, uid: str, sections_cache: TextCache | None) -> _PartView:
     heading = _capitalised(part.question or question.parts.get(part.letter, ""))
     remember = sections_cache or (lambda name, make: make())
     try:

@@ -6,14 +6,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from reports import figures, page
+from reports import cache, figures, page
 from reports.beside.reference import References
-from reports.cache import SectionsCache
 from reports.chapter import CHAPTER, Chapter, exercise_id
 from reports.run import RunInfo, Score, by_id
 from reports.story.editions import WHOLE, Edition
@@ -32,14 +31,15 @@ def write_outputs(
     chapter: Chapter = CHAPTER,
     findings: Mapping[str, str] | None = None,
     references: References = MappingProxyType({}),
-    sections_cache: SectionsCache | None = None,
+    sections_cache: cache.TextCache | None = None,
     editions: Sequence[Edition] = (),
+    content: str = "",
 ) -> Path:
     """Write ``report.html``, ``summary.json``, ``results/21.NN.json`` and ``tables/*.csv`` into a new directory.
 
     ``editions`` of the page are written beside it, linked with it and with one another. With ``findings``, JSON texts
     by exercise, also ``findings/21.NN.json``: what the results were made of.
-    ``references`` are shown on the page beside the results.
+    ``references`` are shown on the page beside the results. ``content`` is their digest, which the summary keeps.
 
     Everything is written beside it first and renamed at the end: the directory appears whole or not at all.
 
@@ -52,7 +52,7 @@ def write_outputs(
     """
     directory = Path(directory)
     found = by_id(chapter, results)
-    files: dict[str, str] = {"summary.json": dumps(summary(chapter, results, run))}
+    files: dict[str, str] = {"summary.json": dumps(summary(chapter, results, run) | {"content": content})}
     for key, result in found.items():
         files[f"results/{key}.json"] = dumps(result_json(result))
         files |= {f"tables/{name}.csv": frame.to_csv(index=False) for name, frame in tables(result).items()}
@@ -66,12 +66,23 @@ def write_outputs(
     return directory
 
 
+def content_digest(
+    results: Sequence[Result], run: RunInfo, *, findings: Mapping[str, str], references: References
+) -> str:
+    """Digest of what the files say, except when the run was, how long it took and what was trained in it.
+
+    Two runs with the same digest have the same answers, drawn by the same code.
+    """
+    about = replace(run, started="", seconds=0.0, command="", trainings=0)
+    return cache.key([to_json(list(results)), _plain(asdict(about)), dict(findings), to_json(dict(references))])
+
+
 def _pages(
     chapter: Chapter,
     results: Sequence[Result],
     run: RunInfo,
     references: References,
-    sections_cache: SectionsCache | None,
+    sections_cache: cache.TextCache | None,
     edition: Edition,
     others: Sequence[Edition],
 ) -> dict[str, str]:

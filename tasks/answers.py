@@ -1,7 +1,8 @@
 """Answers: findings that a step has stored, and what an exercise's ``answer.py`` and ``answer.md`` make of them.
 
-This takes milliseconds, needs no PyTorch and is never cached: an edited sentence is on the page at the next rendering,
-and nothing is measured again. A folder of ``tasks/exercises`` has
+This takes milliseconds and needs no PyTorch. What it makes may be kept, but only until a file of this project changes:
+an edited sentence is on the page at the next rendering, and nothing is measured again. A folder of ``tasks/exercises``
+has
 
     findings.py     ``Findings``: what was measured, as plain data, with its ``metrics``
     experiment.py   ``EXERCISE``, whose ``measure`` returns them; a cached step
@@ -20,13 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from reports.answers import compose
+from reports.cache import DirectoryCache, code_digest, key
 from reports.chapter import QUESTIONS
 from reports.types import Answer, Provenance, Result, from_json, to_json
 from tasks.exercises import folders
 
 if TYPE_CHECKING:  # Prefect comes with it, which takes longer than all the rest
     from tasks.cache.store import Store
+
+PROJECT = ("minigpt", "reports", "tasks")  # all of it that an answer may use, or show as a listing
+_LIBRARIES = ("jinja2", "markupsafe", "numpy", "regex", "scipy")
 
 
 def dump(findings: Any) -> str:
@@ -61,6 +65,8 @@ def _template(id: str) -> str:
 
 
 def _composed(id: str, findings: Any, template: str) -> Answer:
+    from reports.answers import compose  # and with it Jinja, which a run does without that finds all its answers
+
     draft = importlib.import_module(f"{folders()[id]}.answer").answer(findings)
     return compose(template, findings, draft)
 
@@ -71,6 +77,32 @@ def _answer(id: str, stored: str, template: str) -> Answer:
     return _composed(id, load(id, stored), template)
 
 
+def _kept_answer(id: str, stored: str, kept: DirectoryCache) -> Answer:
+    """The answer as JSON of an earlier run, where nothing has changed that it is made of.
+
+    All answers together take seconds to make: their code is imported, their templates are compiled.
+    """
+    template = _template(id)
+    name = key([code_digest(PROJECT, _LIBRARIES), template, id, stored])
+    text = kept(name, lambda: _as_json(_answer(id, stored, template)))
+    try:
+        return _from_json(text)
+    except (ValueError, TypeError):
+        kept.drop(name)
+        return _answer(id, stored, template)
+
+
+def _as_json(answer: Answer) -> str:
+    """The answer's JSON; nothing where it would be read back as another, such as a table with NaN."""
+    text = json.dumps(to_json(answer), allow_nan=False)
+    return text if _from_json(text) == answer else ""
+
+
+def _from_json(text: str) -> Answer:
+    made: Answer = from_json(Answer, json.loads(text))
+    return made
+
+
 def stored_findings(record: Mapping[str, Any], store: "Store") -> str:
     """What an exercise's step has stored: JSON text."""
     from tasks.cache.store import Artifact
@@ -78,9 +110,10 @@ def stored_findings(record: Mapping[str, Any], store: "Store") -> str:
     return store.fetch_bytes(Artifact(**record["artifacts"]["findings"])).decode()
 
 
-def result_of(id: str, record: Mapping[str, Any], store: "Store") -> Result:
-    """An exercise's result from the record of its step."""
-    answer = _answer(id, stored_findings(record, store), _template(id))
+def result_of(id: str, record: Mapping[str, Any], store: "Store", kept: DirectoryCache | None = None) -> Result:
+    """An exercise's result from the record of its step; ``kept`` remembers answers from run to run."""
+    stored = stored_findings(record, store)
+    answer = _kept_answer(id, stored, kept) if kept else _answer(id, stored, _template(id))
     fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
     provenance = from_json(Provenance, record["data"]["provenance"])
     return Result(id, QUESTIONS[id].title, "ok", provenance, **fields)

@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 
 from flows.execution.engine import Outcome, Record
 from flows.execution.graph import Node, Request
-from flows.execution.publish import Published, load_result, prefect_page
+from flows.execution.publish import Published, load_result
 from reports.chapter import QUESTIONS
 from reports.run import Score
 from reports.types import Provenance, Result
@@ -133,7 +133,7 @@ def _results(
 
 def _result(id: str, record: Record, store: Store, place: Place, tracker: Tracker) -> Result:
     try:
-        return load_result(id, record, store, tracker, prefect_page(Path(place.outputs)))
+        return load_result(id, record, store, tracker, Path(place.outputs))
     except Exception:  # a slip in an answer's text; the report says more
         provenance = Provenance(record["data"]["provenance"]["profile"])
         return Result(id, QUESTIONS[id].title, "failed", provenance, error=traceback.format_exc())

@@ -22,9 +22,9 @@ from reports.beside.reference import load as load_references
 from reports.cache import DirectoryCache
 from reports.chapter import QUESTIONS
 from reports.run import Machine, ModelRow, RunInfo, Score, SizeRow
-from reports.story.editions import Edition
+from reports.story.editions import WHOLE, Edition
 from reports.types import Provenance, Result, from_json
-from reports.write import write_outputs
+from reports.write import content_digest, write_outputs
 from tasks.answers import result_of, stored_findings, tracking_key
 from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
@@ -80,8 +80,7 @@ def publish(
     graph = build(everything)
     records = stored(graph, store, verified or {})
     outputs = Path(place.outputs)
-    prefect = prefect_page(outputs)
-    results = list(_results(everything, graph, records, errors, store, tracker, prefect))
+    results = list(_results(everything, graph, records, errors, store, tracker, outputs))
     name = request.profile.name
     if not results:
         raise UsageError(
@@ -99,29 +98,51 @@ def publish(
         trainings=trained,
         models=tuple(_models(graph, records, store, tracker)),
         sizes=tuple(_sizes(request.profile, graph, records)),
-        links={"Prefect": prefect, "MLflow": tracker.runs_url()},
+        links={"Prefect": prefect_page(outputs), "MLflow": tracker.runs_url()},
         served_by="" if tracker.uri.startswith("http") else "chapter ui",
         caution=CAUTIONS.get(name, ""),
     )
-    folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
     found = {id: stored_findings(records[f"exercise/{id}"], store) for id in modules() if f"exercise/{id}" in records}
-    write_outputs(
-        folder,
-        results,
-        info,
-        findings=found,
-        references=load_references(),
-        sections_cache=sections_of(outputs),
-        editions=editions,
-    )
-    point_latest(outputs, folder)
+    references = load_references()
+    content = content_digest(results, info, findings=found, references=references)
+    if not _says(outputs / "latest", content, editions):
+        folder = outputs / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S.%f}-{name}-{os.getpid()}"
+        write_outputs(
+            folder,
+            results,
+            info,
+            findings=found,
+            references=references,
+            sections_cache=sections_of(outputs),
+            editions=editions,
+            content=content,
+        )
+        point_latest(outputs, folder)
     faults = {one.id: one.error for one in results if one.status == "failed" and f"exercise/{one.id}" in records}
     return Published(outputs / "latest" / "report.html", faults, Score.of(results, len(QUESTIONS)), tuple(results))
+
+
+def _says(folder: Path, content: str, editions: Sequence[Edition]) -> bool:
+    """Whether these files of an earlier run say the same, and all that is wanted is among them.
+
+    They are left as they are then: a run that finds everything in the store adds nothing to what the one before said,
+    and would only replace its minutes by its own seconds.
+    """
+    try:
+        same = json.loads((folder / "summary.json").read_text())["content"] == content
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return same and all((folder / edition.entry).is_file() for edition in (WHOLE, *editions))
 
 
 def sections_of(outputs: Path) -> DirectoryCache:
     """Where the parts of the page are kept that have been drawn."""
     return DirectoryCache(outputs / "sections")
+
+
+def answers_of(outputs: Path) -> DirectoryCache:
+    """Where answers are kept that have been made."""
+    return DirectoryCache(outputs / "answers", most=500, suffix=".json")
 
 
 def newest_run(request: Request, outputs: Path) -> dict[str, Any]:
@@ -177,14 +198,14 @@ def _results(
     errors: Mapping[str, str],
     store: Store,
     tracker: Tracker,
-    prefect: str,
+    outputs: Path,
 ) -> Iterator[Result]:
     for exercise in request.exercises:
         name = f"exercise/{exercise.id}"
         title = QUESTIONS[exercise.id].title
         if name in records:
             try:
-                yield load_result(exercise.id, records[name], store, tracker, prefect)
+                yield load_result(exercise.id, records[name], store, tracker, outputs)
             except Exception:  # a slip in one answer's text must not cost the others
                 provenance = from_json(Provenance, records[name]["data"]["provenance"])
                 yield Result(exercise.id, title, "failed", provenance, error=traceback.format_exc())
@@ -193,15 +214,16 @@ def _results(
             yield Result(exercise.id, title, "failed", provenance, error=errors[name])
 
 
-def load_result(id: str, record: Record, store: Store, tracker: Tracker, prefect: str) -> Result:
-    """A result with the addresses of its runs on MLflow's page and on Prefect's, which is at ``prefect``."""
-    result = result_of(id, record, store)
+def load_result(id: str, record: Record, store: Store, tracker: Tracker, outputs: Path) -> Result:
+    """A result with the addresses of its runs on MLflow's page and on Prefect's."""
+    result = result_of(id, record, store, answers_of(outputs))
     run = tracker.run_of(tracking_key(record["key"], result))
+    task, prefect = result.provenance.prefect_run_id, prefect_page(outputs)
     provenance = replace(
         result.provenance,
         mlflow_run_id=run,
         mlflow_url=tracker.url(run) if run else None,
-        prefect_url=f"{prefect}/runs/task-run/{task}" if (task := result.provenance.prefect_run_id) else None,
+        prefect_url=f"{prefect}/runs/task-run/{task}" if task else None,
     )
     return replace(result, provenance=provenance)
 

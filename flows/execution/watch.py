@@ -17,7 +17,7 @@ from flows.execution.engine import Listener, Record
 from flows.execution.graph import Node, Request
 from flows.machine import hardware
 from reports import page
-from reports.cache import SectionsCache
+from reports.cache import DirectoryCache, TextCache
 from reports.chapter import QUESTIONS
 from reports.text import encodable
 from reports.types import Result, to_json
@@ -154,6 +154,7 @@ class TrackingListener:
         here: whether models run on this machine; if not, a worker says which machine it is.
         sections: the report's cache; what is drawn for MLflow is drawn for the page at the same time, while others
             still train, and not when all wait for it.
+        answers: where answers are kept from run to run.
     """
 
     def __init__(
@@ -165,10 +166,11 @@ class TrackingListener:
         flow_run: str | None = None,
         *,
         here: bool = True,
-        sections: SectionsCache | None = None,
+        sections: TextCache | None = None,
+        answers: DirectoryCache | None = None,
     ) -> None:
         self._tracker, self._parent, self._store, self._request = tracker, chapter_run, store, request
-        self._flow_run, self._here, self._sections = flow_run, here, sections
+        self._flow_run, self._here, self._sections, self._answers = flow_run, here, sections, answers
         self._queue: queue.Queue[Callable[[], Any] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -211,7 +213,7 @@ class TrackingListener:
         return found | ({"prefect_flow_run": self._flow_run} if self._flow_run else {})
 
     def _log(self, node: Node, step: Step, record: Record, circumstances: Mapping[str, str] | None = None) -> None:
-        result = None if node.makes_model else result_of(node.subject, record, self._store)
+        result = None if node.makes_model else result_of(node.subject, record, self._store, self._answers)
         key = tracking_key(step.key, result) if result else step.key
         if self._tracker.run_of(key) is not None:
             self._tracker.link(self._parent, key, node.title)

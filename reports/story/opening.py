@@ -12,7 +12,7 @@ from textwrap import shorten
 from markupsafe import Markup
 
 from reports import cache, figures, heatmaps, prose
-from reports.cache import SectionsCache
+from reports.cache import TextCache
 from reports.chapter import GROUPS, Chapter, Question
 from reports.run import RunInfo
 from reports.style import Size
@@ -57,7 +57,7 @@ class Opening:
 
 
 def opening(
-    chapter: Chapter, found: Mapping[str, Result], run: RunInfo | None, sections_cache: SectionsCache | None = None
+    chapter: Chapter, found: Mapping[str, Result], run: RunInfo | None, sections_cache: TextCache | None = None
 ) -> Opening:
     """The opening of a page with these results, by id."""
     caution = run.caution if run else ""
@@ -127,7 +127,7 @@ def _says_so(block: Block) -> bool:
     return isinstance(block, Table) and any("one seed" in row for row in block.rows)
 
 
-def _finding(question: Question, result: Result, sections_cache: SectionsCache | None) -> Finding:
+def _finding(question: Question, result: Result, sections_cache: TextCache | None) -> Finding:
     block = picture_of(result)
     sentence = prose.html_inline(sentence_of(result))
     more = max(0, len(block.series) - SERIES) if isinstance(block, Figure) else 0
@@ -145,7 +145,7 @@ def _small(figure: Figure) -> Figure:
     return replace(figure, series=figure.series[:SERIES], x_label=labels[0], y_label=labels[1])
 
 
-def _drawn(block: Figure | Heatmap, sections_cache: SectionsCache | None) -> Markup:
+def _drawn(block: Figure | Heatmap, sections_cache: TextCache | None) -> Markup:
     """The small picture, made or remembered."""
     remember = sections_cache or (lambda name, make: make())
     shown = _small(block) if isinstance(block, Figure) else block

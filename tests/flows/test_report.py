@@ -41,6 +41,14 @@ def a_run(outputs: Path, profile: str) -> Path:
     return folder
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Result]:
+    """The results that are found."""
+    results = [Result("21.1", "Factorization", "ok", Provenance(profile="smoke"), summary="One.")]
+    monkeypatch.setattr(publish, "_results", lambda *_: list(results))
+    return results
+
+
 def summary(outputs: Path) -> Any:
     return json.loads((outputs / "latest" / "summary.json").read_text())
 
@@ -68,6 +76,36 @@ def test_a_run_of_another_profile_says_nothing(
     found = summary(outputs)
     assert found["score"]["failed"] == 0
     assert (found["run"]["started"], found["run"]["seconds"]) == ("", 0.0)
+
+
+def test_the_same_answers_are_not_written_again(outputs: Path, told: list[Result]) -> None:
+    """Who runs a chapter again finds the page of the run that measured, with its minutes."""
+    a_run(outputs, "smoke")
+    assert main(["report", *ASKED]) == 0
+    first = (outputs / "latest").resolve()
+    assert main(["report", *ASKED]) == 0
+    assert (outputs / "latest").resolve() == first
+
+
+@pytest.mark.parametrize("change", ["another answer", "another edition", "drawn otherwise", "a page is lost"])
+def test_other_answers_are_written(
+    outputs: Path, told: list[Result], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    a_run(outputs, "smoke")
+    assert main(["report", *ASKED]) == 0
+    first = (outputs / "latest").resolve()
+    if change == "another answer":
+        told[0] = replace(told[0], summary="Another.")
+    elif change == "drawn otherwise":
+        monkeypatch.setattr("reports.cache.renderer_digest", lambda: "another")
+    elif change == "a page is lost":
+        (first / "report.html").unlink()
+    assert main(["report", *ASKED, *(["--share"] if change == "another edition" else [])]) == 0
+    latest = (outputs / "latest").resolve()
+    assert latest != first
+    pages = {"report.html", *(["report-share.html"] if change == "another edition" else [])}
+    assert {file.name for file in latest.glob("*.html")} == pages
+    assert ("Another." in (latest / "report.html").read_text()) == (change == "another answer")
 
 
 def test_other_editions_are_written_and_named(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

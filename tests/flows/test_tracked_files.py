@@ -39,7 +39,7 @@ class Told:
 
 
 def test_tables_and_charts_are_those_of_the_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "result_of", lambda id, record, store: RESULT)
+    monkeypatch.setattr(watch, "result_of", lambda *_: RESULT)
     told: Any = Told()
     store = Store(str(tmp_path / "store"))
     record = {"artifacts": {"findings": asdict(store.put(b"{}"))}, "data": {}}
@@ -60,7 +60,7 @@ def test_tables_and_charts_are_those_of_the_outputs(tmp_path: Path, monkeypatch:
 
 def test_what_is_drawn_for_mlflow_is_drawn_for_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the page is wanted nothing has to be drawn any more: everybody would wait for it."""
-    monkeypatch.setattr(watch, "result_of", lambda id, record, store: RESULT)
+    monkeypatch.setattr(watch, "result_of", lambda *_: RESULT)
     told: Any = Told()
     sources: Any = None
     sections = DirectoryCache(tmp_path / "sections")

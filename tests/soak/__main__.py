@@ -6,9 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.soak.disk import may_mount
-from tests.soak.faults import planned
-from tests.soak.soak import Course, Soak
+from tests.soak.faults import SAID, planned
+from tests.soak.soak import Course, Soak, cannot_be_had
 from tests.soak.verdict import after, table
 
 
@@ -17,16 +16,16 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     options.add_argument("--minutes", type=float, default=20, help="over which the faults are spread (default 20)")
     options.add_argument("--kills", type=int, default=30)
-    options.add_argument("--outages", type=int, default=12)
+    options.add_argument("--outages", type=int, default=14)
     options.add_argument("--seed", type=int, default=0, help="of the faults and of who is hit")
     options.add_argument("--silence", type=float, help="seconds after which a silent run is dead; as on any server")
     options.add_argument("--folder", type=Path, help="for everything; by default one that goes if all is well")
     told = options.parse_args()
     folder = (told.folder or Path(tempfile.mkdtemp(prefix="soak-"))).resolve()
-    disk = may_mount(folder / "disk")
-    course = Course(planned(told.seed, told.minutes, told.kills, told.outages, disk=disk), silence=told.silence)
+    without = cannot_be_had(folder)
+    course = Course(planned(told.seed, told.minutes, told.kills, told.outages, without=without), silence=told.silence)
     begun = time.monotonic()
-    print(f"in {folder}{'' if disk else '; no disk can be mounted here, so none will be full'}", flush=True)
+    print("; ".join([f"in {folder}", *(f"not {SAID[kind]}: this cannot be done here" for kind in without)]), flush=True)
     with Soak(folder, course, told.seed, lambda line: print(line, flush=True)) as soak:
         soak.run()
         checks = after(soak)

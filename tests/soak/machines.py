@@ -1,6 +1,7 @@
 """The processes of a pool, each killed and started again as the soak wants: servers, and hosts with a worker each.
 
-Hosts share nothing but the network: home, outputs, temporary files and Prefect's own folder are each host's own.
+Hosts share nothing but the network: home, outputs, temporary files and Prefect's own folder are each host's own; where
+that can be had, so are its network, in which it reaches the servers and no other host, and its clock.
 """
 
 import os
@@ -20,6 +21,8 @@ from flows import servers
 from flows.shared_server import answers, free_port
 from flows.surroundings import QUIET, for_a_server
 from tests.flows.conftest import ROOT, wait_until
+from tests.soak.clock import Clock
+from tests.soak.network import Network
 
 MARK = "CHAPTER_SOAK"  # the variable by which processes of a soak are known
 START_SECONDS = 400.0  # of a server, on a machine that does much else
@@ -150,6 +153,8 @@ class Host:
     folder: Path
     shared: Mapping[str, str]  # the addresses that all hosts know
     mark: str
+    network: Network | None = None  # of its own
+    clock: Clock | None = None
     started: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -174,6 +179,7 @@ class Host:
             **QUIET,
             **RETRIES,
             **self.shared,
+            **(self.clock.environment() if self.clock else {}),
             MARK: self.mark,
             "HOME": str(own["home"]),
             "TMPDIR": str(own["tmp"]),
@@ -185,10 +191,11 @@ class Host:
             "OMP_NUM_THREADS": "1",
         }
         script = Path(sys.executable).with_name("prefect")
+        prefix = self.network.prefix if self.network else []
         name = f"{self.folder.name}-{self.started}"
         with (self.folder / "worker.log").open("a") as log:
             self.process = subprocess.Popen(
-                [script, "worker", "start", "--pool", self.pool, "--limit", "1", "--name", name],
+                [*prefix, script, "worker", "start", "--pool", self.pool, "--limit", "1", "--name", name],
                 env=environment,
                 cwd=own["work"],
                 stdout=log,

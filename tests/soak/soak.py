@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -17,10 +18,13 @@ import psutil
 from flows import servers
 from flows.surroundings import without
 from reports.words import plural
+from tests.flows.conftest import ROOT
 from tests.soak.chapters import Chapter, Prefect, silence, sweep_delay
-from tests.soak.disk import fill, small_disk
-from tests.soak.faults import Fault
-from tests.soak.machines import RETRIES, Host, MLflowServer, ObjectServer, PrefectServer, Service, marked
+from tests.soak.clock import Clock, built
+from tests.soak.disk import fill, may_mount, small_disk
+from tests.soak.faults import Fault, Outage
+from tests.soak.machines import MARK, RETRIES, Host, MLflowServer, ObjectServer, PrefectServer, Service, marked
+from tests.soak.network import Network, may_have_networks
 from tests.soak.objects import installed
 
 POLL_SECONDS = 0.5
@@ -85,8 +89,13 @@ class Soak:
         with ExitStack() as undo:
             undo.callback(self.kill_all)
             undo.enter_context(silence(self.course.silence))
-            if any(fault.kind == "disk" for fault in self.course.faults):
+            kinds = {fault.kind for fault in self.course.faults}
+            if "disk" in kinds:
                 undo.enter_context(small_disk(self.hosts[-1].folder))
+            if "clock" in kinds:
+                self._give_clocks()
+            if "network" in kinds:
+                self._give_networks()
             for service in self.services:
                 service.start()
             for service in self.services:
@@ -100,6 +109,18 @@ class Soak:
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
+
+    def _give_clocks(self) -> None:
+        library = built(self.folder / "clocks")
+        assert library, "no clock can be set here"
+        for host in self.hosts:
+            host.clock = Clock(library, self.folder / "clocks" / host.folder.name)
+            host.clock.set(0.0)
+
+    def _give_networks(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), MARK: self.mark}
+        for host in self.hosts:
+            host.network = Network([service.port for service in self.services], environment, self.folder)
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -129,6 +150,9 @@ class Soak:
             host.stop()
         for service in self.services:
             service.kill()
+        for host in self.hosts:
+            if host.network is not None:
+                host.network.close()
 
     # --- The loop ---
 
@@ -315,6 +339,8 @@ class Soak:
     def _outage(self, fault: Fault) -> bool:
         if fault.kind == "disk":
             return self._fill_the_disk(fault)
+        if fault.kind in ("network", "clock"):
+            return self._at_a_host(fault)
         name = fault.kind.split()[0]
         service = next(service for service in self.services if service.name == name)
         if not self._is_up(service) or self.store.is_busy or not self._runs():
@@ -340,6 +366,27 @@ class Soak:
         self._later(fault.seconds, lambda: filler.unlink(missing_ok=True))
         self.told.away[fault.kind] += fault.seconds  # type: ignore[assignment]
         return True
+
+    def _at_a_host(self, fault: Fault) -> bool:
+        """Its network is cut, or its date is wrong, while something runs there."""
+        busy = [host for host in self.hosts if host.is_alive() and host.runs()]
+        if not busy:
+            return False
+        host = self._chance.choice(busy)
+        if fault.kind == "network":
+            assert host.network is not None
+            self._note(f"the network of {host.folder.name} is cut for {fault.seconds:g} s")
+            self._set(host.network.cut, True, False, fault.seconds)
+        else:
+            assert host.clock is not None
+            self._note(f"the date of {host.folder.name} is {fault.jump:+g} s off for {fault.seconds:g} s")
+            self._set(host.clock.set, fault.jump, 0.0, fault.seconds)
+        self.told.away[fault.kind] += fault.seconds  # type: ignore[assignment]
+        return True
+
+    def _set(self, change: Callable[[Any], None], now: Any, then: Any, seconds: float) -> None:
+        change(now)
+        self._later(seconds, lambda: change(then))
 
     def _end_business(self, before: int) -> None:
         """Not before somebody has met it: there may be nobody for some seconds."""
@@ -382,3 +429,13 @@ def _is_run(process: psutil.Process) -> bool:
         return any("prefect.engine" in word for word in process.cmdline())
     except psutil.Error:
         return False
+
+
+def cannot_be_had(folder: Path) -> list[Outage]:
+    """Outages that this user, or this machine, does not allow; tried below ``folder``."""
+    can: dict[Outage, bool] = {
+        "disk": may_mount(folder / "disk"),
+        "network": may_have_networks(ROOT),
+        "clock": built(folder / "clocks") is not None,
+    }
+    return [kind for kind, there in can.items() if not there]

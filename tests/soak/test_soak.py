@@ -5,19 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.faults import AWAY, KILLS, OUTAGES, Fault, planned
+from tests.soak.faults import AWAY, JUMPS, KILLS, OUTAGES, Fault, planned
 from tests.soak.soak import Course, Soak
 from tests.soak.verdict import after, table
 
 
 def test_a_seed_repeats_the_faults() -> None:
-    faults = planned(7, 20, 30, 12)
-    assert faults == planned(7, 20, 30, 12)
-    assert faults != planned(8, 20, 30, 12)
-    assert [sum(fault.kind == kind for fault in faults) for kind in (*KILLS, *OUTAGES)] == [8, 8, 7, 7, 3, 3, 2, 2, 2]
+    faults = planned(7, 20, 30, 14)
+    assert faults == planned(7, 20, 30, 14)
+    assert faults != planned(8, 20, 30, 14)
+    assert [sum(fault.kind == kind for fault in faults) for kind in (*KILLS, *OUTAGES)] == [8, 8, 7, 7, *[2] * 7]
     assert all(fault.seconds in AWAY[fault.kind] for fault in faults if not fault.is_kill)  # type: ignore[index]
-    assert {fault.seconds for fault in faults if fault.kind == "prefect"} == set(AWAY["prefect"])
-    assert not any(fault.kind == "disk" for fault in planned(7, 20, 30, 12, disk=False))
+    long = planned(7, 60, 30, 28)
+    assert {fault.seconds for fault in long if fault.kind == "prefect"} == set(AWAY["prefect"])
+    assert {fault.jump for fault in long if fault.kind == "clock"} == set(JUMPS)
+    assert not any(fault.kind == "disk" for fault in planned(7, 20, 30, 14, without=["disk"]))
     assert 14 <= sum(fault.after for fault in faults) / 60 <= 26
 
 

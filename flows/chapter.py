@@ -7,7 +7,7 @@ exercise       one exercise with all it needs; the unit a person reruns
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -29,10 +29,19 @@ from flows.execution.graph import Node, Request, build
 from flows.execution.on_prefect import PrefectListener
 from flows.execution.publish import Published, answers_of, sections_of
 from flows.execution.publish import publish as publish_report
-from flows.execution.runners import CHILDREN, Deployed, Inline, LocalPool
+from flows.execution.runners import CHILDREN, Call, Deployed, Inline, LocalPool
 from flows.execution.sweep import swept_meanwhile
 from flows.execution.watch import Display, Listeners, LogListener, TrackingListener
-from flows.names import Device, Precision, ProfileName, SourceBundle, Where, chapter_run_name, tags_of
+from flows.names import (
+    Device,
+    Precision,
+    ProfileName,
+    SourceBundle,
+    Where,
+    chapter_run_name,
+    tags_of,
+    training_run_name,
+)
 from flows.options import Options, UsageError, nearest
 from flows.requests import place_here, processes, request_of
 from reports.words import plural
@@ -217,7 +226,7 @@ def run_options(options: Options) -> Summary:
     return terminal.summary
 
 
-def _caller(options: Options, request: Request, chapter: str) -> Callable[[Node, threading.Event], PrefectFuture[Any]]:
+def _caller(options: Options, request: Request, chapter: str) -> Call:
     from flows.pools import run_on_pool
 
     resolved = replace(
@@ -229,10 +238,13 @@ def _caller(options: Options, request: Request, chapter: str) -> Callable[[Node,
         precision=request.profile.precision or "auto",
     )
 
-    def call(node: Node, stop: threading.Event) -> PrefectFuture[Any]:
+    def call(nodes: Sequence[Node], stop: threading.Event) -> PrefectFuture[Any]:
+        node, *others = nodes
         if node.makes_model:
             parameters = resolved.told(parameters_of(train_model))
             parameters |= {"recipe": node.subject, "seed": node.seed, "chapter": chapter}
+            if others:
+                parameters["also"] = [f"{other.subject}/{other.seed}" for other in others]
             return run_on_pool("train-model/train-model", parameters, stop=stop)
         parameters = resolved.told(parameters_of(exercise))
         parameters |= {"id": node.subject, "publish": False, "chapter": chapter}
@@ -256,7 +268,7 @@ def _absolute(source: str | None) -> str | None:
 
 @flow(
     name="train-model",
-    flow_run_name="train {recipe}, seed {seed}, {profile}",
+    flow_run_name=training_run_name,
     description=ABOUT["train-model"],
     persist_result=False,
 )
@@ -270,6 +282,7 @@ def train_model(
     device: Device = "auto",
     precision: Precision = "auto",
     budget: float = 1.0,
+    also: list[str] | None = None,
     chapter: str | None = None,
 ) -> None:
     """Train one recipe of the catalogue, or do one of its fine-tunings, with all that it needs, in this process.
@@ -284,19 +297,29 @@ def train_model(
         device: auto takes a GPU where one is found.
         precision: auto takes bf16 where it pays; fp32 gives equal bits on all machines.
         budget: A factor for the steps of every training.
+        also: More models for the same process, each as RECIPE/SEED: it takes longer to start than a short training.
         chapter: What full-chapter gives: its name on MLflow, under which the model is logged.
     """
     request = replace(request_of(Options.of(locals()), worker=is_worker()), exercises=())
-    if recipe in tunings():
-        request = replace(request, tunings=(tunings()[recipe],))
-    elif recipe in recipes():
-        request = replace(request, recipes=((recipes()[recipe], seed),))
-    else:
-        known = (*recipes(), *tunings())
-        raise UsageError(
-            f"recipe {recipe}: the catalogue has none{nearest(recipe, known)} (`chapter models` names all)"
-        )
+    for name, of in [(recipe, seed), *map(_recipe_and_seed, also or ())]:
+        if name in tunings():
+            request = replace(request, tunings=(*request.tunings, tunings()[name]))
+        elif name in recipes():
+            request = replace(request, recipes=(*request.recipes, (recipes()[name], of)))
+        else:
+            known = (*recipes(), *tunings())
+            raise UsageError(
+                f"recipe {name}: the catalogue has none{nearest(name, known)} (`chapter models` names all)"
+            )
     _check(_inline(request, publishing=False, chapter=chapter))
+
+
+def _recipe_and_seed(text: str) -> tuple[str, int]:
+    """Both from "small/2"; the seed is 0 where there is none."""
+    recipe, _, seed = text.partition("/")
+    if seed and not seed.isdecimal():
+        raise UsageError(f"also {text}: give RECIPE/SEED, such as small/2")
+    return recipe, int(seed or 0)
 
 
 @flow(

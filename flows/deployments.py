@@ -26,7 +26,7 @@ ABOUT = {
     ),
     "train-model": (
         "One model: a recipe of the catalogue with a seed, or a fine-tuning, with all that it needs. "
-        "`chapter models` lists the recipes. The unit that a GPU worker takes."
+        "`chapter models` lists the recipes. The unit that a GPU worker takes; the chapter gives it several short ones."
     ),
     "exercise": (
         "One exercise with all that it needs, and the report anew. Each has a deployment, `exercise/21-01` and so on."

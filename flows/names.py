@@ -25,6 +25,13 @@ def chapter_run_name() -> str:
     return _named(flow_run.get_parameters())
 
 
+def training_run_name() -> str:
+    """The name of a run of ``train-model``: of its first model, and how many more it trains."""
+    told = flow_run.get_parameters()
+    more = f" and {len(also)} more" if (also := told.get("also")) else ""
+    return f"train {told.get('recipe')}, seed {told.get('seed', 0)}{more}, {told.get('profile')}"
+
+
 def _named(parameters: Mapping[str, Any]) -> str:
     """The name that goes with parameters: "full-chapter smoke", "exercise 21.22, smoke", "12 exercises, smoke"."""
     only, profile = parameters.get("only") or (), parameters.get("profile")

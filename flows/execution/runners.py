@@ -5,9 +5,12 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from contextvars import copy_context
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +30,9 @@ from tasks.place import Place
 from tasks.steps import cached_task, drop_checkpoints, save_storage
 
 STOP_SECONDS = 20
-CHILDREN = 256  # flow runs that one run waits for at once, each with a thread; the largest chapter has fewer steps
+CHILDREN = 256  # steps on pools that one run waits for at once; the largest chapter has fewer
+# Of trainings that one flow run takes, as estimated; a process on a worker takes about as long to begin and to end.
+TOGETHER_SECONDS = 20.0
 
 
 def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finished:
@@ -210,19 +215,26 @@ def _not_under_its_key(node: Node, step: Step) -> str:
     )
 
 
+Call = Callable[[Sequence[Node], threading.Event], PrefectFuture[Any]]
+"""Starts a flow run for one step, or for several trainings; its future raises if the run does not complete."""
+
+
 class Deployed:
     """Hands steps that run models to the deployments ``train-model`` and ``exercise``; runs the others itself.
 
-    ``call`` starts a flow run of a deployment; its future raises if the run does not complete. Once the event that
-    it is given is set, the run is to be cancelled. At most ``limit`` runs are waited for at once; how many work at once
-    is the pools' affair. Use as a context manager: whoever leaves it waits for no run.
+    ``call`` starts a flow run of a deployment. Once the event that it is given is set, the run is to be cancelled.
+    Short trainings are handed over several at a time: a process takes longer to start than they take. At most
+    ``limit`` steps are waited for at once; how many work at once is the pools' affair. Use as a context manager:
+    whoever leaves it waits for no run.
     """
 
-    def __init__(
-        self, place: Place, call: Callable[[Node, threading.Event], PrefectFuture[Any]], limit: int = CHILDREN
-    ) -> None:
+    def __init__(self, place: Place, call: Call, limit: int = CHILDREN) -> None:
         self.place, self._call = place, call
         self._inline = Inline(place)
+        self._here = ThreadPoolExecutor(1, "here")  # the pools work meanwhile
+        self._for_here: queue.PriorityQueue[tuple[bool, int, Node, Step]] = queue.PriorityQueue()
+        self._count = count()
+        self._short: list[tuple[Node, Step]] = []
         self._free = limit
         self._done: queue.Queue[Finished] = queue.Queue()
         self._stop = threading.Event()
@@ -232,31 +244,58 @@ class Deployed:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._here.shutdown(wait=False, cancel_futures=True)
 
     def capacity(self) -> int:
-        """Flow runs that may wait at once."""
+        """Steps that may be waited for beside those that are."""
         return self._free
 
     def submit(self, node: Node, step: Step) -> None:
-        """Begin a step."""
+        """Begin a step; a short training with the next ``wait``."""
         self._free -= 1
         if not node.models:
-            self._inline.submit(node, step)
-            self._done.put(self._inline.wait()[0])
-            return
-        threading.Thread(target=self._watch, args=(node, step, self._call(node, self._stop)), daemon=True).start()
+            # An exercise can wait; for a text, or its tokens, the pools may be waiting.
+            self._for_here.put((node.kind == "exercise", next(self._count), node, step))
+            self._here.submit(copy_context().run, self._run_here)  # as steps of this flow run
+        elif node.makes_model and node.seconds < TOGETHER_SECONDS:
+            self._short.append((node, step))
+        else:
+            self._begin([(node, step)])
 
-    def _watch(self, node: Node, step: Step, future: PrefectFuture[Any]) -> None:
+    def _run_here(self) -> None:
+        _, _, node, step = self._for_here.get()
+        try:
+            self._inline.submit(node, step)
+            found = self._inline.wait()
+        except Exception as error:
+            found = [Finished(node, Failure(f"{type(error).__name__}: {error}", kind_of(error)))]
+        for finished in found:
+            self._done.put(finished)
+
+    def _begin(self, steps: Sequence[tuple[Node, Step]]) -> None:
+        future = self._call([node for node, _ in steps], self._stop)
+        threading.Thread(target=self._watch, args=(steps, future), daemon=True).start()
+
+    def _watch(self, steps: Sequence[tuple[Node, Step]], future: PrefectFuture[Any]) -> None:
+        failure = None
         try:
             future.result()
-            store = self.place.open_store()
-            record = store.record(step.key, kind=node.kind) or _measured_elsewhere(store, node, step)
-            self._done.put(Finished(node, record or Failure(_not_under_its_key(node, step))))
         except Exception as error:  # the flow run has made lost artifacts again itself, and was started again in vain
-            self._done.put(Finished(node, Failure(f"{type(error).__name__}: {error}")))
+            failure = Failure(f"{type(error).__name__}: {error}")
+        for node, step in steps:
+            try:
+                store = self.place.open_store()
+                record = store.record(step.key, kind=node.kind) or _measured_elsewhere(store, node, step)
+            except Exception as error:
+                self._done.put(Finished(node, failure or Failure(f"{type(error).__name__}: {error}")))
+            else:
+                self._done.put(Finished(node, record or failure or Failure(_not_under_its_key(node, step))))
 
     def wait(self) -> list[Finished]:
         """Wait for a step to end."""
+        for steps in together(self._short):
+            self._begin(steps)
+        self._short = []
         while True:
             try:
                 finished = self._done.get(timeout=0.5)
@@ -265,3 +304,15 @@ class Deployed:
                 continue
         self._free += 1
         return [finished]
+
+
+def together(steps: Sequence[tuple[Node, Step]]) -> Iterator[list[tuple[Node, Step]]]:
+    """Short trainings in groups, in order, each of about ``TOGETHER_SECONDS``."""
+    group: list[tuple[Node, Step]] = []
+    for node, step in steps:
+        group.append((node, step))
+        if sum(member.seconds for member, _ in group) >= TOGETHER_SECONDS:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -139,7 +139,7 @@ def assert_shown_by_prefect() -> None:
         alone = [run for run in runs if run.name == f"exercise {WITH_MODELS}, smoke"]
         assert whole.name == f"exercises {WITHOUT_MODELS}, {WITH_MODELS}, smoke"
         assert len(alone) == 2, "the chapter's, and the one that was started by itself"
-        training = named["train small-long, seed 0, smoke"]
+        [training] = [run for run in runs if "recipe:small-long" in run.tags]
         assert set(whole.tags) == {"profile:smoke", f"exercise:{WITHOUT_MODELS}", f"exercise:{WITH_MODELS}"}
         assert all(set(run.tags) == {"profile:smoke", f"exercise:{WITH_MODELS}"} for run in alone)
         assert set(training.tags) == {"profile:smoke", "recipe:small-long"}

@@ -127,6 +127,15 @@ def test_an_unknown_recipe() -> None:
         train_model.fn("smal", profile="smoke", sources="embedded")
 
 
+@pytest.mark.parametrize(
+    ("also", "said"),
+    [("smal/1", r"recipe smal: .*did you mean small\?"), ("small/x", r"also small/x: give RECIPE/SEED")],
+)
+def test_another_recipe_that_cannot_be(also: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        train_model.fn("small", also=["medium/1", also], profile="smoke", sources="embedded")
+
+
 def test_show_of_an_unknown_exercise(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "99"]) == 2
     assert capsys.readouterr().err.startswith("chapter: exercise 99: there is no such exercise")

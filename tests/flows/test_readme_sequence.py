@@ -134,7 +134,6 @@ def assert_shown_by_prefect() -> None:
         assert {tuple(one.tags) for one in deployments if one.name == "21-11"} == {("exercise:21.11",)}
 
         runs = client.read_flow_runs()
-        named = {run.name: run for run in runs}
         [whole] = [run for run in runs if flows[run.flow_id] == "full-chapter"]
         alone = [run for run in runs if run.name == f"exercise {WITH_MODELS}, smoke"]
         assert whole.name == f"exercises {WITHOUT_MODELS}, {WITH_MODELS}, smoke"

@@ -1,6 +1,7 @@
 """The chapters of a soak on its Prefect server: deployed, started, asked for, started again where one was given up."""
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -128,6 +129,12 @@ class Prefect:
                 flow_filter=FlowFilter(name=FlowFilterName(any_=list(FLOWS))),
                 flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNENDED))),
             )
+
+    def of_all(self) -> Counter[str]:
+        """How many runs there are of each flow, with their state."""
+        with self._client() as client:
+            flows = {flow.id: flow.name for flow in client.read_flows()}
+            return Counter(f"{flows[run.flow_id]} {run.state_name}" for run in client.read_flow_runs(limit=200))
 
     def sweep(self) -> int:
         """As whoever starts a server or a chapter does; returns how many runs that has found."""

@@ -8,6 +8,7 @@ exercise       one exercise with all it needs; the unit a person reruns
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow, flow, task
-from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
 from prefect.utilities.annotations import quote
 from rich.console import Console
@@ -238,7 +238,7 @@ def _caller(options: Options, request: Request, chapter: str) -> Call:
         precision=request.profile.precision or "auto",
     )
 
-    def call(nodes: Sequence[Node], stop: threading.Event) -> PrefectFuture[Any]:
+    def call(nodes: Sequence[Node], stop: threading.Event) -> Future[Any]:
         node, *others = nodes
         if node.makes_model:
             parameters = resolved.told(parameters_of(train_model))

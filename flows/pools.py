@@ -13,17 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any
 
-from prefect import State, Task, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run, task_run
+from prefect.runtime import flow_run
 from prefect.states import Cancelling, Crashed
 
 from flows.execution.outages import outlasting
@@ -58,20 +57,35 @@ def run_on_pool(
     stop: threading.Event | None = None,
     retries: int = 2,
     retry_delay_seconds: float = 2,
-) -> PrefectFuture[str]:
+) -> Future[str]:
     """Run a deployment, such as ``train-model/train-model``, on its pool; call it from a flow.
 
     The future's ``result()`` is the id of the completed flow run, or raises ``ChildFailed``. A run that crashes is
     started again, up to ``retries`` times: the flow's own ``retries`` would not do, they live in the process
     that died. A run that fails is not: a flow retries what is worth it itself. Once ``stop`` is set, the run is
     cancelled and no longer waited for.
+
+    It is waited for in a thread, not in a task of Prefect's: the flow run is shown below its parent as it is, and a
+    task run for the waiting would be as much work for the server again.
     """
-    named = wait_for_child.with_options(
-        task_run_name=f"{deployment} {step_key(deployment, parameters)}",
-        retries=retries,
-        retry_delay_seconds=retry_delay_seconds,
-    )
-    return named.submit(deployment, dict(parameters), stop or threading.Event())
+    asked_to_stop, ended = stop or threading.Event(), Future[str]()
+
+    def wait() -> None:
+        try:
+            for attempt in range(1, retries + 2):
+                try:
+                    return ended.set_result(wait_for_child(deployment, dict(parameters), asked_to_stop, attempt))
+                except ChildCrashed as error:
+                    if attempt > retries:
+                        raise
+                    logger.warning("%s; it is started again", error)
+                    asked_to_stop.wait(retry_delay_seconds)
+        except BaseException as error:
+            ended.set_exception(error)
+
+    # In a copy of this context: Prefect looks there for the parent.
+    threading.Thread(target=copy_context().run, args=(wait,), daemon=True, name=deployment).start()
+    return ended
 
 
 def step_key(deployment: str, parameters: Mapping[str, Any]) -> str:
@@ -79,24 +93,23 @@ def step_key(deployment: str, parameters: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([deployment, parameters], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _has_crashed(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    return isinstance(state.result(raise_on_failure=False), ChildCrashed)
+def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.Event, attempt: int = 1) -> str:
+    """Create a flow run of a deployment and wait for its end; returns its id.
 
-
-@task(name="run on pool", retry_condition_fn=_has_crashed, cache_policy=NO_CACHE, persist_result=False)
-def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.Event) -> str:
-    """Create a flow run of a deployment and wait for its end; returns its id."""
+    Raises:
+        ChildFailed: it did not complete.
+    """
     if stop.is_set():
         raise ChildStopped(f"{deployment} was not started, for this run stops")
     # The key makes a request that is sent twice (an answer was lost) one run. It differs in every attempt, and in
     # every run of the parent: with the same key Prefect would hand back the run that failed.
-    attempt = f"{flow_run.get_id()}-{flow_run.get_run_count()}-{task_run.get_run_count()}"
+    parent = f"{flow_run.get_id()}-{flow_run.get_run_count()}"
     patiently = outlasting(stop)
     child = patiently(
         run_deployment,
         deployment,
         parameters=parameters,
-        idempotency_key=f"{attempt}-{step_key(deployment, parameters)}",
+        idempotency_key=f"{parent}-{attempt}-{step_key(deployment, parameters)}",
         work_queue_name=CHILD_QUEUE,
         timeout=0,  # the waiting is done here, where it can be stopped
         as_subflow=True,  # shown below its parent

@@ -6,7 +6,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for_all
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from contextvars import copy_context
@@ -215,7 +216,7 @@ def _not_under_its_key(node: Node, step: Step) -> str:
     )
 
 
-Call = Callable[[Sequence[Node], threading.Event], PrefectFuture[Any]]
+Call = Callable[[Sequence[Node], threading.Event], Future[Any]]
 """Starts a flow run for one step, or for several trainings; its future raises if the run does not complete."""
 
 
@@ -225,7 +226,7 @@ class Deployed:
     ``call`` starts a flow run of a deployment. Once the event that it is given is set, the run is to be cancelled.
     Short trainings are handed over several at a time: a process takes longer to start than they take. At most
     ``limit`` steps are waited for at once; how many work at once is the pools' affair. Use as a context manager:
-    whoever leaves it waits for no run.
+    whoever leaves it waits for no run, but for those to be cancelled that go on.
     """
 
     def __init__(self, place: Place, call: Call, limit: int = CHILDREN) -> None:
@@ -238,12 +239,14 @@ class Deployed:
         self._free = limit
         self._done: queue.Queue[Finished] = queue.Queue()
         self._stop = threading.Event()
+        self._begun: set[Future[Any]] = set()
 
     def __enter__(self) -> "Deployed":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        wait_for_all(self._begun, STOP_SECONDS)
         self._here.shutdown(wait=False, cancel_futures=True)
 
     def capacity(self) -> int:
@@ -274,9 +277,11 @@ class Deployed:
 
     def _begin(self, steps: Sequence[tuple[Node, Step]]) -> None:
         future = self._call([node for node, _ in steps], self._stop)
+        self._begun.add(future)
+        future.add_done_callback(self._begun.discard)
         threading.Thread(target=self._watch, args=(steps, future), daemon=True).start()
 
-    def _watch(self, steps: Sequence[tuple[Node, Step]], future: PrefectFuture[Any]) -> None:
+    def _watch(self, steps: Sequence[tuple[Node, Step]], future: Future[Any]) -> None:
         failure = None
         try:
             future.result()

@@ -236,10 +236,20 @@ def test_children_are_looked_at_ever_less_often() -> None:
 def test_an_interrupted_parent_asks_its_children_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "save_storage", lambda place: None)
     asked: list[threading.Event] = []
+    ends: list[float] = []
 
     def begin(nodes: Any, stop: threading.Event) -> Any:
         asked.append(stop)
-        return Future()
+        child: Future[str] = Future()
+
+        def cancelled() -> None:
+            stop.wait()
+            time.sleep(0.5)
+            ends.append(time.monotonic())
+            child.set_exception(pools.ChildStopped("cancelled"))
+
+        threading.Thread(target=cancelled).start()
+        return child
 
     def interrupted() -> None:
         with Deployed(Place(str(tmp_path), str(tmp_path)), begin) as runner:
@@ -250,6 +260,7 @@ def test_an_interrupted_parent_asks_its_children_to_stop(tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert asked[0].is_set()
+    assert ends, "whoever ends with this process has been told"
 
 
 class Server:
@@ -279,7 +290,7 @@ class Server:
 def waiting(server: Server, stop: threading.Event, patch: pytest.MonkeyPatch) -> str:
     patch.setattr(pools, "run_deployment", lambda *_, **__: server.run)
     patch.setattr(pools, "get_client", lambda **_: server)
-    return str(pools.wait_for_child.fn("train-model/train-model", {}, stop))
+    return str(pools.wait_for_child("train-model/train-model", {}, stop))
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -299,6 +310,31 @@ def test_no_child_is_started_once_the_parent_stops(monkeypatch: pytest.MonkeyPat
     with pytest.raises(pools.ChildStopped):
         waiting(server, stop, monkeypatch)
     assert not server.cancelled
+
+
+@pytest.mark.parametrize(
+    ("states", "attempts", "error"),
+    [
+        ([Completed()], 1, None),
+        ([Crashed(message="why"), Completed()], 2, None),
+        ([Crashed(message="why")] * 3, 3, pools.ChildCrashed),
+        ([Failed(message="why"), Completed()], 1, pools.ChildFailed),
+    ],
+)
+def test_a_child_that_crashes_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, states: list[State[Any]], attempts: int, error: type[Exception] | None
+) -> None:
+    keys: list[str] = []
+
+    def begin(name: str, *, idempotency_key: str, **_: Any) -> FlowRun:
+        keys.append(idempotency_key)
+        return FlowRun(flow_id=uuid4(), name="child", state=states[len(keys) - 1])
+
+    monkeypatch.setattr(pools, "run_deployment", begin)
+    monkeypatch.setattr(pools, "get_client", lambda **_: Server(Running()))
+    future = pools.run_on_pool("train-model/train-model", {"recipe": "small"}, retry_delay_seconds=0.0)
+    assert type(future.exception(60)) is (error or type(None))
+    assert len(set(keys)) == len(keys) == attempts, "each attempt is another run"
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,12 @@ Automations apply to what happens after they were made, so they have to be there
 ``python -m flows.pools``, ``prefect deploy`` (a step in prefect.yaml) and ``prefect_server`` see to it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
@@ -142,3 +145,15 @@ def ensure_crash_detection(client: SyncPrefectClient | None = None) -> None:
                 api.create_automation(wanted)
             elif AutomationCore(**found[0].model_dump()) != wanted:  # an update would forget whom it waits for
                 api.update_automation(found[0].id, wanted)
+
+
+def ensure_crash_detection_once(database: Path) -> None:
+    """The same for the server of a database on this machine, which is asked only the first time.
+
+    The automations are in the database. Who has removed them there does not get them back before this file changes.
+    """
+    mark = database.with_suffix(".automations")
+    state = f"{database.stat().st_ino} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()} {version('prefect')}"
+    if not mark.exists() or mark.read_text() != state:
+        ensure_crash_detection()
+        mark.write_text(state)

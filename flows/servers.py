@@ -88,9 +88,9 @@ def prefect_server(
         _environment({"PREFECT_API_URL": f"{url}/api"}),
     ):
         if started:
-            from flows.recovery import ensure_crash_detection
+            from flows.recovery import ensure_crash_detection_once
 
-            ensure_crash_detection()
+            ensure_crash_detection_once(_database(folder))
         try:
             with _what_an_outage_left_behind():
                 yield f"{url}/api"
@@ -108,13 +108,17 @@ def _prefect_command(port: int) -> Sequence[str]:
     return [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
 
 
+def _database(folder: Path) -> Path:
+    return folder / "prefect.db"
+
+
 def _settings_of_the_server(folder: Path, port: int) -> dict[str, str]:
     return {
         **QUIET,
         "PREFECT_HOME": str(folder),
         "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
         "PREFECT_PLUGINS_ENABLED": "false",
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{quote(str(folder / 'prefect.db'))}",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{quote(str(_database(folder)))}",
         "PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{port}/api",
         # On disk: leases of concurrency limits in memory are lost with the server, and their slots never freed.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",

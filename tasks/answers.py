@@ -60,36 +60,47 @@ def answer_of(id: str, findings: Any) -> Answer:
     return _composed(id, findings, _template(id))
 
 
+@functools.lru_cache(maxsize=64)  # a search of the disk for all of them
+def _package(id: str) -> str:
+    return folders()[id]
+
+
 def _template(id: str) -> str:
-    return resources.files(folders()[id]).joinpath("answer.md").read_text(encoding="utf-8")
+    return resources.files(_package(id)).joinpath("answer.md").read_text(encoding="utf-8")
 
 
 def _composed(id: str, findings: Any, template: str) -> Answer:
     from reports.answers import compose  # and with it Jinja, which a run does without that finds all its answers
 
-    draft = importlib.import_module(f"{folders()[id]}.answer").answer(findings)
+    draft = importlib.import_module(f"{_package(id)}.answer").answer(findings)
     return compose(template, findings, draft)
 
 
 @functools.lru_cache(maxsize=64)
-def _answer(id: str, stored: str, template: str) -> Answer:
-    """Remembered, since a run asks twice, for MLflow and for the page. Its code cannot change in a process."""
-    return _composed(id, load(id, stored), template)
+def _answer(id: str, stored: str, template: str, kept: DirectoryCache | None) -> Answer:
+    """Remembered, since a run asks twice, for MLflow and for the page. Its code cannot change in a process.
 
-
-def _kept_answer(id: str, stored: str, kept: DirectoryCache) -> Answer:
-    """The answer as JSON of an earlier run, where nothing has changed that it is made of.
-
-    All answers together take seconds to make: their code is imported, their templates are compiled.
+    ``kept`` has it as JSON of an earlier run, if nothing has changed that it is made of. All answers together take
+    seconds to make: their code is imported, their templates are compiled.
     """
-    template = _template(id)
+    if kept is None:
+        return _composed(id, load(id, stored), template)
     name = key([code_digest(PROJECT, _LIBRARIES), template, id, stored])
-    text = kept(name, lambda: _as_json(_answer(id, stored, template)))
+    made = None
+
+    def make() -> str:
+        nonlocal made
+        made = _composed(id, load(id, stored), template)
+        return _as_json(made)
+
+    text = kept(name, make)
+    if made is not None:
+        return made
     try:
         return _from_json(text)
     except (ValueError, TypeError):
         kept.drop(name)
-        return _answer(id, stored, template)
+        return _composed(id, load(id, stored), template)
 
 
 def _as_json(answer: Answer) -> str:
@@ -113,7 +124,7 @@ def stored_findings(record: Mapping[str, Any], store: "Store") -> str:
 def result_of(id: str, record: Mapping[str, Any], store: "Store", kept: DirectoryCache | None = None) -> Result:
     """An exercise's result from the record of its step; ``kept`` remembers answers from run to run."""
     stored = stored_findings(record, store)
-    answer = _kept_answer(id, stored, kept) if kept else _answer(id, stored, _template(id))
+    answer = _answer(id, stored, _template(id), kept)
     fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
     provenance = from_json(Provenance, record["data"]["provenance"])
     return Result(id, QUESTIONS[id].title, "ok", provenance, **fields)
@@ -129,5 +140,5 @@ def tracking_key(key: str, result: Result) -> str:
 
 
 def _adapter(id: str) -> TypeAdapter[Any]:
-    kind: Any = importlib.import_module(f"{folders()[id]}.findings").Findings
+    kind: Any = importlib.import_module(f"{_package(id)}.findings").Findings
     return TypeAdapter(kind)

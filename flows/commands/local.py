@@ -89,9 +89,10 @@ def _import_heavy() -> None:
     from flows.execution.graph import load_exercises
     from tasks.exercises import modules
     from tasks.tracking.client import import_mlflow
+    from tasks.tracking.tracker import Tracker
 
     load_exercises(tuple(modules()))
-    import_mlflow()
+    import_mlflow(Tracker(outputs_folder()).uri)
 
 
 def _run(

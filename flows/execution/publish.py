@@ -1,5 +1,6 @@
 """The last step of a run: the result files, the tables, the page, and the link ``outputs/latest``."""
 
+import functools
 import json
 import os
 import platform
@@ -140,8 +141,9 @@ def sections_of(outputs: Path) -> DirectoryCache:
     return DirectoryCache(outputs / "sections")
 
 
+@functools.lru_cache(maxsize=4)
 def answers_of(outputs: Path) -> DirectoryCache:
-    """Where answers are kept that have been made."""
+    """Where answers are kept that have been made; one object, by which they are remembered within a run, too."""
     return DirectoryCache(outputs / "answers", most=500, suffix=".json")
 
 

@@ -18,11 +18,14 @@ SETTINGS = {
 }
 
 
-def import_mlflow() -> None:
-    """Import MLflow, which takes a second: for those who have one to spare before they ``connect``."""
+def import_mlflow(uri: str = "") -> None:
+    """Import MLflow, which takes a second, and two for a database: for those who have them before they ``connect``."""
     for name, value in SETTINGS.items():  # it reads them when it is imported
         os.environ.setdefault(name, value)
-    import mlflow.tracking  # noqa: F401
+    import mlflow.tracking
+
+    if _is_database(uri):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def connect(uri: str) -> Any:
@@ -47,15 +50,20 @@ def connect(uri: str) -> Any:
 def _upgrade(uri: str) -> bool:
     """Bring a database's schema up to date; False if it was up to date already, or ``uri`` names no database."""
     from mlflow.store.db import utils
-    from mlflow.store.db.db_types import DATABASE_ENGINES
 
-    if urlsplit(uri).scheme.partition("+")[0] not in DATABASE_ENGINES:  # "mysql+pymysql" is a database, too
+    if not _is_database(uri):
         return False
     engine = utils.create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
     if utils._get_schema_version(engine) == utils._get_latest_schema_revision():  # type: ignore[no-untyped-call]
         return False
     utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
     return True
+
+
+def _is_database(uri: str) -> bool:
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    return urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES  # "mysql+pymysql" is one, too
 
 
 def is_refusal(error: Exception) -> bool:

@@ -12,14 +12,16 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
@@ -33,7 +35,11 @@ POOLS = {
     "cpu": "Runs the chapter itself and exercises that need no model.",
     "gpu": "Trains models and runs the exercises that use them; one worker per GPU.",
 }
-POLL_SECONDS = 1.0, 10.0  # between two looks at a child: at first, and at last
+LOOK_SECONDS = 1.0  # between two looks at the runs that are waited for
+ASKED_AT_ONCE = 200  # the server answers with no more
+LOOKS_AT_ALL = 60  # every so many looks those are missed that were deleted
+STOP_SECONDS = 0.5  # until who waits sees that it is to stop, or that the wait is over
+ENDED = [StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED]
 
 logger = logging.getLogger(__name__)
 
@@ -115,13 +121,13 @@ def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.
         as_subflow=True,  # shown below its parent
     )
     assert isinstance(child, FlowRun)  # and not a coroutine: this is not called from an event loop
-    begun = time.monotonic()
-    with get_client(sync_client=True) as client:
-        while not (child.state and child.state.is_final()):
-            if stop.wait(pause(time.monotonic() - begun)):
-                _cancel(client, child)
-                raise ChildStopped(f"{deployment}, run {child.name}: cancelled, for this run stops")
-            child = patiently(client.read_flow_run, child.id)
+    end = CHILDREN.end_of(child)
+    while not end.done():
+        if stop.wait(STOP_SECONDS):
+            CHILDREN.forget(child)
+            _cancel(child)
+            raise ChildStopped(f"{deployment}, run {child.name}: cancelled, for this run stops")
+    child = end.result()
     state = child.state or Crashed(message="it has no state")
     if not state.is_completed():
         error = ChildCrashed if state.is_crashed() else ChildFailed
@@ -130,19 +136,95 @@ def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.
     return str(child.id)
 
 
-def pause(waited: float) -> float:
-    """Seconds until the next look at a child, by how long it was waited for: a hundred must keep no server busy."""
-    first, last = POLL_SECONDS
-    return min(max(first, waited / 30), last)
+class Children:
+    """The flow runs that this process waits for. One thread looks at all of them, with one question a second.
+
+    The question names those that are waited for and asks which have ended: the answer is short, however many they are.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[UUID, Future[FlowRun]] = {}
+        self._looking = False
+        self._looks = 0
+
+    def end_of(self, child: FlowRun) -> Future[FlowRun]:
+        """The run as it is when it has ended.
+
+        The future raises ``ObjectNotFound`` where the run was deleted, and what the server says where it is away for
+        good (``flows.execution.outages``).
+        """
+        end: Future[FlowRun] = Future()
+        if child.state and child.state.is_final():
+            end.set_result(child)
+            return end
+        with self._lock:
+            self._waiting[child.id] = end
+            begin, self._looking = not self._looking, True
+        if begin:  # in this context, in which Prefect finds the server's address
+            threading.Thread(target=copy_context().run, args=(self._look,), daemon=True, name="children").start()
+        return end
+
+    def forget(self, child: FlowRun) -> None:
+        """It is no longer waited for."""
+        self._take(child.id)
+
+    def _look(self) -> None:
+        patiently = outlasting(threading.Event())
+        with get_client(sync_client=True) as client:
+            while asked := self._asked():
+                try:
+                    for some in (asked[n : n + ASKED_AT_ONCE] for n in range(0, len(asked), ASKED_AT_ONCE)):
+                        self._ended(patiently(_those, client, some, ENDED))
+                        if self._looks % LOOKS_AT_ALL == LOOKS_AT_ALL - 1:
+                            self._lost(some, patiently(_those, client, some))
+                except Exception as error:
+                    self._fail(asked, error)
+                self._looks += 1
+                time.sleep(LOOK_SECONDS)
+
+    def _asked(self) -> list[UUID]:
+        with self._lock:
+            self._looking = bool(self._waiting)
+            return list(self._waiting)
+
+    def _ended(self, runs: Sequence[FlowRun]) -> None:
+        for run in runs:
+            if (end := self._take(run.id)) is not None:
+                end.set_result(run)
+
+    def _lost(self, asked: Sequence[UUID], found: Sequence[FlowRun]) -> None:
+        for id in set(asked) - {run.id for run in found}:
+            self._fail([id], ObjectNotFound(LookupError(id), f"flow run {id} is no longer on the server"))
+
+    def _fail(self, asked: Sequence[UUID], error: Exception) -> None:
+        for id in asked:
+            if (end := self._take(id)) is not None:
+                end.set_exception(error)
+
+    def _take(self, id: UUID) -> Future[FlowRun] | None:
+        with self._lock:
+            return self._waiting.pop(id, None)
 
 
-def _cancel(client: SyncPrefectClient, child: FlowRun) -> None:
+CHILDREN = Children()
+
+
+def _those(client: SyncPrefectClient, ids: Sequence[UUID], states: Sequence[StateType] = ()) -> list[FlowRun]:
+    """Those of these flow runs that are there, and in one of these states."""
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))) if states else None
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=list(ids)), state=state)
+    return client.read_flow_runs(flow_run_filter=wanted, limit=len(ids))
+
+
+def _cancel(child: FlowRun) -> None:
     """Have a flow run's worker end it; one that no worker has taken ends at once.
 
     One that is just being started is ended by nobody, and does not begin: see ``flows/recovery.py``.
     """
     try:
-        client.set_flow_run_state(child.id, Cancelling(message="The run that waits for this one stops."))
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(child.id, Cancelling(message="The run that waits for this one stops."))
     except Exception as error:  # whoever stops is not kept waiting by a server that is gone
         logger.warning("run %s could not be cancelled: %s", child.name, error)
 

@@ -86,7 +86,7 @@ def test_a_child_that_is_just_being_started_does_not_begin_and_ends(outputs: Pat
             return client.read_flow_run(child.id)
 
         wait_until(lambda: now().state_name in ("Pending", "Submitting"), 60, "a worker has taken it")
-        _cancel(client, child)
+        _cancel(child)
         assert now().state_name == "Cancelling"
         wait_until(lambda: now().state_name == "Cancelled", 120, "the automation has ended it")
         assert "Running" not in {state.name for state in client.read_flow_run_states(child.id)}

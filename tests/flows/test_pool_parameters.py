@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect import State
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Crashed, Failed, Running
 
 from flows import chapter, pools
 from flows.execution import runners
 from flows.execution.engine import Finished
 from flows.execution.graph import Node, Request
+from flows.execution.outages import outlasting
 from flows.execution.runners import Deployed
 from flows.options import Options
 from tasks.cache.keys import Step
@@ -25,6 +28,7 @@ from tasks.failures import Failure
 from tasks.place import Place
 from tasks.recipes.profiles import PROFILES
 from tasks.sources.resolve import resolve_sources
+from tests.flows.conftest import wait_until
 from tests.tasks.cache.whole import persist_step
 
 MODEL = Node("train/small", "train", "train small", {}, {}, (), 1.0, models=True, subject="small", seed=2)
@@ -222,15 +226,97 @@ def test_jobs_say_how_many_runs_are_waited_for(
     assert found == [capacity]
 
 
-def test_children_are_looked_at_ever_less_often() -> None:
-    """At first soon, since many find all in the store; a hundred that train for an hour are ten questions a second."""
-    assert pools.pause(0) == 1
-    assert pools.pause(3_600) == 10
-    waited, looks = 0.0, 0
-    while waited < 600:
-        waited += pools.pause(waited)
-        looks += 1
-    assert looks < 150, "instead of 600"
+class ManyRuns:
+    """A server with runs that end when they are told to, or are deleted; counts what it is asked."""
+
+    def __init__(self, count: int) -> None:
+        self.runs = {run.id: run for run in (FlowRun(flow_id=uuid4(), state=Running()) for _ in range(count))}
+        self.asked = self.answered = 0
+        self.away = 0  # questions that meet nobody
+
+    def __enter__(self) -> "ManyRuns":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read_flow_runs(self, flow_run_filter: Any, limit: int) -> list[FlowRun]:
+        self.asked += 1
+        if self.away:
+            self.away -= 1
+            raise httpx.ConnectError("nobody is there")
+        wanted, states = flow_run_filter.id.any_, flow_run_filter.state
+        assert len(wanted) <= limit <= 200, "as many as a server answers with"
+        found = [self.runs[id] for id in wanted if id in self.runs]
+        if states:
+            found = [run for run in found if run.state and run.state.type in states.type.any_]
+        self.answered += len(found)
+        return found
+
+    def end(self, ids: Any) -> None:
+        for id in ids:
+            self.runs[id] = self.runs[id].model_copy(update={"state": Completed()})
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> ManyRuns:
+    server = ManyRuns(500)
+    monkeypatch.setattr(pools, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(pools, "get_client", lambda **_: server)
+    return server
+
+
+def test_all_children_are_looked_at_with_one_question(many: ManyRuns) -> None:
+    """A hundred that train for an hour are one question a second and not a hundred; who has ended is told at once."""
+    children = pools.Children()
+    ends = {id: children.end_of(run) for id, run in many.runs.items()}
+    looks = many.asked
+    wait_until(lambda: many.asked > looks + 9, 60, "it is asked again and again")
+    assert not any(end.done() for end in ends.values())
+    assert not many.answered, "of those that go on nothing is sent"
+    some, others = list(ends)[:300], list(ends)[300:]
+    many.end(some)
+    assert {ends[id].result(60).id for id in some} == set(some)
+    assert not any(ends[id].done() for id in others)
+    many.end(others)
+    assert all(ends[id].result(60).state.is_completed() for id in others)
+    assert many.answered == 500
+    wait_until(lambda: not children._looking, 60, "nobody looks any more")
+    [(id, run)] = [(id, run) for id, run in many.runs.items()][:1]
+    many.runs[id] = run.model_copy(update={"state": Running()})
+    end = children.end_of(many.runs[id])
+    many.end([id])
+    assert end.result(60).id == id, "and somebody looks again"
+
+
+def test_a_server_that_is_away_is_asked_again(many: ManyRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "outlasting", lambda stop: outlasting(stop, sleep=lambda seconds: None))
+    many.away = 5
+    [first, *_] = many.runs
+    end = pools.Children().end_of(many.runs[first])
+    wait_until(lambda: many.away == 0, 60, "it is back")
+    many.end([first])
+    assert end.result(60).id == first
+
+
+def test_a_child_that_was_deleted_is_an_error(many: ManyRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "LOOKS_AT_ALL", 3)
+    children = pools.Children()
+    [first, second, *_] = list(many.runs.values())
+    ends = [children.end_of(run) for run in (first, second)]
+    del many.runs[first.id]
+    assert isinstance(ends[0].exception(60), ObjectNotFound)
+    many.end([second.id])
+    assert ends[1].result(60).id == second.id
+
+
+def test_a_server_that_refuses_ends_all_waiting(many: ManyRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> list[FlowRun]:
+        raise PermissionError("who are you?")
+
+    monkeypatch.setattr(many, "read_flow_runs", refused)
+    children = pools.Children()
+    ends = [children.end_of(run) for run in list(many.runs.values())[:3]]
+    assert all(isinstance(end.exception(60), PermissionError) for end in ends)
 
 
 def test_an_interrupted_parent_asks_its_children_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,9 +362,10 @@ class Server:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def read_flow_run(self, id: Any) -> FlowRun:
-        assert id == self.run.id
-        return self.run
+    def read_flow_runs(self, flow_run_filter: Any, limit: int) -> list[FlowRun]:
+        assert flow_run_filter.id.any_ == [self.run.id]
+        ended = self.run.state is not None and self.run.state.is_final()
+        return [self.run] if ended or not flow_run_filter.state else []
 
     def set_flow_run_state(self, id: Any, state: State[Any]) -> None:
         assert state.type == "CANCELLING"

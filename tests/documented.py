@@ -11,7 +11,7 @@ PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-_NEEDS = re.compile(r"\bneeds (a GPU|the Hub|Docker|Kubernetes)\b")
+_NEEDS = re.compile(r"\bneeds (a GPU|the Hub|Docker|Kubernetes|root)\b")
 
 
 @dataclass(frozen=True)

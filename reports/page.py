@@ -18,11 +18,12 @@ from reports.blocks import environment, render_all
 from reports.cache import TextCache
 from reports.chapter import CHAPTER, GROUPS, Chapter, Question
 from reports.formats import duration, number
+from reports.plain import to_json
 from reports.run import ModelRow, RunInfo, Score, by_id
 from reports.story.editions import WHOLE, Answers, Edition, page_of, relocated, shared, shared_result
 from reports.story.opening import opening
 from reports.story.references import cited
-from reports.types import Part, Result, to_json
+from reports.types import Part, Result
 
 STYLES = (
     "base.css",

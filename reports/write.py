@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from reports import cache, figures, page
 from reports.beside.reference import References
 from reports.chapter import CHAPTER, Chapter, exercise_id
+from reports.plain import to_json
 from reports.run import RunInfo, Score, by_id
 from reports.story.editions import WHOLE, Edition
 from reports.text import encodable
-from reports.types import Figure, Result, Table, flattened, to_json
+from reports.types import Figure, Result, Table, flattened
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,8 @@ from pydantic import TypeAdapter
 
 from reports.cache import DirectoryCache, code_digest, key
 from reports.chapter import QUESTIONS
-from reports.types import Answer, Provenance, Result, from_json, to_json
+from reports.plain import from_json, to_json
+from reports.types import Answer, Provenance, Result
 from tasks.exercises import folders
 
 if TYPE_CHECKING:  # Prefect comes with it, which takes longer than all the rest

@@ -26,7 +26,8 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from safetensors.torch import save
 
-from reports.types import Provenance, to_json
+from reports.plain import to_json
+from reports.types import Provenance
 from tasks.cache import mirror
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.leases import drop_leases

@@ -28,6 +28,7 @@ from minigpt.precision import Precision
 from minigpt.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from minigpt.train import train
 from reports.chapter import QUESTIONS, exercise_id
+from reports.plain import from_json, to_json
 from reports.types import (
     Answer,
     AttentionMaps,
@@ -40,8 +41,6 @@ from reports.types import (
     Table,
     TokenScores,
     flattened,
-    from_json,
-    to_json,
 )
 from reports.words import oddities
 from tasks.answers import answer_of, dump, load

@@ -10,7 +10,8 @@ from flows.options import UsageError
 from minigpt.atomic import write_atomic
 from reports.beside.reference import of
 from reports.formats import number
-from reports.types import Result, from_json, to_json
+from reports.plain import from_json, to_json
+from reports.types import Result
 from reports.write import dumps
 
 ROOT = Path(__file__).parent.parent.parent

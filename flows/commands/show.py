@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.chapter import CHAPTER
-from reports.types import Result, from_json, to_json
+from reports.plain import from_json, to_json
+from reports.types import Result
 
 
 def print_exercises(outputs: Path, *, as_json: bool = False) -> int:

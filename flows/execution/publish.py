@@ -22,9 +22,10 @@ from flows.options import UsageError, exercise_id
 from reports.beside.reference import load as load_references
 from reports.cache import DirectoryCache
 from reports.chapter import QUESTIONS
+from reports.plain import from_json
 from reports.run import Machine, ModelRow, RunInfo, Score, SizeRow
 from reports.story.editions import WHOLE, Edition
-from reports.types import Provenance, Result, from_json
+from reports.types import Provenance, Result
 from reports.write import content_digest, write_outputs
 from tasks.answers import result_of, stored_findings, tracking_key
 from tasks.cache.store import Store

@@ -19,8 +19,9 @@ from flows.machine import hardware
 from reports import page
 from reports.cache import DirectoryCache, TextCache
 from reports.chapter import QUESTIONS
+from reports.plain import to_json
 from reports.text import encodable
-from reports.types import Result, to_json
+from reports.types import Result
 from reports.write import drawings, tables
 from tasks.answers import result_of, tracking_key
 from tasks.cache.keys import Step, digest

@@ -14,10 +14,11 @@ from markupsafe import Markup
 from reports import cache, figures, heatmaps, prose
 from reports.cache import TextCache
 from reports.chapter import GROUPS, Chapter, Question
+from reports.plain import to_json
 from reports.run import RunInfo
 from reports.style import Size
 from reports.text import visible
-from reports.types import Block, Check, Figure, Heatmap, Prose, Result, Table, flattened, to_json
+from reports.types import Block, Check, Figure, Heatmap, Prose, Result, Table, flattened
 from reports.words import ALONE
 
 MOST = 6

@@ -6,8 +6,9 @@ import pytest
 
 from reports import answers
 from reports.answers import AnswerError, Draft, compose
+from reports.plain import from_json, to_json
 from reports.types import Answer as AnswerType
-from reports.types import Check, Code, Details, Part, Prose, Table, from_json, to_json
+from reports.types import Check, Code, Details, Part, Prose, Table
 
 TABLE = Table(("n",), ((1,),), "numbers", "numbers")
 CODE = Code("x = 1")

@@ -12,18 +12,8 @@ from minigpt.masks import causal_mask, prefix_mask, window_mask
 from reports.blocks import render
 from reports.live import views
 from reports.live.listings import ROOT, coloured, line_of, listing
-from reports.types import (
-    Code,
-    Distribution,
-    Heatmap,
-    Mask,
-    Round,
-    Setting,
-    Speculation,
-    TokenScores,
-    from_json,
-    to_json,
-)
+from reports.plain import from_json, to_json
+from reports.types import Code, Distribution, Heatmap, Mask, Round, Setting, Speculation, TokenScores
 
 LOGITS = (2.0, 1.0, 0.5, -1.0, 1.0)
 BLOCKS = (

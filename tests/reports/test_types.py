@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.types import BLOCKS, Check, Result, Table, from_json, to_json
+from reports.plain import from_json, to_json
+from reports.types import BLOCKS, Check, Result, Table
 from tests.reports import sample
 
 

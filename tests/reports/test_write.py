@@ -9,7 +9,8 @@ import pytest
 
 from reports import write
 from reports.chapter import QUESTIONS
-from reports.types import Figure, Part, Result, Series, Table, from_json, to_json
+from reports.plain import from_json, to_json
+from reports.types import Figure, Part, Result, Series, Table
 from tests.reports import sample
 
 

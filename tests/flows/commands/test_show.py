@@ -7,8 +7,9 @@ import pytest
 
 from flows.cli import main
 from reports.chapter import CHAPTER
+from reports.plain import from_json
 from reports.run import RunInfo
-from reports.types import Check, Part, Prose, Provenance, Result, from_json
+from reports.types import Check, Part, Prose, Provenance, Result
 from reports.write import write_outputs
 
 CHECKS = (

@@ -20,7 +20,8 @@ from reports.beside.reference import (
     parse,
 )
 from reports.chapter import QUESTIONS, exercise_id
-from reports.types import Answer, Check, Provenance, Result, to_json
+from reports.plain import to_json
+from reports.types import Answer, Check, Provenance, Result
 from reports.write import dumps
 from tests.references import assert_belongs
 from tests.reports import sample

@@ -103,12 +103,15 @@ def check_access(api: str) -> None:
         NotThatServer: it is refused or fails.
     """
     import httpx
+    from prefect.client.base import ServerType
     from prefect.client.orchestration import get_client
 
     shown = f"PREFECT_API_URL {without_credentials(api)}"
     try:
         with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client:
-            client.request("GET", "/health")
+            client.request("GET", "/health")  # which a server of one's own answers without a password
+            if client.server_type is not ServerType.CLOUD:
+                client.request("GET", "/admin/version")
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if status in (401, 403):

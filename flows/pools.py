@@ -28,6 +28,8 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling, Crashed
 
 from flows.execution.outages import outlasting
+from flows.named_server import check_access
+from flows.options import UsageError
 from flows.recovery import CHILD_QUEUE, ensure_crash_detection
 from tasks.failures import memory_hint
 
@@ -254,6 +256,11 @@ def main() -> int:
     url = get_current_settings().api.url
     if not url:
         print("PREFECT_API_URL is not set: start `chapter ui` and export what it prints", file=sys.stderr)
+        return 2
+    try:
+        check_access(url)
+    except UsageError as error:
+        print(error, file=sys.stderr)
         return 2
     created = ensure_pools()
     ensure_crash_detection()

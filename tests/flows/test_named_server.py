@@ -83,3 +83,28 @@ def test_a_proxy_is_not_asked_on_loopback(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("no_proxy", "")
     with server({"/api/health": (200, "true")}) as url:
         check(f"{url}/api")
+
+
+@pytest.mark.parametrize("refused", ["/api/health", "/api/admin/version"])
+def test_a_wrong_password_is_one_sentence(refused: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Prefect server with a password says to everybody that it is well."""
+    from flows import pools
+    from flows.named_server import check_access
+    from flows.servers import _environment
+
+    answers = {"/api/health": (200, "true"), "/api/admin/version": (200, '"3.8.8"'), refused: (401, "{}")}
+    with server(answers) as url, _environment({"PREFECT_API_URL": f"{url}/api", "PREFECT_API_AUTH_STRING": "me:no"}):
+        said = "it wants another password \\(status 401\\); set PREFECT_API_AUTH_STRING"
+        with pytest.raises(NotThatServer, match=said):
+            check_access(f"{url}/api")
+        assert pools.main() == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_right_password() -> None:
+    from flows.named_server import check_access
+    from flows.servers import _environment
+
+    answers = {"/api/health": (200, "true"), "/api/admin/version": (200, '"3.8.8"')}
+    with server(answers) as url, _environment({"PREFECT_API_URL": f"{url}/api"}):
+        check_access(f"{url}/api")

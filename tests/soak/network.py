@@ -96,7 +96,7 @@ def _listeners(ports: Sequence[int]) -> tuple[str, list[socket.socket]]:
 
 
 async def _serve(place: str, listening: Sequence[socket.socket]) -> None:
-    through = asyncio.Event()
+    through, open_ones = asyncio.Event(), set[asyncio.Task[None] | None]()
     through.set()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, through.clear)
@@ -115,6 +115,13 @@ async def _serve(place: str, listening: Sequence[socket.socket]) -> None:
 
     def joined(port: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
         async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            open_ones.add(asyncio.current_task())  # the loop itself would let go of it
+            try:
+                await join(reader, writer)
+            finally:
+                open_ones.discard(asyncio.current_task())
+
+        async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await through.wait()
             try:
                 outer_reader, outer_writer = await asyncio.open_connection("127.0.0.1", port)

@@ -27,6 +27,7 @@ from flows.execution.conclusion import Summary, conclude, summary_of
 from flows.execution.engine import Listener, Outcome, Runner, execute
 from flows.execution.graph import Node, Request, build
 from flows.execution.on_prefect import PrefectListener
+from flows.execution.outages import outlive_the_console
 from flows.execution.publish import Published, answers_of, sections_of
 from flows.execution.publish import publish as publish_report
 from flows.execution.runners import CHILDREN, Call, Deployed, Inline, LocalPool
@@ -79,6 +80,8 @@ def run_request(
     ``chapter`` names the chapter on MLflow that this run is a part of; without one it is a chapter of its own.
     """
     started = time.time()
+    if place.shared:
+        outlive_the_console()
     graph = build(request)
     store = place.open_store()
     tracker = Tracker(Path(place.outputs))

@@ -88,12 +88,17 @@ def run_on_pool(
                         raise
                     logger.warning("%s; it is started again", error)
                     asked_to_stop.wait(retry_delay_seconds)
-        except BaseException as error:
-            ended.set_exception(error)
+        except BaseException as error:  # whatever it is, who waits must not wait for ever
+            ended.set_exception(_ordinary(error))
 
     # In a copy of this context: Prefect looks there for the parent.
     threading.Thread(target=copy_context().run, args=(wait,), daemon=True, name=deployment).start()
     return ended
+
+
+def _ordinary(error: BaseException) -> Exception:
+    """The error, or one that a thread can end with where it is, say, a ``SystemExit``."""
+    return error if isinstance(error, Exception) else ChildFailed(f"{type(error).__name__}: {error}")
 
 
 def step_key(deployment: str, parameters: Mapping[str, Any]) -> str:
@@ -180,8 +185,8 @@ class Children:
                         self._ended(patiently(_those, client, some, ENDED))
                         if self._looks % LOOKS_AT_ALL == LOOKS_AT_ALL - 1:
                             self._lost(some, patiently(_those, client, some))
-                except Exception as error:
-                    self._fail(asked, error)
+                except BaseException as error:
+                    self._fail(asked, _ordinary(error))
                 self._looks += 1
                 time.sleep(LOOK_SECONDS)
 

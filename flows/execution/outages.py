@@ -1,9 +1,12 @@
-"""A Prefect server that is away is waited for: by who waits for its runs, and by who begins one."""
+"""Who is away is waited for, or done without: Prefect's server by who needs it, a worker by the runs it has started."""
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import httpx
+from prefect.logging.handlers import PrefectConsoleHandler
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 OUTAGE_SECONDS = 3_600.0  # that a server may be away
@@ -29,3 +32,18 @@ def _is_outage(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500
     return isinstance(error, httpx.TransportError)
+
+
+def outlive_the_console() -> None:
+    """Have this process go on when nobody reads any more what Prefect prints: its worker, which did, may be killed.
+
+    Rich, which prints for Prefect, otherwise ends whoever writes a log line then, by ``SystemExit``.
+    """
+    for handler in _console_handlers():
+        silence = partial(setattr, handler.console, "quiet", True)
+        handler.console.on_broken_pipe = silence  # type: ignore[method-assign]
+
+
+def _console_handlers() -> Iterator[PrefectConsoleHandler]:
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    yield from {h for logger in loggers for h in logger.handlers if isinstance(h, PrefectConsoleHandler)}

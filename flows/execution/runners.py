@@ -285,7 +285,9 @@ class Deployed:
         failure = None
         try:
             future.result()
-        except Exception as error:  # the flow run has made lost artifacts again itself, and was started again in vain
+        except (
+            BaseException
+        ) as error:  # the flow run has made lost artifacts again itself, and was started again in vain
             failure = Failure(f"{type(error).__name__}: {error}")
         for node, step in steps:
             try:

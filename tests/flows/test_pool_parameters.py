@@ -1,5 +1,7 @@
 """What the parent sends to the pools, and how it stops; without a server."""
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -307,6 +309,57 @@ def test_a_child_that_was_deleted_is_an_error(many: ManyRuns, monkeypatch: pytes
     assert isinstance(ends[0].exception(60), ObjectNotFound)
     many.end([second.id])
     assert ends[1].result(60).id == second.id
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), ValueError("no")])
+def test_whatever_ends_a_thread_ends_the_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Rich raises SystemExit in whoever logs when the worker, which read that, was killed."""
+
+    def ends(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(pools, "run_deployment", ends)
+    future = pools.run_on_pool("train-model/train-model", {})
+    assert isinstance(future.exception(60), Exception)
+    monkeypatch.setattr(runners, "save_storage", lambda place: None)
+    broken: Future[str] = Future()
+    broken.set_exception(error)
+    with Deployed(Place(str(tmp_path), str(tmp_path)), lambda nodes, stop: broken) as runner:
+        runner.submit(EXERCISE, Step("exercise", "exercise 21.7", {}, {}, {}, 1))
+        [finished] = runner.wait()
+    assert isinstance(finished.result, Failure)
+
+
+LOGS = """
+import logging, pathlib, sys
+from prefect.logging.handlers import PrefectConsoleHandler
+from flows.execution.outages import outlive_the_console
+logger = logging.getLogger("of a run")
+logger.addHandler(PrefectConsoleHandler(stream=sys.stderr))
+if sys.argv[1] == "outlives":
+    outlive_the_console()
+sys.stdin.read()
+for line in ("a line", "another"):
+    logger.warning(line)
+pathlib.Path(sys.argv[2]).touch()
+"""
+
+
+@pytest.mark.parametrize("how", ["outlives", "ends"])
+def test_who_logs_for_nobody_goes_on(tmp_path: Path, how: str) -> None:
+    there = tmp_path / "it went on"
+    command = [sys.executable, "-c", LOGS, how, str(there)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    process.stdin.close()
+    process.wait(60)
+    assert there.exists() == (how == "outlives"), "so it is with Rich alone"
 
 
 def test_a_server_that_refuses_ends_all_waiting(many: ManyRuns, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,10 +128,10 @@ def wait_for_child(deployment: str, parameters: dict[str, Any], stop: threading.
         as_subflow=True,  # shown below its parent
     )
     assert isinstance(child, FlowRun)  # and not a coroutine: this is not called from an event loop
-    end = CHILDREN.end_of(child)
+    end = WAITED_FOR.end_of(child)
     while not end.done():
         if stop.wait(STOP_SECONDS):
-            CHILDREN.forget(child)
+            WAITED_FOR.forget(child)
             _cancel(child)
             raise ChildStopped(f"{deployment}, run {child.name}: cancelled, for this run stops")
     child = end.result()
@@ -214,7 +214,7 @@ class Children:
             return self._waiting.pop(id, None)
 
 
-CHILDREN = Children()
+WAITED_FOR = Children()
 
 
 def _those(client: SyncPrefectClient, ids: Sequence[UUID], states: Sequence[StateType] = ()) -> list[FlowRun]:

@@ -42,13 +42,14 @@ def test_settings_are_there(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", UNITS)
-def test_programs_and_options_are_there(name: str) -> None:
+def test_programs_and_options_are_there(name: str, tmp_path: Path) -> None:
     [line] = re.findall(r"^ExecStart=((?:.*\\\n)*.*)$", UNITS[name], re.MULTILINE)
     program, *words = shlex.split(line.replace("\\\n", " "))
     assert program.startswith("/srv/chapter/.venv/bin/")
     commands = words[: next(i for i, word in enumerate(words) if word.startswith("--"))]
     asked = [BIN / Path(program).name, *commands, "--help"]
-    done = subprocess.run(asked, capture_output=True, text=True, env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"})
+    own = {"COLUMNS": "200", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(asked, capture_output=True, text=True, env=own)
     assert done.returncode == 0, done.stderr
     for option in (word for word in words if word.startswith("--")):
         assert re.search(rf"{option}\b", done.stdout), option

@@ -103,14 +103,19 @@ def rounded(count: float) -> str:
 
 
 def markdown() -> str:
-    """The table of README.md: a row per size and vocabulary that a profile trains, a column per profile."""
+    """The table of README.md: a row per size and vocabulary that a profile trains, a column per profile.
+
+    Tokens are those of a run in fp32, and in brackets those of one in bf16 where they are others.
+    """
     rows: dict[tuple[str, str], list[str]] = {}
     about: dict[tuple[str, str], Size] = {}
     for place, profile in enumerate(PROFILES.values()):
-        for size in sizes(profile):
+        for size, in_bf16 in zip(sizes(profile), sizes(profile.computed_in("bf16")), strict=True):
             key = (size.vocabulary, size.name)
             about.setdefault(key, size)
-            rows.setdefault(key, ["–"] * len(PROFILES))[place] = extent(size)
+            tokens = f"{rounded(size.tokens)} tokens"
+            both = f"{tokens} (bf16: {rounded(in_bf16.tokens)})" if in_bf16.tokens != size.tokens else tokens
+            rows.setdefault(key, ["–"] * len(PROFILES))[place] = extent(size).replace(tokens, both)
     lines = [f"| size | vocabulary | parameters | {' | '.join(f'`{name}`' for name in PROFILES)} |"]
     lines.append("|---" * (3 + len(PROFILES)) + "|")
     order = {vocabulary: place for place, vocabulary in enumerate(dict.fromkeys(key[0] for key in rows))}

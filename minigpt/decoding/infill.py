@@ -110,6 +110,7 @@ def write_in_any_order(model: GPT, prompt: Tensor, n_new: int, generator: torch.
             drawn = sample(probabilities.log(), generator=generator)  # (B, T + n_new)
             surety = probabilities.gather(-1, drawn[..., None])[..., 0]
             surety[tokens != HIDDEN] = -1.0
+            surety[:, :T] = -1.0  # an unknown token in the prompt looks like a gap and is none
             best = surety.argmax(dim=-1)
             tokens[rows, best] = drawn[rows, best]
     return tokens

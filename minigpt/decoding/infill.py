@@ -98,7 +98,8 @@ def write_left_to_right(model: GPT, prompt: Tensor, n_new: int, generator: torch
 def write_in_any_order(model: GPT, prompt: Tensor, n_new: int, generator: torch.Generator | None = None) -> Tensor:
     """Continue with a masked model from an all-hidden continuation, the surest draw first, (B, T) → (B, T + n_new).
 
-    One token per pass: mask-predict (Ghazvininejad et al., 2019) with as many iterations as tokens.
+    Mask-predict (Ghazvininejad et al., 2019) with as many iterations as tokens, but for two things: tokens are drawn
+    where it takes the likeliest, and what is written stays where it may hide the unsurest again.
     """
     prompt_of(prompt, model.config.vocab_size)
     (B, T), n_new = prompt.shape, whole("n_new", n_new, 0)

@@ -23,8 +23,9 @@ CANDIDATES = 512  # largest logits in which a nucleus is looked for first
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     """One token per row, (B, V) → (B,) int64: of the same distribution as ``sample``, from other random numbers.
 
-    With top-k the k largest logits are drawn from. A nucleus is taken of the largest ones; rows whose largest do not
-    hold enough probability are left to ``sample``.
+    With top-k the k largest logits are drawn from; of ties with the k-th only as many as make k, where ``sample`` keeps
+    them all. A nucleus is taken of the largest ones; rows whose largest do not hold enough probability are left to
+    ``sample``.
     """
     if sampling.temperature == 0 or not (sampling.top_k or sampling.top_p < 1):
         return sample(logits, sampling, generator)

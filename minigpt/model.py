@@ -209,13 +209,13 @@ class GPT(nn.Module):
     ) -> Tensor:
         """Final hidden states (B, T, C).
 
-        ``prefix`` makes the first positions bidirectional (one length, or one per sequence). ``mask`` replaces the
-        causal mask altogether (True where a query attends). ``cache`` is read and advanced: ``tokens`` are then
-        the next ones. ``maps`` collects the attention weights of each layer, (B, H, T, S).
+        ``prefix`` makes the first positions bidirectional (one length, or one per sequence). ``mask`` (True where a
+        query attends) replaces the causal mask, the prefix and the window. ``cache`` is read and advanced: ``tokens``
+        are then the next ones. ``maps`` collects the attention weights of each layer, (B, H, T, S).
 
         Raises:
-            ValueError: unknown tokens (on a GPU, CUDA's own error), more positions than learned embeddings, or a prefix
-                together with a filled cache or window.
+            ValueError: unknown tokens (on a GPU, CUDA's own error), more positions than learned embeddings or than the
+                cache has room for, or a prefix together with a filled cache or a window.
         """
         start = cache.length if cache is not None else 0
         T = tokens.shape[1]

@@ -85,7 +85,11 @@ def next_both_ways(model: GPT, tokens: Tensor) -> Tensor:
 
 
 def write_left_to_right(model: GPT, prompt: Tensor, n_new: int, generator: torch.Generator | None = None) -> Tensor:
-    """Continue with a masked model, one appended token at a time, (B, T) → (B, T + n_new)."""
+    """Continue with a masked model, one appended token at a time, (B, T) → (B, T + n_new).
+
+    Raises:
+        ValueError: an empty prompt or one of unknown tokens, or fewer than 0 tokens to write.
+    """
     prompt_of(prompt, model.config.vocab_size)
     tokens = prompt
     for _ in range(whole("n_new", n_new, 0)):
@@ -100,6 +104,9 @@ def write_in_any_order(model: GPT, prompt: Tensor, n_new: int, generator: torch.
 
     Mask-predict (Ghazvininejad et al., 2019) with as many iterations as tokens, but for two things: tokens are drawn
     where it takes the likeliest, and what is written stays where it may hide the unsurest again.
+
+    Raises:
+        ValueError: see ``write_left_to_right``.
     """
     prompt_of(prompt, model.config.vocab_size)
     (B, T), n_new = prompt.shape, whole("n_new", n_new, 0)

@@ -66,7 +66,8 @@ def prefix_mask(n: int, prefix: int | Tensor, *, device: torch.device | str | No
 class Visible:
     """What the queries of one pass see: made once by ``visible_keys``, used by the attention of every block.
 
-    At most one field is set. None is: causal, which the kernel does by itself, or one query that sees every key.
+    At most one field is set. Where none is, attention is causal, which the kernel does by itself, or a single query
+    sees every key.
     """
 
     mask: Tensor | None = None  # (T, S), or what broadcasts to (B, H, T, S): True where a query attends

@@ -36,7 +36,7 @@ def orthogonalized(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
     serves: what it rounds away in one round the next one mends.
 
     Raises:
-        ValueError: fewer than no rounds.
+        ValueError: fewer than 0 rounds.
     """
     whole("iterations", iterations, 0)
     a, b, c = QUINTIC

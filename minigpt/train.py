@@ -84,8 +84,8 @@ def train(
     ``start`` is a model to train further, of whatever architecture: tokens (B, T) → logits (B, T, V) of the vocabulary
     and context that ``config`` states. It is changed in place.
 
-    ``checkpoint_seconds`` lie between two checkpoints. None: a second, or 30 times as long as the last one took to
-    write, so that little is lost with a killed process and little time goes into writing.
+    At least ``checkpoint_seconds`` lie between two checkpoints. None: a second or 30 times what the last one took to
+    write, whichever is longer, so that little is lost with a killed process and little time goes into writing.
 
     ``progress(fraction, note)`` is called a few times a second. It may raise to stop the training, which is then
     saved first. The directory is left as it is at the end: the caller removes it once the result is safe.

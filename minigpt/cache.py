@@ -13,6 +13,9 @@ class KVCache:
     ``length`` counts the positions that are filled. A forward pass writes every layer at the same
     place and then moves ``length`` once; ``rewind`` takes positions back (speculative decoding
     rejects drafts) and ``reorder`` permutes the batch (beam search changes parents).
+
+    Raises:
+        ValueError: a batch or a capacity below 0.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ def named(kind: str, value: Any, names: Collection[str]) -> None:
 
 
 def token_ids(name: str, tokens: "Tensor", vocab_size: int | None, dims: int) -> None:
-    """Tokens (…) int64 with ``dims`` dimensions, each in 0 … V - 1 where V is known. Looks at all of them."""
+    """Tokens (…) int64 (int32 will do) with ``dims`` dimensions, each in 0 … V - 1 where V is known. Looks at all."""
     import torch
 
     if not isinstance(tokens, torch.Tensor) or tokens.dtype not in (torch.int64, torch.int32) or tokens.ndim != dims:

@@ -39,7 +39,7 @@ class GPTConfig:
     d_ff: int | None = None  # None is 4C
     activation: Activation = "gelu"  # relu2: squared ReLU (So et al., 2021, Primer), a fifth of a step cheaper on a CPU
     norm: Norm = "pre"
-    init: Init = "gpt2"  # xavier: matrices in the blocks as in Vaswani et al. (2017), whatever they write into
+    init: Init = "gpt2"  # xavier: no less variance where a block writes into the residual stream (Xiong et al., 2020)
     tie_weights: bool = True
     position: Position = "learned"
     qk_norm: bool = False  # LayerNorm, without gains, of each head's queries and keys (Dehghani et al., 2023)

@@ -1,8 +1,9 @@
 """Training batches as a function of (seed, step): nothing to remember, so nothing to lose.
 
-An epoch is one pass over the tokens in windows of T + 1 that share their boundary token, so that each
-token is a target once. Epochs differ by a random offset of the grid and by the order of the windows.
-The epochs follow each other without a gap: a batch may hold the end of one and the start of the next.
+An epoch is one pass over the tokens in windows of T + 1 that share their boundary token, so that no token is a target
+twice. Epochs differ by a random offset of the grid and by the order of the windows; what the grid leaves over at the
+two ends, fewer than 2T targets together, is left out of that epoch. The epochs follow each other without a gap: a
+batch may hold the end of one and the start of the next.
 """
 
 import hashlib

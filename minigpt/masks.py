@@ -22,7 +22,11 @@ def _offsets(n_query: int, n_key: int, device: torch.device | str | None) -> Ten
 
 
 def causal_mask(n_query: int, n_key: int | None = None, *, device: torch.device | str | None = None) -> Tensor:
-    """Each query sees itself and everything before it, (n_query, n_key) bool."""
+    """Each query sees itself and everything before it, (n_query, n_key) bool.
+
+    Raises:
+        ValueError: fewer than one query, or more queries than keys.
+    """
     return _offsets(n_query, n_query if n_key is None else n_key, device) >= 0
 
 
@@ -33,6 +37,9 @@ def window_mask(
 
     Source: Beltagy et al. (2020), section 3.1; Jiang et al. (2023), section 2, whose figure counts
     the token itself among the W.
+
+    Raises:
+        ValueError: see ``causal_mask``; or a window below 1.
     """
     whole("window", window, 1)
     offset = _offsets(n_query, n_query if n_key is None else n_key, device)
@@ -59,7 +66,8 @@ def prefix_mask(n: int, prefix: int | Tensor, *, device: torch.device | str | No
 class Visible:
     """What the queries of one pass see: made once by ``visible_keys``, used by the attention of every block.
 
-    At most one field is set. None is: causal, which the kernel does by itself, or one query that sees every key.
+    At most one field is set. Where none is, attention is causal, which the kernel does by itself, or a single query
+    sees every key.
     """
 
     mask: Tensor | None = None  # (T, S), or what broadcasts to (B, H, T, S): True where a query attends

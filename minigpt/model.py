@@ -167,8 +167,9 @@ class GPT(nn.Module):
         if config.tie_weights:
             self.unembedding.weight = self.token_embedding.weight
         self._init_weights()
-        # One linear map per later token, before the shared unembedding (Gloeckle et al., 2024, section 2). Built last
-        # and from zeros: the trunk of every n_future draws the same numbers, and is at first trained by head 1 alone.
+        # One linear map per later token, before the shared unembedding: the "linear heads" of Gloeckle et al. (2024),
+        # appendix B; those of their section 2 are a Transformer layer each. Built last and from zeros: the trunk of
+        # every n_future draws the same numbers, and is at first trained by head 1 alone.
         # Heads that start as the identity would all agree, and pull the trunk to the average of n tokens.
         heads = (nn.Linear(config.d_model, config.d_model, bias=config.bias) for _ in range(config.n_future - 1))
         self.future = nn.ModuleList(heads)
@@ -208,13 +209,13 @@ class GPT(nn.Module):
     ) -> Tensor:
         """Final hidden states (B, T, C).
 
-        ``prefix`` makes the first positions bidirectional (one length, or one per sequence). ``mask`` replaces the
-        causal mask altogether (True where a query attends). ``cache`` is read and advanced: ``tokens`` are then
-        the next ones. ``maps`` collects the attention weights of each layer, (B, H, T, S).
+        ``prefix`` makes the first positions bidirectional (one length, or one per sequence). ``mask`` (True where a
+        query attends) replaces the causal mask, the prefix and the window. ``cache`` is read and advanced: ``tokens``
+        are then the next ones. ``maps`` collects the attention weights of each layer, (B, H, T, S).
 
         Raises:
-            ValueError: unknown tokens (on a GPU, CUDA's own error), more positions than learned embeddings, or a prefix
-                together with a filled cache or window.
+            ValueError: unknown tokens (on a GPU, CUDA's own error), more positions than learned embeddings or than the
+                cache has room for, or a prefix together with a filled cache or a window.
         """
         start = cache.length if cache is not None else 0
         T = tokens.shape[1]
@@ -285,10 +286,10 @@ class GPT(nn.Module):
 
 
 def xavier(model: GPT) -> GPT:
-    """Give every block the weights of Vaswani et al. (2017), as in the analysis of Xiong et al. (2020), in place.
+    """Give every block the weights that the analysis of Xiong et al. (2020) starts from, in place.
 
-    Glorot & Bengio (2010), equation 16 in its normal form: variance 2 / (inputs + outputs), the same for layers that
-    write into the residual stream; queries, keys and values count as three matrices.
+    Glorot & Bengio (2010), equation 12: variance 2 / (inputs + outputs), drawn from a normal distribution. It is the
+    same for layers that write into the residual stream; queries, keys and values count as three matrices.
     """
     for name, layer in model.blocks.named_modules():
         if isinstance(layer, nn.Linear):

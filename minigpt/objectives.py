@@ -16,7 +16,7 @@ from minigpt.checks import flag, named, number, positive, share, whole
 from minigpt.model import GPT
 
 Objective = Callable[..., Tensor]
-LARGE_VOCABULARY = 2**13  # tokens, from which on logits are large
+LARGE_VOCABULARY = 2**13  # tokens; from so many on, the loss of bf16 logits is made a few rows at a time
 
 
 def token_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -128,9 +128,10 @@ def multi_token(model: GPT, batch: Tensor, *, args: Mapping[str, Any], **_: Any)
 
 
 def distill(model: GPT, batch: Tensor, *, teacher: GPT, args: Mapping[str, Any], **_: Any) -> Tensor:
-    """α · CE + (1 - α) · τ² · KL(teacher ‖ student), both softened by τ (Hinton et al., 2015, section 2).
+    """α · CE + (1 - α) · τ² · KL(teacher ‖ student) (Hinton et al., 2015, section 2).
 
-    The factor τ² keeps the size of the soft gradients, which scale as 1/τ². The KL is a mean over tokens.
+    CE is that of the true tokens at temperature 1; in the KL both distributions are softened by τ. The factor τ² keeps
+    the size of the soft gradients, which scale as 1/τ². Both terms are means over tokens.
     ``args``: ``alpha`` (0.5) and ``tau`` (2.0).
     """
     alpha, tau = float(args.get("alpha", 0.5)), float(args.get("tau", 2.0))

@@ -32,11 +32,11 @@ def orthogonalized(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
 
     Newton and Schulz's iteration with the quintic of Jordan et al. (2024): X ← a X + (b A + c A²) X with A = X Xᵀ is
     the polynomial of each singular value. It starts from X / ‖X‖, Frobenius' norm, so that all of them are at most 1;
-    those below about 0.01 of the norm stay below 0.7. The products cost least for M <= N. bf16 serves: what it rounds
-    away in one round the next one mends.
+    those below about 0.0015 of the norm stay below 0.7 after five rounds. The products cost least for M <= N. bf16
+    serves: what it rounds away in one round the next one mends.
 
     Raises:
-        ValueError: fewer than no rounds.
+        ValueError: fewer than 0 rounds.
     """
     whole("iterations", iterations, 0)
     a, b, c = QUINTIC
@@ -50,9 +50,11 @@ def orthogonalized(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised Nesterov momentum for matrices (M, N), with decoupled weight decay.
 
-    W ← (1 - η λ) W - η √max(1, M/N) · orth(g + μ B), B the running mean of the gradients g, as ``torch.optim.Muon``
-    does it by default; orth computes in ``precision``. Matrices of equal shape, transposed ones included, are
-    orthogonalised in one batch of products: so many small ones would cost as much again in calls.
+        B ← μ B + (1 - μ) g                                          the running mean of the gradients g
+        W ← (1 - η λ) W - η √max(1, M/N) · orth((1 - μ) g + μ B)     g once more: Nesterov's look-ahead
+
+    as ``torch.optim.Muon`` does it by default; orth computes in ``precision``. Matrices of equal shape, transposed
+    ones included, are orthogonalised in one batch of products: so many small ones would cost as much again in calls.
     """
 
     def __init__(

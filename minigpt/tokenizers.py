@@ -44,7 +44,11 @@ class Tokenizer(Protocol):
 
 
 class CharTokenizer:
-    """One token per Unicode character; id 0 is the unknown character, the others are in code-point order."""
+    """One token per Unicode character; id 0 is the unknown character, the others are in code-point order.
+
+    Raises:
+        ValueError: characters that are not single or not distinct, or of which the unknown one is not the first.
+    """
 
     name = "char"
 
@@ -92,6 +96,9 @@ class WordTokenizer:
     A single space before a word is left out, as in written text, where it is the rule; every other white space
     is a token of its own, and a word that follows without space is preceded by ``GLUE``. So the length of a text
     is about its number of words and marks, and text of known words makes the round trip exactly.
+
+    Raises:
+        ValueError: words that are empty or not distinct, or of which ``UNK`` and ``GLUE`` are not the first.
     """
 
     name = "word"
@@ -195,6 +202,10 @@ class BPETokenizer:
         encoder: token, in printable bytes, to id.
         merges: pairs of tokens, in order of rank.
         name: what reports call it.
+
+    Raises:
+        ValueError: ids with a gap or a repetition, a byte or a merged pair without id, or a token that is not written
+            in printable bytes.
     """
 
     # Contractions, words, numbers, marks, each with one leading space, and white space not before a word.

@@ -60,7 +60,7 @@ class TrainResult:
     history: Curves
     evaluations: Curves
     finished: Curves
-    snapshots: dict[int, dict[str, Tensor]]
+    snapshots: dict[int, dict[str, Tensor]]  # by step: the weights after each pass over the tokens, if asked for
     seconds: float
     tokens_per_second: float  # median over the rows of the history
 
@@ -84,20 +84,21 @@ def train(
     ``start`` is a model to train further, of whatever architecture: tokens (B, T) → logits (B, T, V) of the vocabulary
     and context that ``config`` states. It is changed in place.
 
-    ``checkpoint_seconds`` lie between two checkpoints. None: a second, or 30 times as long as the last one took to
-    write, so that little is lost with a killed process and little time goes into writing.
+    At least ``checkpoint_seconds`` lie between two checkpoints. None: a second or 30 times what the last one took to
+    write, whichever is longer, so that little is lost with a killed process and little time goes into writing.
 
     ``progress(fraction, note)`` is called a few times a second. It may raise to stop the training, which is then
     saved first. The directory is left as it is at the end: the caller removes it once the result is safe.
 
     Raises:
-        ValueError: too few tokens, token ids outside the vocabulary, or an objective without its teacher or heads.
+        ValueError: too few tokens, token ids outside the vocabulary, numbers that do not fit the model, or an objective
+            without its teacher.
         FloatingPointError: the loss is not a number any more.
     """
-    # To PyTorch 2.13 attention has a reproducible backward pass only where nothing else is allowed. A model from
-    # elsewhere may have operations that have none.
     if checkpoint_seconds is not None:
         number("checkpoint_seconds", checkpoint_seconds, lambda x: x >= 0, "a finite number from 0 up")
+    # Up to PyTorch 2.13 at least, attention takes its reproducible backward pass only where nothing else is allowed, so
+    # a model of ours is trained strictly. A model from elsewhere may have operations that have none.
     with _settings(torch.device(device), tc.threads, strict=start is None):
         run = _Training(config, tc, train_tokens, validation_tokens, seed, torch.device(device), teacher, start)
         checkpoints = Checkpoints(checkpoint_dir, run.identity()) if checkpoint_dir else None

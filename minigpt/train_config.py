@@ -78,7 +78,7 @@ class TrainConfig:
 
         A cosine falls from the warm-up's end to the minimum (Loshchilov & Hutter, 2017, equation 5). A trapezoid stays
         until the last ``warmdown`` of the steps and falls in a straight line, the step after the last would be at zero
-        (Zhai et al., 2022, "Scaling Vision Transformers", section 3.4; Hägele et al., 2024, section 3). ``budget`` is
+        (Zhai et al., 2022, "Scaling Vision Transformers", section 3.5; Hägele et al., 2024, section 3). ``budget`` is
         the length of a training that is branched off a trapezoid; the training's own steps unless given.
         """
         steps = budget or self.steps

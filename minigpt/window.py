@@ -8,7 +8,7 @@ from minigpt.precision import attend
 
 
 def windowed_attention(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """Attention over the last ``window`` keys, itself included, in O(T · window).
+    """Causal attention of each query to the last ``window`` keys, its own included, in O(T · window).
 
     q (B, H, T, D), k and v (B, G, T, D) → (B, H, T, D). The sequence is cut into blocks of
     ``window`` queries; each block needs only its own keys and those of the block before it:

@@ -83,10 +83,10 @@ def steps(model: GPT, tokens: Tensor) -> list[Step]:
 
 @torch.no_grad()
 def surviving_share(model: GPT, tokens: Tensor) -> float:
-    """The factor by which all norms on the residual path scale what entered the first block.
+    """The factor by which the norms on the residual path scale the embeddings, once these have a deviation of 1.
 
-    1 for pre-norm, whose path has none. In post-norm each norm divides by the standard deviation of its input: the
-    product over all 2L norms of the mean of 1/σ.
+    1 for pre-norm, whose path has none. In post-norm each norm divides by the standard deviation σ of its input: the
+    product of the mean of 1/σ over the 2L norms but the first, which only brings the embeddings to that size.
     """
     if model.config.norm == "pre":
         return 1.0
@@ -102,7 +102,7 @@ def surviving_share(model: GPT, tokens: Tensor) -> float:
     finally:
         for hook in hooks:
             hook.remove()
-    # The first norm brings the embeddings, whatever their size, to 1: no part of the path between blocks.
+    # The first norm brings the embeddings, whatever their size, to 1: that says nothing of the blocks.
     return math.prod(factors[1:])
 
 

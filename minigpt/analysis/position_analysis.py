@@ -168,7 +168,7 @@ def stationary_share(matrix: Tensor) -> float:
 def half_distance(by_distance: Tensor) -> float:
     """Where a curve that starts at 1 first falls to 1/2, linear between positions; its last distance if it never does.
 
-    At least 0.5: neighbours that have nothing in common.
+    Where neighbours have nothing in common, cosine 0, that is 0.5.
     """
     curve = by_distance.tolist()
     for d in range(1, len(curve)):

@@ -39,7 +39,7 @@ def reach(influences: Tensor) -> int:
     """The farthest distance i - j at which an output depends on an input, from a matrix of ``influence``.
 
     Raises:
-        ValueError: an output depends on nothing, or on the future.
+        ValueError: an output depends on the future, or none depends on anything.
     """
     if (influences.triu(1) != 0).any():
         raise ValueError("an output depends on a later input")

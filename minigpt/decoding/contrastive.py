@@ -22,7 +22,7 @@ from minigpt.model import GPT
 def plausible(expert: Tensor, plausibility: float) -> Tensor:
     """V_head: tokens with at least ``plausibility`` times the probability of the most likely one, (…, V) bool.
 
-    Li et al. (2022), section 3.3. In logits: no further than -log(plausibility) below the largest.
+    Li et al. (2022), section 3.2. In logits: no further than -log(plausibility) below the largest.
 
     Raises:
         ValueError: ``plausibility`` is outside [0, 1].

@@ -85,7 +85,11 @@ def next_both_ways(model: GPT, tokens: Tensor) -> Tensor:
 
 
 def write_left_to_right(model: GPT, prompt: Tensor, n_new: int, generator: torch.Generator | None = None) -> Tensor:
-    """Continue with a masked model, one appended token at a time, (B, T) → (B, T + n_new)."""
+    """Continue with a masked model, one appended token at a time, (B, T) → (B, T + n_new).
+
+    Raises:
+        ValueError: an empty prompt or one of unknown tokens, or fewer than 0 tokens to write.
+    """
     prompt_of(prompt, model.config.vocab_size)
     tokens = prompt
     for _ in range(whole("n_new", n_new, 0)):
@@ -98,7 +102,11 @@ def write_left_to_right(model: GPT, prompt: Tensor, n_new: int, generator: torch
 def write_in_any_order(model: GPT, prompt: Tensor, n_new: int, generator: torch.Generator | None = None) -> Tensor:
     """Continue with a masked model from an all-hidden continuation, the surest draw first, (B, T) → (B, T + n_new).
 
-    One token per pass: mask-predict (Ghazvininejad et al., 2019) with as many iterations as tokens.
+    Mask-predict (Ghazvininejad et al., 2019) with as many iterations as tokens, but for two things: tokens are drawn
+    where it takes the likeliest, and what is written stays where it may hide the unsurest again.
+
+    Raises:
+        ValueError: see ``write_left_to_right``.
     """
     prompt_of(prompt, model.config.vocab_size)
     (B, T), n_new = prompt.shape, whole("n_new", n_new, 0)
@@ -110,6 +118,7 @@ def write_in_any_order(model: GPT, prompt: Tensor, n_new: int, generator: torch.
             drawn = sample(probabilities.log(), generator=generator)  # (B, T + n_new)
             surety = probabilities.gather(-1, drawn[..., None])[..., 0]
             surety[tokens != HIDDEN] = -1.0
+            surety[:, :T] = -1.0  # an unknown token in the prompt looks like a gap and is none
             best = surety.argmax(dim=-1)
             tokens[rows, best] = drawn[rows, best]
     return tokens

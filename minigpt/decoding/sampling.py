@@ -15,7 +15,7 @@ Processor = Callable[[Tensor, Tensor], Tensor]  # tokens so far (B, T), logits (
 Progress = Callable[[float], None]  # told the fraction that is done
 
 REMOVED = float("-inf")
-SMALL = 1e-20  # temperatures below it are divided by with care
+SMALL = 1e-20  # a temperature; logits over a smaller one may be more than a float can be
 
 
 def _check_temperature(temperature: float) -> None:

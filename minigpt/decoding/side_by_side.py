@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigpt.decoding.sampling import Processor, Sampling, sample
+from minigpt.decoding.sampling import SMALL, Processor, Sampling, sample
 from minigpt.pretrained.full_context import FullReader
 from minigpt.pretrained.limits import context_of
 
@@ -23,11 +23,12 @@ CANDIDATES = 512  # largest logits in which a nucleus is looked for first
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     """One token per row, (B, V) → (B,) int64: of the same distribution as ``sample``, from other random numbers.
 
-    With top-k the k largest logits are drawn from. A nucleus is taken of the largest ones; rows whose largest do not
-    hold enough probability are left to ``sample``.
+    With top-k the k largest logits are drawn from; of ties with the k-th only as many as make k, where ``sample`` keeps
+    them all. A nucleus is taken of the largest ones; rows whose largest do not hold enough probability are left to
+    ``sample``.
     """
-    if sampling.temperature == 0 or not (sampling.top_k or sampling.top_p < 1):
-        return sample(logits, sampling, generator)
+    if sampling.temperature < SMALL or sampling.top_p == 0 or not (sampling.top_k or sampling.top_p < 1):
+        return sample(logits, sampling, generator)  # which knows the limits, and what removes nothing
     warm = logits / sampling.temperature
     largest, ids = warm.topk(min(sampling.top_k or CANDIDATES, warm.shape[-1]), dim=-1)  # (B, n), descending
     whole = largest.logsumexp(-1) if sampling.top_k else warm.logsumexp(-1)  # top-p is taken of what top-k leaves

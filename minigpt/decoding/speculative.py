@@ -26,10 +26,10 @@ from minigpt.model import GPT
 
 @dataclass
 class Speculation:
-    """The text, and what it took. Counts are summed over the batch."""
+    """The text, and what it took. Drafts are counted over the batch, passes and emitted tokens once for all rows."""
 
     tokens: Tensor  # (B, T + n_new), the prompt included
-    passes: int = 0  # of the target over the batch, verification only
+    passes: int = 0  # of the target over the batch, each of which verifies; the first reads the prompt, too
     emitted: int = 0  # tokens per row since the prompt
     tested: int = 0  # drafts compared with the target: those up to and including the first rejection
     accepted: int = 0

@@ -55,6 +55,9 @@ class SinkCache:
     no rounding errors add up.
 
     It has the methods of a Transformers cache that a model calls.
+
+    Raises:
+        ValueError: no room, or a number of sinks that leaves none for the last token.
     """
 
     def __init__(self, sinks: Sequence[int], size: int, theta: Tensor) -> None:
@@ -114,7 +117,11 @@ class SinkReader:
 
     @torch.inference_mode()
     def read(self, tokens: Tensor) -> Tensor:
-        """See ``Reader``; at first at most ``size`` tokens at once."""
+        """See ``Reader``; at first at most ``size`` tokens at once.
+
+        Raises:
+            ValueError: several tokens that do not fit into what is left of the cache.
+        """
         begin, T = self.cache.length, tokens.shape[1]
         if T > 1 and begin + T > self.cache.size:
             raise ValueError(f"{T} tokens at once do not fit: {begin} of {self.cache.size} positions are taken")
@@ -142,7 +149,11 @@ def _read(model: Any, cache: SinkCache, tokens: Tensor, position: int) -> Tensor
 
 
 class ReencodingReader:
-    """Reads the first ``sinks[b]`` tokens of each row and its last ones, ``size`` in all, from scratch every time."""
+    """Reads the first ``sinks[b]`` tokens of each row and its last ones, ``size`` in all, from scratch every time.
+
+    Raises:
+        ValueError: a size beyond the model's context, or a number of sinks that leaves no room for the last token.
+    """
 
     def __init__(self, model: Any, sinks: Sequence[int], size: int) -> None:
         whole("size", size, 1)

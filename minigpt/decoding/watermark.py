@@ -72,7 +72,7 @@ class KeyedGreenLists:
         """Contexts (N, k) → (N, V), True for green."""
         vocabulary = torch.arange(self.vocab_size, device=contexts.device)
         rank = _mix(keyed_hash(self.key, contexts)[:, None] + (vocabulary + 1) * _GOLDEN)  # (N, V)
-        green = rank.topk(self.size, dim=-1, largest=False).indices
+        green = rank.topk(self.size, dim=-1, largest=False, sorted=False).indices
         return torch.zeros_like(rank, dtype=torch.bool).scatter_(1, green, True)
 
 

@@ -7,7 +7,7 @@ from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.statistics import Comparison, compare, mean_std
 
 BOOK, PAPER = "book", "paper"
-PLAUSIBILITY = 0.1  # Li et al. (2022), section 3.3
+PLAUSIBILITY = 0.1  # Li et al. (2022), section 3.2
 
 
 @dataclass(frozen=True)

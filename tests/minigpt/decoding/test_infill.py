@@ -64,6 +64,15 @@ def test_writing_keeps_the_prompt_and_fills_everything(model, tokens, write):
     assert torch.equal(written, again)
 
 
+@pytest.mark.parametrize("write", [infill.write_left_to_right, infill.write_in_any_order])
+def test_an_unknown_token_of_the_prompt_is_no_gap(model, tokens, write):
+    prompt = tokens[:, :5].clone()
+    prompt[1, 2] = prompt[2, 4] = infill.HIDDEN  # a character that the training text does not have
+    written = write(model, prompt, 6, torch.Generator().manual_seed(0))
+    assert torch.equal(written[:, :5], prompt)
+    assert (written[:, 5:] != infill.HIDDEN).all()
+
+
 def test_the_next_token_is_the_gap_at_the_end(model, tokens):
     appended = torch.cat([tokens, tokens[:, :1]], dim=1)
     torch.testing.assert_close(infill.next_both_ways(model, tokens), infill.fill_both_ways(model, appended, 10))

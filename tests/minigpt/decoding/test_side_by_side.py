@@ -49,6 +49,12 @@ def test_rows_whose_largest_do_not_hold_enough_are_drawn_all_the_same():
     assert set(drawn[:, 1].tolist()) <= set(warp(logits[1], Sampling(top_p=0.9)).isfinite().nonzero()[:, 0].tolist())
 
 
+@pytest.mark.parametrize("way", [Sampling(top_p=0.0), Sampling(top_k=5, top_p=0.0), Sampling(1e-40, top_k=5)], ids=str)
+def test_where_one_token_is_left_it_is_the_likeliest(way):
+    logits = torch.randn(3, 2 * CANDIDATES, generator=generator())
+    assert torch.equal(draw(logits, way, generator(1)), logits.argmax(dim=-1))
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_each_way_writes_what_it_writes_alone(architecture):
     """Greedy rows among others, with a penalty for one half of them, against one batch each."""

@@ -18,8 +18,8 @@ from prefect.states import Completed, Crashed, Pending, Running, Scheduled
 from flows.execution import runners
 from flows.execution import sweep as sweeping
 from flows.execution.outages import OUTAGE_SECONDS, outlasting
-from flows.execution.sweep import sweep, swept_meanwhile
-from flows.recovery import CHILD_QUEUE, RESTARTS, SILENCE
+from flows.execution.sweep import SPARE, Sweeper, swept_meanwhile
+from flows.recovery import CHILD_QUEUE, PAUSE, RESTARTS, SILENCE
 from tasks.place import Place
 from tests.flows.conftest import wait_until
 
@@ -48,7 +48,9 @@ def status(code: int) -> Exception:
     return httpx.HTTPStatusError("status", request=REQUEST, response=httpx.Response(code, request=REQUEST))
 
 
-@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), httpx.ReadTimeout("late"), status(503), status(500)])
+@pytest.mark.parametrize(
+    "error", [httpx.ConnectError("refused"), httpx.ReadTimeout("late"), *map(status, (408, 429, 500, 503))]
+)
 @pytest.mark.parametrize("seconds", [30, 90, 600])
 def test_a_parent_waits_for_a_server_that_is_away(seconds: float, error: Exception) -> None:
     away = Away(seconds, error)
@@ -105,7 +107,13 @@ def begun(client: SyncPrefectClient, deployment: uuid.UUID, queue: str | None = 
     return run.id
 
 
+def signs(client: SyncPrefectClient, run: uuid.UUID) -> int:
+    return sweeping._signs_of_life(client, [client.read_flow_run(run)]).get(run, 0)
+
+
 def heartbeat(client: SyncPrefectClient, run: uuid.UUID, when: datetime) -> None:
+    """One that the run sends when its host's clock says so."""
+    before = signs(client, run)
     event = {
         "occurred": when.isoformat(),
         "event": "prefect.flow-run.heartbeat",
@@ -113,7 +121,7 @@ def heartbeat(client: SyncPrefectClient, run: uuid.UUID, when: datetime) -> None
         "id": str(uuid.uuid4()),
     }
     client.request("POST", "/events", json=[event])
-    wait_until(lambda: sweeping._is_silent(client, client.read_flow_run(run), when) is False, 30, "it is on file")
+    wait_until(lambda: signs(client, run) > before, 60, "it is on file")
 
 
 def state(client: SyncPrefectClient, run: uuid.UUID) -> StateType:
@@ -126,23 +134,62 @@ def kept(runs: list[Any]) -> set[uuid.UUID]:
     return {run.id for run in runs}
 
 
+class Watch:
+    """A sweeper's clock."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, time: timedelta) -> None:
+        self.now += time.total_seconds()
+
+
 @pytest.mark.slow
 @pytest.mark.prefect
-def test_a_dead_run_is_found_and_a_living_one_is_not(client: SyncPrefectClient, deployment: uuid.UUID) -> None:
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(minutes=5), timedelta(minutes=-5)])
+def test_a_dead_run_is_found_and_a_living_one_is_not(
+    client: SyncPrefectClient, deployment: uuid.UUID, ahead: timedelta
+) -> None:
+    """Also on a host with another date."""
     dead, living = begun(client, deployment), begun(client, deployment)
-    assert kept(sweep(client)[0]) & {dead, living} == set(), "they have just begun"
-    later = datetime.now(UTC) + 2 * SILENCE
-    heartbeat(client, living, later - timedelta(seconds=30))
-    silent, _ = sweep(client, later)
-    assert dead in kept(silent)
-    assert living not in kept(silent)
+    wait_until(lambda: signs(client, dead) == signs(client, living) == 2, 60, "both are pending, then running")
+    watch = Watch()
+    sweeper = Sweeper(watch)
+    assert kept(sweeper.sweep(client)[0]) & {dead, living} == set(), "they are seen for the first time"
+    for _ in range(3):
+        heartbeat(client, living, datetime.now(UTC) + ahead)
+        watch.wait((SILENCE + SPARE) / 4)
+        assert kept(sweeper.sweep(client)[0]) & {dead, living} == set(), "not for long enough"
+    heartbeat(client, living, datetime.now(UTC) + ahead)
+    watch.wait((SILENCE + SPARE) / 4)
+    assert kept(sweeper.sweep(client)[0]) & {dead, living} == {dead}
     assert (state(client, dead), state(client, living)) == (StateType.CRASHED, StateType.RUNNING)
+    watch.wait(SILENCE + SPARE)
+    assert living in kept(sweeper.sweep(client)[0]), "it has died, too"
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+def test_while_the_server_was_away_nobody_could_be_heard(client: SyncPrefectClient, deployment: uuid.UUID) -> None:
+    living = begun(client, deployment)
+    wait_until(lambda: signs(client, living) == 2, 60, "it is pending, then running")
+    watch = Watch()
+    sweeper = Sweeper(watch)
+    sweeper.sweep(client)
+    watch.wait(10 * SILENCE)
+    sweeper.forget()
+    assert living not in kept(sweeper.sweep(client)[0])
     client.set_flow_run_state(living, Completed())
 
 
 @pytest.mark.slow
 @pytest.mark.prefect
-def test_what_crashed_unheard_is_scheduled_again(client: SyncPrefectClient, deployment: uuid.UUID) -> None:
+def test_what_crashed_unheard_is_scheduled_again(
+    client: SyncPrefectClient, deployment: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = {name: begun(client, deployment, queue) for name, queue in (("lost", None), ("child", CHILD_QUEUE))}
     runs["often"] = begun(client, deployment)
     for _ in range(RESTARTS):
@@ -150,11 +197,17 @@ def test_what_crashed_unheard_is_scheduled_again(client: SyncPrefectClient, depl
             client.set_flow_run_state(runs["often"], again)
     for run in runs.values():
         client.set_flow_run_state(run, Crashed(message="told while the automations were away"))
-    assert not kept(sweep(client)[1]) & set(runs.values()), "the automation has its time first"
-    _, lost = sweep(client, datetime.now(UTC) + timedelta(minutes=2))
-    assert kept(lost) & set(runs.values()) == {runs["lost"]}
+    watch = Watch()
+    sweeper = Sweeper(watch)
+    assert not kept(sweeper.sweep(client)[1]) & set(runs.values())
+    watch.wait(PAUSE)
+    assert not kept(sweeper.sweep(client)[1]) & set(runs.values()), "the automation has its time first"
+    watch.wait(SPARE)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeping, "FORGOTTEN", timedelta(0))
+        assert not kept(sweeper.sweep(client)[1]) & set(runs.values()), "nobody wants them any more"
+    assert kept(sweeper.sweep(client)[1]) & set(runs.values()) == {runs["lost"]}
     assert state(client, runs["lost"]) == StateType.SCHEDULED
-    assert runs["lost"] not in kept(sweep(client, datetime.now(UTC) + timedelta(days=2))[1])
     client.set_flow_run_state(runs["lost"], Completed())
 
 
@@ -205,19 +258,32 @@ def test_a_run_whose_worker_died_before_it_began_is_found(client: SyncPrefectCli
     run = client.create_flow_run_from_deployment(deployment, work_queue_name=CHILD_QUEUE).id
     client.set_flow_run_state(run, Pending())
     client.set_flow_run_state(run, Pending(name="Submitting"))
-    assert run not in kept(sweep(client)[0]), "it has just been taken"
-    assert run in kept(sweep(client, datetime.now(UTC) + 2 * SILENCE)[0])
+    wait_until(lambda: signs(client, run) > 0, 60, "its only sign of life is on file")
+    watch = Watch()
+    sweeper = Sweeper(watch)
+    assert run not in kept(sweeper.sweep(client)[0]), "it has just been taken"
+    watch.wait(SILENCE + SPARE)
+    assert run in kept(sweeper.sweep(client)[0])
     assert state(client, run) == StateType.CRASHED
 
 
 def test_of_two_who_sweep_one_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that another one has scheduled, and that a worker has taken, must not be scheduled once more."""
-    run = SimpleNamespace(id=uuid.uuid4(), state=SimpleNamespace(id=uuid.uuid4()))
+    crashed = SimpleNamespace(timestamp=datetime.now(UTC), id=uuid.uuid4())
+    run = SimpleNamespace(
+        id=uuid.uuid4(), state=crashed, deployment_id=uuid.uuid4(), work_queue_name="default", run_count=1
+    )
     meanwhile = SimpleNamespace(id=run.id, state=SimpleNamespace(id=uuid.uuid4()))
+    asked: list[uuid.UUID] = []
     client: Any = SimpleNamespace(
-        read_flow_run=lambda id: meanwhile, set_flow_run_state=lambda *_: pytest.fail("it is in another state by now")
+        read_flow_run=lambda id: asked.append(id) or meanwhile,
+        set_flow_run_state=lambda *_: pytest.fail("it is in another state by now"),
     )
     monkeypatch.setattr(sweeping, "_ours", lambda *_: [run])
-    monkeypatch.setattr(sweeping, "_is_silent", lambda *_: True)
-    monkeypatch.setattr(sweeping, "_is_lost", lambda *_: True)
-    assert sweep(client) == ([], [])
+    monkeypatch.setattr(sweeping, "_signs_of_life", lambda *_: {})
+    watch = Watch()
+    sweeper = Sweeper(watch)
+    assert sweeper.sweep(client) == ([], [])
+    watch.wait(2 * SILENCE)
+    assert sweeper.sweep(client) == ([], [])
+    assert len(asked) == 2, "once as one at work, once as one that crashed"

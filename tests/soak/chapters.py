@@ -71,6 +71,7 @@ class Prefect:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.sweeper = sweeping.Sweeper()
 
     def _client(self) -> SyncPrefectClient:
         return SyncPrefectClient(api=self.url)
@@ -139,10 +140,5 @@ class Prefect:
     def sweep(self) -> int:
         """As whoever starts a server or a chapter does; returns how many runs that has found."""
         with self._client() as client:
-            silent, lost = sweeping.sweep(client)
+            silent, lost = self.sweeper.sweep(client)
         return len(silent) + len(lost)
-
-
-def sweep_delay() -> timedelta:
-    """How long a server has to be up before that."""
-    return recovery.SILENCE + sweeping.SPARE

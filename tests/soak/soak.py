@@ -16,10 +16,11 @@ import httpx
 import psutil
 
 from flows import servers
+from flows.execution.sweep import LOOK
 from flows.surroundings import without
 from reports.words import plural
 from tests.flows.conftest import ROOT
-from tests.soak.chapters import Chapter, Prefect, silence, sweep_delay
+from tests.soak.chapters import Chapter, Prefect, silence
 from tests.soak.clock import Clock, built
 from tests.soak.disk import fill, may_mount, small_disk
 from tests.soak.faults import Fault, Outage
@@ -399,11 +400,11 @@ class Soak:
         service.start()
         self._down.discard(service.name)
         if service is self.prefect:
-            self._sweep_at = time.monotonic() + sweep_delay().total_seconds()
+            self.asked.sweeper.forget()
 
     def _sweep(self) -> None:
         """As ``chapter ui`` does for as long as its server is up."""
-        self._sweep_at = time.monotonic() + sweep_delay().total_seconds()
+        self._sweep_at = time.monotonic() + LOOK.total_seconds()
         found = self.asked.sweep()
         self.told.swept += found
         if found:

@@ -80,8 +80,7 @@ def run_request(
     ``chapter`` names the chapter on MLflow that this run is a part of; without one it is a chapter of its own.
     """
     started = time.time()
-    if place.shared:
-        outlive_the_console()
+    outlive_the_console()
     graph = build(request)
     store = place.open_store()
     tracker = Tracker(Path(place.outputs))

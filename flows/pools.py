@@ -18,6 +18,7 @@ from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterStateType
@@ -38,6 +39,7 @@ POOLS = {
     "gpu": "Trains models and runs the exercises that use them; one worker per GPU.",
 }
 LOOK_SECONDS = 1.0  # between two looks at the runs that are waited for
+REFUSED_SECONDS = 300.0  # that a server may refuse to be asked about them, before they are given up
 ASKED_AT_ONCE = 200  # the server answers with no more
 LOOKS_AT_ALL = 60  # every so many looks those are missed that were deleted
 STOP_SECONDS = 0.5  # until who waits sees that it is to stop, or that the wait is over
@@ -178,6 +180,7 @@ class Children:
 
     def _look(self) -> None:
         patiently = outlasting(threading.Event())
+        refused_since: float | None = None
         with get_client(sync_client=True) as client:
             while asked := self._asked():
                 try:
@@ -185,6 +188,13 @@ class Children:
                         self._ended(patiently(_those, client, some, ENDED))
                         if self._looks % LOOKS_AT_ALL == LOOKS_AT_ALL - 1:
                             self._lost(some, patiently(_those, client, some))
+                    refused_since = None
+                except httpx.HTTPStatusError as error:  # of the server, or of a proxy that has its minute
+                    if refused_since is None:
+                        refused_since = time.monotonic()
+                        logger.warning("how %d runs stand is asked again, the server refuses: %s", len(asked), error)
+                    if time.monotonic() - refused_since >= REFUSED_SECONDS:
+                        self._fail(asked, error)
                 except BaseException as error:
                     self._fail(asked, _ordinary(error))
                 self._looks += 1

@@ -113,7 +113,10 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
         "upstream": {role: reference["key"] for role, reference in step.upstream.items()},
     }
     last = {"key": step.key, "ingredients": step.ingredients(), "seconds": seconds}
-    place.open_store().remember(step.name, last)
+    store = place.open_store()
+    store.remember(step.name, last)
+    if "hardware" in step.inputs:  # whoever waits for it on another machine does not know its key
+        store.remember(step.name_elsewhere, last)
     return record
 
 

@@ -30,7 +30,7 @@ def outlasting(stop: threading.Event, sleep: Callable[[float], None] | None = No
 def _is_outage(error: BaseException) -> bool:
     """Whether a call failed because the server is away, or not itself."""
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500
+        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
     return isinstance(error, httpx.TransportError)
 
 

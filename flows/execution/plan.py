@@ -67,7 +67,8 @@ def plan(
         key = step.key if step else ""
         if step is not None:
             known = verified.get(node.name)
-            record = known if known and known["key"] == key else store.record(key, kind=node.kind, verify=True)
+            taken = known and (known["key"] == key or node.alone)  # the key of what measures time holds the machine
+            record = known if taken else store.record(key, kind=node.kind, verify=True)
             if record is not None:
                 records[node.name] = record
                 planned.append(Planned(node, "hit", "", 0.0, key))

@@ -62,6 +62,15 @@ def _failure(state: State[Any]) -> Failure:
     return Failure(text, kind_of(result) if isinstance(result, Exception) else "failed")
 
 
+def _ended_by(error: BaseException) -> Failure:
+    """What became of a step whose watcher caught this.
+
+    Whatever ends a thread must be told, or the chapter waits for ever. A ``SystemExit`` is Rich's, which cannot print,
+    and a panic of code in Rust is no ``Exception`` either: another attempt may succeed.
+    """
+    return Failure(f"{type(error).__name__}: {error}", kind_of(error) if isinstance(error, Exception) else "crashed")
+
+
 class Inline:
     """Runs each step in this process, one after the other. For workers, which are processes of their own."""
 
@@ -145,8 +154,8 @@ class LocalPool:
         except BrokenProcessPool as error:
             died = f"{node.title}: its process died ({error})"
             finished = Finished(node, Failure(died + memory_hint(died), "crashed"))
-        except Exception as error:
-            finished = Finished(node, Failure(f"{type(error).__name__}: {error}", kind_of(error)))
+        except BaseException as error:
+            finished = Finished(node, _ended_by(error))
         self._done.put((slot, finished))
 
     def wait(self) -> list[Finished]:
@@ -163,7 +172,8 @@ class LocalPool:
                 break
             except queue.Empty:
                 continue
-        if isinstance(finished.result, Failure) and finished.result.kind == "crashed":
+        crashed = isinstance(finished.result, Failure) and finished.result.kind == "crashed"
+        if crashed and slot in self._runners:
             _close(self._runners.pop(slot), kill=True)
         self._free.append(slot)
         return finished
@@ -199,14 +209,8 @@ def _close(runner: ProcessPoolTaskRunner, *, kill: bool) -> None:
 
 def _measured_elsewhere(store: Store, node: Node, step: Step) -> dict[str, Any] | None:
     """The record of a step that measures time, made on a worker: its key holds the worker's hardware."""
-    last = store.last(step.name) if node.alone else None
-    if last is None:
-        return None
-    mine, theirs = step.ingredients(), dict(last["ingredients"])
-    for ingredients in (mine, theirs):
-        ignored = ("hardware", "environment")
-        ingredients["inputs"] = {k: v for k, v in ingredients["inputs"].items() if k not in ignored}
-    return store.record(last["key"], kind=node.kind) if mine == theirs else None
+    last = store.last(step.name_elsewhere) if node.alone else None
+    return store.record(last["key"], kind=node.kind) if last else None
 
 
 def _not_under_its_key(node: Node, step: Step) -> str:
@@ -270,8 +274,8 @@ class Deployed:
         try:
             self._inline.submit(node, step)
             found = self._inline.wait()
-        except Exception as error:
-            found = [Finished(node, Failure(f"{type(error).__name__}: {error}", kind_of(error)))]
+        except BaseException as error:
+            found = [Finished(node, _ended_by(error))]
         for finished in found:
             self._done.put(finished)
 
@@ -285,9 +289,8 @@ class Deployed:
         failure = None
         try:
             future.result()
-        except (
-            BaseException
-        ) as error:  # the flow run has made lost artifacts again itself, and was started again in vain
+        except BaseException as error:
+            # Never "crashed": the flow run has made lost artifacts again itself, and was started again in vain.
             failure = Failure(f"{type(error).__name__}: {error}")
         for node, step in steps:
             try:

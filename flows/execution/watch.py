@@ -215,13 +215,13 @@ class TrackingListener:
 
     def _log(self, node: Node, step: Step, record: Record, circumstances: Mapping[str, str] | None = None) -> None:
         result = None if node.makes_model else result_of(node.subject, record, self._store, self._answers)
-        key = tracking_key(step.key, result) if result else step.key
+        key = tracking_key(record["key"], result) if result else step.key
         if self._tracker.run_of(key) is not None:
             self._tracker.link(self._parent, key, node.title)
             return
         tags = {
             "profile": self._request.profile.name,
-            "fingerprint": step.key,
+            "fingerprint": record["key"],
             "device": self._request.device,
             "code_version": digest(step.code)[:12],
             **(circumstances or {}),

@@ -227,6 +227,18 @@ class Step:
         """64 hexadecimal digits. The name is not part of it: two steps that do the same work share it."""
         return digest(self.ingredients())
 
+    @property
+    def name_elsewhere(self) -> str:
+        """A name for what this step does on whatever machine: where time is measured, the key holds the machine's."""
+        ingredients = self.ingredients()
+        ingredients["inputs"] = portable(ingredients["inputs"])
+        return f"{self.name} {digest(ingredients)[:16]}"
+
+
+def portable(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A step's inputs without those that say where it runs."""
+    return {name: value for name, value in inputs.items() if name not in ("hardware", "environment")}
+
 
 def explain(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
     """Why ``new`` ingredients are not ``old`` ones: the inputs or modules that differ, in words."""

@@ -173,6 +173,30 @@ def test_a_server_that_refuses_ends_all_waiting(many: ManyRuns, monkeypatch: pyt
     assert all(isinstance(end.exception(60), PermissionError) for end in ends)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 3_600.0])
+def test_one_odd_answer_fails_nobody(many: ManyRuns, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """A 403 or 404 of a proxy that has its minute: the children go on, so they are asked for again, for minutes."""
+    monkeypatch.setattr(pools, "REFUSED_SECONDS", seconds)
+    asked, odd = many.read_flow_runs, [2]
+
+    def refused(*args: Any, **options: Any) -> list[FlowRun]:
+        if odd[0]:
+            odd[0] -= 1
+            request = httpx.Request("POST", "http://server/api/flow_runs/filter")
+            raise httpx.HTTPStatusError("403", request=request, response=httpx.Response(403, request=request))
+        return asked(*args, **options)
+
+    monkeypatch.setattr(many, "read_flow_runs", refused)
+    [run, *_] = many.runs.values()
+    end = pools.Children().end_of(run)
+    if seconds:
+        wait_until(lambda: not odd[0], 60, "it answers again")
+        many.end([run.id])
+        assert end.result(60).id == run.id
+    else:
+        assert isinstance(end.exception(60), httpx.HTTPStatusError)
+
+
 class Server:
     """A Prefect server on which a run stays in a state until it is cancelled."""
 

@@ -1,10 +1,12 @@
 """How a chapter hands its steps to the pools, and what it makes of their ends; without a server."""
 
+import queue
 import threading
 import time
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from flows import pools
 from flows.execution import runners
 from flows.execution.engine import Finished
 from flows.execution.graph import Node
-from flows.execution.runners import Deployed
+from flows.execution.runners import Deployed, LocalPool
 from tasks.cache.keys import Step
 from tasks.failures import Failure
 from tasks.place import Place
@@ -159,3 +161,50 @@ def test_an_interrupted_parent_asks_its_children_to_stop(tmp_path: Path, monkeyp
         interrupted()
     assert asked[0].is_set()
     assert ends, "whoever ends with this process has been told"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(runners, "save_storage", lambda place: None)
+    return Place(str(tmp_path / "store"), str(tmp_path))
+
+
+def hears(wait: Any) -> list[Any]:
+    """What a runner says, if anything."""
+    heard: queue.Queue[Any] = queue.Queue()
+    threading.Thread(target=lambda: heard.put(wait()), daemon=True).start()
+    try:
+        return list(heard.get(timeout=60))
+    except queue.Empty:
+        pytest.fail("whoever waits for this step waits for ever")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_step_of_the_parent_that_ends_its_thread(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich ends whoever logs to a pipe that nobody reads by SystemExit; a panic in Rust is no Exception either."""
+
+    class Here:
+        def __init__(self, *_: Any) -> None: ...
+
+        def submit(self, node: Node, step: Step) -> None:
+            raise SystemExit(1)
+
+    monkeypatch.setattr(runners, "Inline", Here)
+    node = Node("tokens", "tokens", "tokens main, bpe-2k", {}, {}, (), 1.0)
+    with Deployed(place, lambda *_: Future()) as runner:
+        runner.submit(node, node.step({}))
+        [finished] = hears(runner.wait)
+    assert isinstance(finished.result, Failure)
+
+
+def test_a_process_of_the_pool_that_ends_by_itself(place: Place) -> None:
+    """``concurrent.futures`` hands a SystemExit of the step over, and the thread that waits ends without a word."""
+    node = Node("tokens", "tokens", "tokens main, bpe-2k", {}, {}, (), 1.0)
+    ended: Future[Any] = Future()
+    ended.set_exception(SystemExit(1))
+    pool = LocalPool(place, 1)
+    pool._free.clear()
+    future: Any = SimpleNamespace(wait=ended.result)
+    threading.Thread(target=pool._watch, args=(0, node, node.step({}), future), daemon=True).start()
+    [finished] = hears(pool.wait)
+    assert isinstance(finished.result, Failure)

@@ -13,9 +13,9 @@ from tasks.cache.keys import Step
 from tasks.cache.store import Store
 from tasks.recipes.profiles import PROFILES
 
-RECORD: dict[str, Any] = {"data": {"recipe": {}, "seconds": 1.0}, "artifacts": {}}
 TOKENS = {"key": "k-tokens", "artifacts": {"tokens": {"sha256": "ab" * 32}}}
 STEP = Step("train", "train small", {"recipe": {"corpus": "main", "tokenizer": "char"}}, {"tokens": TOKENS}, {}, 1)
+RECORD: dict[str, Any] = {"key": STEP.key, "data": {"recipe": {}, "seconds": 1.0}, "artifacts": {}}
 MODEL = Node("train/small", "train", "train small", {}, {}, (), 1.0, models=True, subject="small")
 
 

@@ -26,7 +26,8 @@ def record_of(store: Store, kind: str, key: str, content: bytes = b"content") ->
 
 
 def kept(store: Store, record: dict[str, Any]) -> None:
-    """Keep a record as Prefect does."""
+    """Keep a record as Prefect does, in the place of the one that is there."""
+    store.delete(f"records/{record['key']}")
     metadata = {"serializer": {"type": "chapter-record", "url": store.url}, "storage_key": record["key"]}
     body = {"metadata": metadata, "result": RecordSerializer(url=store.url).dumps(record).decode()}
     RecordStorage(url=store.url).write_path(record["key"], json.dumps(body).encode())

@@ -37,7 +37,8 @@ def guard(state: Path, command: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     going = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: going.set())
-    with (state / "alive.lock").open("a") as alive, (state / "users.lock").open("a") as users:
+    # Who waits to join has its turn when ``users`` is closed, and looks at ``alive``, which is closed before.
+    with (state / "users.lock").open("a") as users, (state / "alive.lock").open("a") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         # The server inherits the lock: should the guard be killed, it still counts as alive.
         with subprocess.Popen(command, pass_fds=[alive.fileno()]) as server:

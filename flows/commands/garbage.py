@@ -32,7 +32,8 @@ DAY = 86_400
 def collect(outputs: Path, url: str, grace_days: float, user_corpora: bool, dry_run: bool) -> int:
     """Collect garbage and say what went; returns the exit status."""
     store = Store(url)
-    found = {key: record for key in store.record_keys() if (record := store.record(key))}
+    keys = store.record_keys()
+    found = {key: record for key in keys if (record := store.record(key))}
     records = {key: record for key, record in found.items() if record["data"].get("lineage")}  # others are not ours
     with syntax_kept_in(Place(url, str(outputs)).syntax):
         signatures, built_in = current_signatures()
@@ -40,7 +41,9 @@ def collect(outputs: Path, url: str, grace_days: float, user_corpora: bool, dry_
     if not user_corpora:
         live |= on_user_texts(records, built_in)
     before = time.time() - grace_days * DAY
-    named = artifacts_of(records[key] for key in live)
+    # What has been finished meanwhile may name an old blob: an edit can change a key and not a bit of the result.
+    later = [record for key in set(store.record_keys()) - set(keys) if (record := store.record(key))]
+    named = artifacts_of([*(records[key] for key in live), *later])
     doomed = [entry for entry in _unreferenced(store, live, named) if _old(entry["modified"], before)]
     leftovers = {path: _newest(path) for path in _leftovers(outputs, store, named)}
     doomed += [{"path": path, "size": _size(path)} for path, newest in leftovers.items() if _old(newest, before)]

@@ -99,7 +99,7 @@ class Lease:
 
     def renew(self) -> bool:
         """Show that we live; False if another one has taken the key meanwhile."""
-        if self._turns()[-1:] != [self.turn]:
+        if self._turns()[-1:] != [self.turn] or not self._is_ours():
             return False
         self.beat += 1
         self.objects.write(self._name(self.turn), self._content())
@@ -108,8 +108,14 @@ class Lease:
     def release(self) -> None:
         """Give the key back."""
         if self.turn:
-            self.objects.delete(self._name(self.turn))
+            if self._is_ours():
+                self.objects.delete(self._name(self.turn))
             self.turn = 0
+
+    def _is_ours(self) -> bool:
+        """Whether our turn is still ours: they begin with 1 again once a key was given back."""
+        content = self._read(self.turn)
+        return content is not None and self.holder.encode() in content
 
 
 def drop_leases(objects: Objects, keys: Collection[str]) -> None:

@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 
 from tasks.cache.leases import BEATS, SECONDS, Lease
 from tasks.cache.objects import Objects
-from tasks.cache.patience import StoreUnreachable
 
 logger = logging.getLogger("chapter")
 
@@ -148,15 +147,17 @@ class LeasedLockManager(FlockManager):
 
     def release_lock(self, key: str, holder: str) -> None:
         """See ``FlockManager``."""
+        lease = None
         if self.is_lock_holder(key, holder):
             with _guard:
                 lease = _leases.pop((str(self.folder), key), None)
-            try:
-                if lease is not None:
-                    lease.close()
-            except StoreUnreachable as error:  # what was done is done; the lease runs out by itself
-                logger.warning("the lease of step %s is not removed: %s", key[:12], error)
-        super().release_lock(key, holder)
+        try:
+            if lease is not None:
+                lease.close()
+        except Exception as error:  # what was done is done; the lease runs out by itself
+            logger.warning("the lease of step %s is not removed: %s", key[:12], error)
+        finally:
+            super().release_lock(key, holder)
 
 
 class _Renewed:

@@ -2,12 +2,15 @@
 
 Where the store is a folder they lie in it anyway. Else a training writes them on its machine, as ever, and a thread
 carries the newest one over: tensors first, then the JSON that names them, so that a checkpoint whose JSON is there is
-whole. It never holds the training up; what it is too slow for it leaves out. The two latest are kept. Whoever begins
-the step looks in the store first, and takes what is further than what is here.
+whole. It never holds the training up: what it is too slow for it leaves out, and what it has begun it carries to the
+end. The two latest are kept. Whoever begins the step looks in the store first, and takes what is further than what is
+here.
 """
 
 import logging
 import re
+import shutil
+import tempfile
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -77,6 +80,8 @@ class Mirror:
             except FileNotFoundError:  # half of a checkpoint: the one before it serves
                 continue
             self._there.add(name)
+        for half in sorted(name for name in there if name not in self._there and _is_half(name, there)):
+            self.objects.delete(f"{self.place}/{half}")
 
     def carry(self) -> None:
         """Take to the store what is new here; that it cannot be reached is told and costs no training."""
@@ -84,7 +89,7 @@ class Mirror:
             self._carry()
         except FileNotFoundError:
             pass  # the training has dropped it meanwhile for a newer one, which is next
-        except OSError as error:
+        except Exception as error:
             logger.warning("no checkpoint is carried to the store now: %s", error)
 
     def _carry(self) -> None:
@@ -92,15 +97,36 @@ class Mirror:
         newest = _steps(here)[-1:]
         lasting = sorted(name for name in here if LASTING.fullmatch(name))  # ".safetensors" before ".sha256"
         pair = [f"step-{step:09d}.{kind}" for step in newest for kind in ("safetensors", "json")]
-        for name in [*lasting, *pair]:
-            if name not in self._there:
-                self.objects.write_file(f"{self.place}/{name}", self.folder / name)
-                self._there.add(name)
-        self._steps = sorted({*self._steps, *newest})
+        names = [name for name in [*lasting, *pair] if name not in self._there]
+        if names:
+            # The training drops the files while they travel; where the line is slow, always.
+            with tempfile.TemporaryDirectory(prefix=".carried-", dir=self.folder.parent) as held:
+                files = {name: _held(self.folder / name, Path(held) / name) for name in names}
+                self._steps = sorted({*self._steps, *newest})  # from its first byte on, so that no half of it stays
+                for name, file in files.items():
+                    self.objects.write_file(f"{self.place}/{name}", file)
+                    self._there.add(name)
         for old in self._steps[:-KEPT]:
             for kind in ("json", "safetensors"):
                 self.objects.delete(f"{self.place}/step-{old:09d}.{kind}")
             self._steps.remove(old)
+
+
+def _is_half(name: str, there: Collection[str]) -> bool:
+    """Whether these are a checkpoint's tensors without the JSON that names them: their machine has died on the way."""
+    stem, _, kind = name.partition(".")
+    return stem.startswith("step-") and kind == "safetensors" and f"{stem}.json" not in there
+
+
+def _held(file: Path, name: Path) -> Path:
+    """Another name of a file, under which it stays when the first one goes; a copy where there are no links."""
+    try:
+        name.hardlink_to(file)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(file, name)
+    return name
 
 
 def _steps(names: Collection[str]) -> list[int]:

@@ -13,10 +13,11 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from minigpt.atomic import replaced_atomically, write_atomic
-from tasks.cache.patience import Patience
+from tasks.cache.patience import Patience, status_of
 from tasks.folders import is_address
 
 T = TypeVar("T")
+PRECONDITION_FAILED = 412
 
 
 class Objects:
@@ -75,6 +76,10 @@ class Objects:
                     self.fs.pipe_file(address, content, mode="create")
             except FileExistsError:
                 return False
+            except Exception as error:  # s3fs knows Amazon's way to say so; of MinIO's the status is left
+                if status_of(error) == PRECONDITION_FAILED:
+                    return False
+                raise
             return True
 
         return self._do(f"creating {relative}", work)

@@ -26,7 +26,7 @@ PASSING = {
 }
 LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 LASTING_STATUS = {501, 505, 507, 511}  # of the 5xx: never done here, or no room
-PASSING_STATUS = {408, 425, 429}
+PASSING_STATUS = {408, 409, 425, 429}  # 409: two conditional writes at once, of which Amazon wants one again
 # Classes of botocore, aiohttp, httpx, requests, urllib3 and Google's and Azure's clients, which are not imported here.
 PASSING_CLASSES = {
     *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "HTTPClientError"),
@@ -127,6 +127,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
             return
         yield error
         error = error.__cause__
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a storage's exception, or one that has led to it, holds."""
+    return next((status for one in _chain(error) if (status := _status(one)) is not None), None)
 
 
 def _status(error: BaseException) -> int | None:

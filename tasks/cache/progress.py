@@ -24,19 +24,20 @@ class ProgressFile:
 
     def __init__(self, folder: Path, key: str, name: str) -> None:
         self._file, self._stop, self._name = folder / f"{key}.json", folder / STOP, name
-        self._started, self._written = time.time(), 0.0
+        self._started = time.time()
+        self._written = 0.0  # by a clock that never jumps
         folder.mkdir(parents=True, exist_ok=True)
         self._write(0.0, "")
 
     def __call__(self, fraction: float, note: str = "") -> None:
         """Tell how far the step is, from 0 to 1; written a few times a second at most."""
-        if time.time() - self._written >= INTERVAL_SECONDS:
+        if time.monotonic() - self._written >= INTERVAL_SECONDS:
             self._write(fraction, note)
             if self._stop.exists():
                 raise StopRequested("the run was asked to stop")
 
     def _write(self, fraction: float, note: str) -> None:
-        self._written = time.time()
+        self._written = time.monotonic()
         state = {"name": self._name, "fraction": fraction, "note": note, "started": self._started, "pid": os.getpid()}
         temporary = self._file.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(state))  # no fsync: a lost progress file is no loss

@@ -51,8 +51,14 @@ class RecordStorage(WritableFileSystem):
         return self.checked(path)
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
-        """Write a record."""
-        Store(self.url).write(f"records/{path}", content)
+        """Write a record, unless there is a whole one.
+
+        Then another machine has taken the step over, while this one was frozen, and has finished it: later steps may
+        rest on its bits already, which on unlike hardware are others.
+        """
+        store = Store(self.url)
+        if store.record(path) is None:
+            store.write(f"records/{path}", content)
 
     async def aread_path(self, path: str) -> bytes:
         """Read a record, from asynchronous code, which a storage that hiccups must not hold up."""

@@ -176,3 +176,20 @@ def test_what_vanished_machines_left_in_a_remote_store(tmp_path: Path, capsys: p
     assert store.listing("leases") == store.listing("checkpoints") == []
     assert store.record("k1") is not None
     assert "dropped 3 objects" in capsys.readouterr().out
+
+
+def test_garbage_is_not_what_a_run_has_just_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bits under another key, after an edit that changes no result, while ``chapter gc`` looks."""
+    store = Store(str(tmp_path / "store"))
+    sha256 = persist(store, "k-before", b"the same bits", "then")
+    for path in (tmp_path / "store" / "blobs" / sha256[:2] / sha256, tmp_path / "store" / "records" / "k-before"):
+        os.utime(path, (OLD, OLD))
+    live = garbage._signature("train", 1, {"of": "now"}, {})
+
+    def signatures() -> tuple[set[str], set[str]]:  # it takes half a minute: meanwhile a training ends
+        persist(store, "k-after", b"the same bits", "now")
+        return {live}, set()
+
+    monkeypatch.setattr(garbage, "current_signatures", signatures)
+    assert collect(tmp_path, store.url, 7.0, False, dry_run=False) == 0
+    assert store.record("k-after") is not None

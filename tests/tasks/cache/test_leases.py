@@ -195,3 +195,15 @@ def test_a_hundred_steps_at_once_on_two_machines(tmp_path: Path) -> None:
         machine.release_lock(key, "holder")
     assert Objects(store).names("leases") == []
     assert not locks._leases
+
+
+def test_who_lost_a_lease_does_not_take_that_of_the_same_turn(objects: Objects, clock: Clock) -> None:
+    """A is frozen; B takes turn 2 and gives it up; C has turn 1 again, which A takes for its own."""
+    a, b, c = (Lease(objects, "key", 60.0, clock.sleep, clock) for _ in range(3))
+    assert a.acquire(0)
+    assert b.acquire(300)
+    b.release()
+    assert c.acquire(0)
+    assert not a.renew()
+    a.release()
+    assert c.renew()

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cache.locks import FlockManager
+from tasks.cache.locks import FlockManager, LeasedLockManager
+from tasks.cache.objects import Objects
+from tasks.cache.patience import StoreRefused
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -81,3 +83,18 @@ def test_a_killed_holder_blocks_nobody(manager: FlockManager) -> None:
     child.join()
     assert manager.acquire_lock("key", "parent", acquire_timeout=5)
     manager.release_lock("key", "parent")
+
+
+def test_a_lease_that_may_not_be_removed_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that has expired by the end of a training: whoever waits on this machine waits until the process ends."""
+    store = str(tmp_path / "store")
+    manager = LeasedLockManager(tmp_path / "locks", store)
+    assert manager.acquire_lock("key", "a")
+
+    def refused(self: Objects, relative: str) -> None:
+        raise StoreRefused("expired token")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "delete", refused)
+        manager.release_lock("key", "a")
+    assert not manager.is_locked("key")

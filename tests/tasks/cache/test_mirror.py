@@ -14,7 +14,7 @@ import torch
 from minigpt.config import GPTConfig
 from minigpt.files import model_state
 from minigpt.train import TrainConfig, train
-from tasks.cache.mirror import Mirror, drop, mirrored
+from tasks.cache.mirror import STEP, Mirror, drop, mirrored
 from tasks.cache.objects import Objects
 from tasks.cache.patience import Patience
 from tests.tasks.cache.flaky import Clock, Flaky, busy
@@ -178,3 +178,28 @@ def test_it_carries_while_the_training_runs(objects: Objects, tmp_path: Path, mo
     with mirrored(objects, tmp_path, KEY):
         checkpoint(tmp_path, 1)
         assert carried.wait(30)
+
+
+def test_a_slow_line_carries_some_checkpoint(objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the tensors travel the training writes two more, and drops these: the JSON is gone when its turn comes."""
+    step, put = [1], Flaky.put_file
+    checkpoint(tmp_path, 1)
+
+    def slow(self: Flaky, lpath: str, rpath: str, **options: Any) -> None:
+        put(self, lpath, rpath, **options)
+        if lpath.endswith(".safetensors"):
+            for _ in range(2):
+                step[0] += 1
+                checkpoint(tmp_path, step[0])
+            for path in tmp_path.glob("step-*"):
+                if int(path.stem.removeprefix("step-")) < step[0] - 1:
+                    path.unlink()
+
+    monkeypatch.setattr(Flaky, "put_file", slow)
+    mirror = Mirror(objects, tmp_path, KEY)
+    for _ in range(5):
+        mirror.carry()
+    there = objects.names(f"checkpoints/{KEY}")
+    whole = [name for name in there if STEP.fullmatch(name)]
+    orphans = [name for name in there if name.endswith(".safetensors")]
+    assert whole, f"nothing to go on from, and {len(orphans)} files that nobody can use"

@@ -151,3 +151,16 @@ def test_a_damaged_copy_goes_where_the_blob_is_gone(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifact, match="not in the store"):
         remote.fetch(artifact)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_record_of_a_key_stays(tmp_path: Path) -> None:
+    """Who was frozen, and comes back after another has finished its step, must not replace what others rest on."""
+    store = Store(str(tmp_path))
+    persist(store, "k1", b"bits of the machine that took it over")
+    first = store.record("k1")
+    persist(store, "k1", b"bits of the machine that was frozen")
+    assert first is not None
+    assert store.record("k1") == first
+    store.delete(Artifact(**first["artifacts"]["model"]).url)
+    persist(store, "k1", b"bits of who made it again")
+    assert (store.record("k1") or first) != first

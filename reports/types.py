@@ -279,6 +279,7 @@ class Provenance:
     code_version: str = ""
     device: str = ""
     precision: str = ""  # of the trainings and of the pretrained model: "fp32", "bf16 and fp32", …
+    machine: str = ""  # of an exercise that measures time: "Intel Xeon, 2 cores"
     seconds: float = 0.0
     mlflow_run_id: str | None = None
     mlflow_url: str | None = None

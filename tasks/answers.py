@@ -25,6 +25,7 @@ from reports.cache import DirectoryCache, code_digest, key
 from reports.chapter import QUESTIONS
 from reports.plain import from_json, to_json
 from reports.types import Answer, Provenance, Result
+from reports.words import plural
 from tasks.exercises import folders
 
 if TYPE_CHECKING:  # Prefect comes with it, which takes longer than all the rest
@@ -127,8 +128,17 @@ def result_of(id: str, record: Mapping[str, Any], store: "Store", kept: Director
     stored = stored_findings(record, store)
     answer = _answer(id, stored, _template(id), kept)
     fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
-    provenance = from_json(Provenance, record["data"]["provenance"])
+    provenance = from_json(Provenance, {**record["data"]["provenance"], "machine": _machine(record)})
     return Result(id, QUESTIONS[id].title, "ok", provenance, **fields)
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    """Where times were measured; "" for an exercise that measures none."""
+    hardware = record["data"].get("lineage", {}).get("inputs", {}).get("hardware")
+    if not hardware:
+        return ""
+    found = [str(hardware["cpu"]), plural(hardware["cores"], "core"), str(hardware.get("gpu", "none"))]
+    return ", ".join(found[:2] if found[2] == "none" else found)
 
 
 def tracking_key(key: str, result: Result) -> str:

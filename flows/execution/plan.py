@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flows.execution.nodes import Node
 from reports.formats import duration
-from tasks.cache.keys import canonical, code_digests, digest, explain
+from tasks.cache.keys import Step, canonical, code_digests, digest, explain
 from tasks.cache.store import Store
 
 if TYPE_CHECKING:
@@ -109,8 +109,23 @@ def _work(node: Node, works: Mapping[str, str]) -> str:
 def stored(
     graph: Mapping[str, Node], store: Store, verified: "Mapping[str, Record]" = MappingProxyType({})
 ) -> "dict[str, Record]":
-    """The records of all nodes that need not run; ``verified``: see ``plan``."""
-    return plan(graph, store, verified)[1]
+    """The records of all nodes that need not run, and of those that have measured time on another machine.
+
+    ``verified``: see ``plan``.
+    """
+    records = plan(graph, store, verified)[1]
+    for node in graph.values():
+        if node.alone and node.name not in records and records.keys() >= set(node.needs.values()):
+            record = measured_elsewhere(store, node, node.step(records))
+            if record is not None:
+                records[node.name] = record
+    return records
+
+
+def measured_elsewhere(store: Store, node: Node, step: Step) -> "Record | None":
+    """The record of a step that measures time, made on a machine with other hardware, which its key there holds."""
+    last = store.last(step.name_elsewhere) if node.alone else None
+    return store.record(last["key"], kind=node.kind, verify=True) if last else None
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from prefect.task_runners import ProcessPoolTaskRunner
 from flows.execution.engine import Finished
 from flows.execution.graph import Node
 from flows.execution.outages import outlasting
+from flows.execution.plan import measured_elsewhere
 from tasks.cache.keys import Step
 from tasks.cache.progress import STOP
-from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
 from tasks.failures import Failure, kind_of, memory_hint
 from tasks.place import Place
@@ -207,12 +207,6 @@ def _close(runner: ProcessPoolTaskRunner, *, kill: bool) -> None:
     runner.__exit__(None, None, None)
 
 
-def _measured_elsewhere(store: Store, node: Node, step: Step) -> dict[str, Any] | None:
-    """The record of a step that measures time, made on a worker: its key holds the worker's hardware."""
-    last = store.last(step.name_elsewhere) if node.alone else None
-    return store.record(last["key"], kind=node.kind) if last else None
-
-
 def _not_under_its_key(node: Node, step: Step) -> str:
     return (
         f"{node.title} was completed by a worker, but not under the key {step.key[:12]}: worker and parent "
@@ -295,7 +289,7 @@ class Deployed:
         for node, step in steps:
             try:
                 store = self.place.open_store()
-                record = store.record(step.key, kind=node.kind) or _measured_elsewhere(store, node, step)
+                record = store.record(step.key, kind=node.kind) or measured_elsewhere(store, node, step)
             except Exception as error:
                 self._done.put(Finished(node, failure or Failure(f"{type(error).__name__}: {error}")))
             else:

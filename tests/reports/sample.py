@@ -45,6 +45,7 @@ PROVENANCE = Provenance(
     fingerprint="9f2c1ab0e4d7",
     code_version="b4abc9e",
     device="CPU, 2 threads",
+    machine="Intel Xeon, 2 cores",
     seconds=12.34,
     mlflow_run_id="0123456789abcdef",
     mlflow_url="http://127.0.0.1:5000/#/experiments/1/runs/0123456789abcdef",

@@ -155,7 +155,16 @@ def test_an_unanswered_part_is_said_to_be():
 
 def test_metrics_and_provenance_are_complete(html):
     text = words(section(html, "21-01"))
-    for fact in ("1.62345678901234", "124439808", "9f2c1ab0e4d7", "b4abc9e", "CPU, 2 threads", "0, 1, 2", "Apache-2.0"):
+    for fact in (
+        "1.62345678901234",
+        "124439808",
+        "9f2c1ab0e4d7",
+        "b4abc9e",
+        "CPU, 2 threads",
+        "Intel Xeon, 2 cores",
+        "0, 1, 2",
+        "Apache-2.0",
+    ):
         assert fact in text
     assert 'href="http://127.0.0.1:5000/#/experiments/1/runs/0123456789abcdef"' in html
     assert 'href="http://127.0.0.1:4200/runs/flow-run/aaaa-bbbb"' in html

@@ -28,7 +28,7 @@ class Kept:
     def __init__(self, folder: Path, findings: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store, self.cache = Store(str(folder / "store")), DirectoryCache(folder / "answers", suffix=".json")
         artifacts = {"findings": asdict(self.store.put(findings.encode()))}
-        self.record = {"artifacts": artifacts, "data": {"provenance": {"profile": "smoke"}}}
+        self.record: dict[str, Any] = {"artifacts": artifacts, "data": {"provenance": {"profile": "smoke"}}}
         self.made = 0
         compose = answers._composed
 
@@ -55,6 +55,21 @@ def test_it_is_made_once(kept: Kept) -> None:
     assert kept.made == 1
     answers._answer.cache_clear()
     assert answers.result_of(ID, kept.record, kept.store) == first
+
+
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [
+        (None, ""),
+        ({"cpu": "Intel Xeon", "cores": 2}, "Intel Xeon, 2 cores"),
+        ({"cpu": "AMD EPYC", "cores": 1, "gpu": "none"}, "AMD EPYC, 1 core"),
+        ({"cpu": "AMD EPYC", "cores": 16, "gpu": "NVIDIA H100"}, "AMD EPYC, 16 cores, NVIDIA H100"),
+    ],
+)
+def test_where_times_were_measured_is_said(kept: Kept, hardware: Any, said: str) -> None:
+    inputs = {"profile": "smoke"} | ({"hardware": hardware} if hardware else {})
+    kept.record["data"]["lineage"] = {"inputs": inputs}
+    assert kept.ask().provenance.machine == said
 
 
 @pytest.mark.parametrize("changed", ["_template", "code_digest"])

@@ -11,7 +11,7 @@ import pytest
 
 from flows.execution import runners
 from flows.execution.graph import Node
-from flows.execution.plan import stored
+from flows.execution.plan import plan, stored
 from flows.execution.runners import Deployed
 from tasks.failures import Failure
 from tasks.place import Place
@@ -66,3 +66,12 @@ def test_what_another_machine_has_measured_is_in_the_report(place: Place) -> Non
     assert not isinstance(record, Failure)
     graph = {TIMED.name: timed("smoke", HERE)}
     assert stored(graph, place.open_store(), {TIMED.name: record}) == {TIMED.name: record}
+
+
+def test_a_page_has_what_was_measured_elsewhere_and_a_run_measures_here(place: Place) -> None:
+    record = chapter(place, "smoke")
+    assert not isinstance(record, Failure)
+    graph = {TIMED.name: timed("smoke", HERE)}
+    assert stored(graph, place.open_store()) == {TIMED.name: record}
+    assert stored({TIMED.name: timed("laptop", HERE)}, place.open_store()) == {}
+    assert [step.state for step in plan(graph, place.open_store())[0]] == ["miss"]

@@ -156,10 +156,14 @@ def _tell_refusal(error: Exception, store: str) -> None:
     clients = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure")
     foreign = type(error).__module__.partition(".")[0] in clients
     if "://" in store and (isinstance(error, PermissionError) or foreign):
-        raise StoreRefused(
-            f"{without_credentials(store)} refuses ({_brief(error)}); check the credentials of this machine and its "
-            "name"
-        ) from error
+        raise refusal(store, error) from error
+
+
+def refusal(store: str, error: Exception) -> StoreRefused:
+    """What a person is told of a storage that will not do it."""
+    return StoreRefused(
+        f"{without_credentials(store)} refuses ({_brief(error)}); check the credentials of this machine and its name"
+    )
 
 
 def _brief(error: BaseException) -> str:

@@ -151,6 +151,7 @@ class Origin(_Closed):
     code_version: str = ""
     device: str = ""
     precision: str = ""
+    machine: str = ""
     seconds: Seconds = 0.0
     mlflow_run_id: str | None = None
     mlflow_url: str | None = None

@@ -24,7 +24,7 @@ from minigpt.atomic import write_atomic
 from tasks.cache.compared import has_sha256
 from tasks.cache.keys import digest
 from tasks.cache.objects import Objects, opened
-from tasks.cache.patience import Patience
+from tasks.cache.patience import Patience, refusal
 from tasks.cache.schema import SERIALIZER, Blob, Note, Record, Serializer, Stored, as_its_kind, blob_path, checked
 
 __all__ = ["SERIALIZER", "blob_path", "opened"]  # beside what is defined here
@@ -134,8 +134,15 @@ class Store(Objects):
         Raises:
             FileNotFoundError: there is none.
             ValueError: it names another serializer, or belongs to another key.
+            StoreRefused: the storage does not let us.
         """
-        stored = stored_result(key, self.read(f"records/{key}"))
+        try:
+            content = self.read(f"records/{key}")
+        except ValueError as error:  # gcsfs says so of credentials, too; here it would mean that there is no record
+            if self.local is not None:
+                raise
+            raise refusal(self.url, error) from error
+        stored = stored_result(key, content)
         # Prefect builds the serializer from here: the store may have been moved since the record was written.
         stored["metadata"]["serializer"]["url"] = self.url
         return stored

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.cache.leases import Lease
 from tasks.cache.objects import Objects
-from tasks.cache.patience import Patience
+from tasks.cache.patience import Patience, StoreRefused
 from tasks.cache.store import MissingArtifact, Store
 from tests.tasks.cache.flaky import Clock, Flaky
 
@@ -93,3 +93,16 @@ def test_a_garbled_transfer_deletes_no_blob(
         with pytest.raises(MissingArtifact):
             store.fetch(artifact)
     assert store.has(artifact) == (times == 1)
+
+
+def test_a_request_that_is_refused_as_invalid_is_no_missing_record(
+    objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gcsfs, with credentials that have run out: a finished step must not count as one that never ran."""
+
+    def invalid(*args: Any, **options: Any) -> None:
+        raise ValueError("Bad Request: invalid_grant")
+
+    monkeypatch.setattr(Flaky, "cat_file", invalid)
+    with pytest.raises(StoreRefused, match="invalid_grant"):
+        Store(objects.url).record("k1")

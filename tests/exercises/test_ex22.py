@@ -274,3 +274,13 @@ def test_a_lead_inside_the_noise_is_not_called_the_lowest_loss():
     assert "which cannot be told from medium;" in answered(EXERCISE, close).summary
     assert "Here, token for token, large is lowest but cannot be told from medium;" in said(close, 2)
     assert "cannot be told from" not in answered(EXERCISE, made_of()).summary
+
+
+def test_a_lead_in_time_inside_the_noise_has_no_reason():
+    """Large is lowest token for token beyond the noise; in time small leads by less than the timing leaves open."""
+    close = made_of(longer=1.47, spread=0.5)
+    assert close.at_equal_tokens.decided
+    assert close.at_equal_time.rivals
+    text = said(close, 2)
+    assert "Here large is lowest token for token; second for second, small is lowest but cannot be told from" in text
+    assert "worth more than large" not in text

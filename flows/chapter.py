@@ -48,6 +48,7 @@ from flows.requests import place_here, processes, request_of
 from reports.words import plural
 from tasks.cache.compared import comparisons_kept_in
 from tasks.cache.keys import syntax_kept_in
+from tasks.folders import named_source
 from tasks.place import Place
 from tasks.recipes.catalogue import recipes, tunings
 from tasks.sources.resolve import Sources
@@ -234,8 +235,8 @@ def _caller(options: Options, request: Request, chapter: str) -> Call:
     resolved = replace(
         options,
         sources=request.sources.bundle,
-        corpus=_absolute(options.corpus),
-        pretrained=_absolute(options.pretrained),
+        corpus=named_source(options.corpus),
+        pretrained=named_source(options.pretrained),
         device=request.device,
         precision=request.profile.precision or "auto",
     )
@@ -258,14 +259,6 @@ def _caller(options: Options, request: Request, chapter: str) -> Call:
 def parameters_of(flow: Flow[..., Any]) -> set[str]:
     """The names of a flow's parameters."""
     return set(signature(flow.fn).parameters)
-
-
-def _absolute(source: str | None) -> str | None:
-    """A file or a directory as workers find it, which work in other folders; a name or an address as it is."""
-    if source is None or source in ("none", "stand-in", "embedded") or source.startswith("hf:") or "://" in source:
-        return source
-    path = Path(source).expanduser()
-    return str(path.absolute()) if path.exists() else source
 
 
 @flow(

@@ -18,7 +18,8 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from flows.arguments import NO_RUNS, NO_STORED, SPREAD, ExerciseId, ProfileName, Runs, Stored, read, sentence
 from flows.options import Options, UsageError, check_places, exercise_id, nearest
 from flows.surroundings import settle, settle_streams
-from tasks.folders import named_path, outputs_folder, store_url
+from tasks.cache.urls import without_secrets
+from tasks.folders import named_path, named_source, outputs_folder, store_url
 
 if TYPE_CHECKING:
     from tasks.sources.resolve import Sources
@@ -118,7 +119,9 @@ def _checked(told: Options) -> "tuple[Options, Sources]":
     from tasks.sources.resolve import resolve_sources
 
     options = Options.of(asdict(told))
-    return options, resolve_sources(options.sources, options.corpus, options.pretrained)
+    sources = resolve_sources(options.sources, options.corpus, options.pretrained)
+    # A run works in a folder of its own, and sends these to workers.
+    return replace(options, corpus=named_source(options.corpus), pretrained=named_source(options.pretrained)), sources
 
 
 # --- The commands, in the order of the help --------------------------------------------------------------------
@@ -152,7 +155,7 @@ def run(*, told: Annotated[Runs, SPREAD] = NO_RUNS) -> int:
     from flows.commands.local import run_here
 
     check_places(writes=True)
-    return run_here(options, sources, command=shlex.join(["chapter", *sys.argv[1:]]))
+    return run_here(options, sources, command=without_secrets(shlex.join(["chapter", *sys.argv[1:]])))
 
 
 @_command(RUN)
@@ -301,7 +304,7 @@ def gc(
     user_corpora: Annotated[bool, Parameter(help="drop results on your own corpora, too")] = False,
     dry_run: Annotated[bool, Parameter(help="only say what would go")] = False,
 ) -> int:
-    """Drop artifacts that no current recipe needs."""
+    """Drop artifacts that no current recipe needs, those of a --budget other than 1 among them."""
     if not grace_days >= 0:  # NaN neither
         raise UsageError(f"--grace-days {grace_days:g}: {SOME_DAYS}")
     from flows.commands.garbage import collect

@@ -1,7 +1,7 @@
 """The guard of a server: runs it until it ends, until SIGTERM, or until nobody uses it. And the locks that say so.
 
 ``flows/shared_server.py`` starts this file as a script, beside every server: standard library only. Who uses a server
-holds a shared lock, which ``filelock`` has not; hence ``flock`` itself.
+holds a shared lock, which ``filelock`` has not; hence ``flock`` itself. Over NFS it wants the file open for reading.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ def take(file: IO[str], kind: int) -> bool:
 
 def is_free(path: Path) -> bool:
     """Whether nobody holds a file's lock for itself alone."""
-    with path.open("a") as file:
+    with path.open("a+") as file:
         return take(file, fcntl.LOCK_SH)
 
 
@@ -38,7 +38,7 @@ def guard(state: Path, command: Sequence[str]) -> int:
     going = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: going.set())
     # Who waits to join has its turn when ``users`` is closed, and looks at ``alive``, which is closed before.
-    with (state / "users.lock").open("a") as users, (state / "alive.lock").open("a") as alive:
+    with (state / "users.lock").open("a+") as users, (state / "alive.lock").open("a+") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         # The server inherits the lock: should the guard be killed, it still counts as alive.
         with subprocess.Popen(command, pass_fds=[alive.fileno()]) as server:

@@ -58,7 +58,7 @@ def shared_server(
     from filelock import FileLock  # slower to import than bad input is answered
 
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "users.lock").open("a") as users:
+    with (state / "users.lock").open("a+") as users:
         try:
             with FileLock(state / "start.lock"):
                 fcntl.flock(users, fcntl.LOCK_SH)  # waits for a server that is on its way out

@@ -56,6 +56,7 @@ class RunInfo:
     started: str = ""  # ISO 8601 with time zone
     seconds: float = 0.0
     command: str = ""  # reproduces the run
+    asked: str = ""  # a digest of what decides on its results beside the profile: budget, precision, texts and model
     trainings: int = 0  # models trained in this run; the others came from the store
     models: tuple[ModelRow, ...] = ()
     sizes: tuple[SizeRow, ...] = ()

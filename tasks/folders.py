@@ -27,6 +27,14 @@ def is_address(name: str) -> bool:
     return "://" in name
 
 
+def named_source(name: str | None) -> str | None:
+    """A text or a model as it is found from any folder: a path that exists as an absolute one, all else as it is."""
+    if name is None or name in ("none", "stand-in", "embedded") or name.startswith("hf:") or is_address(name):
+        return name
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
+
+
 def outputs_folder() -> Path:
     """Where runs write: ``CHAPTER_OUTPUTS``, or ``outputs`` in the current folder; raises as ``named_path`` does."""
     return named_path(os.environ.get("CHAPTER_OUTPUTS") or "outputs")

@@ -4,20 +4,25 @@ A record is live if a node of some current graph would make it again: same input
 hardware and library versions do not count, so that collecting on a laptop leaves what a GPU worker has
 made. What rests on a user's own text stays unless asked for.
 
-In the outputs lie checkpoints of trainings that were given up, copies of a remote store's blobs, what earlier versions
-have made of the packaged model, and the progress of runs that were killed.
+In the outputs lie checkpoints of trainings that were given up, copies of a remote store's blobs, models that were
+exported, what earlier versions have made of the packaged model, and the progress of runs that were killed.
+
+What was made with a ``--budget`` other than 1 is none that a current recipe needs.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from flows.execution.graph import Request, build, load_exercises
 from minigpt.precision import PRECISIONS
 from tasks.cache.keys import canonical, code_digests, digest, syntax_kept_in
-from tasks.cache.store import Store, artifacts_of
+from tasks.cache.store import Store, artifacts_of, note
+from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
 from tasks.models.pretrained import packaged_folder
 from tasks.place import Place
@@ -54,7 +59,7 @@ def collect(outputs: Path, url: str, grace_days: float, user_corpora: bool, dry_
     kept = sum(key in live for key in records)
     verb = "would drop" if dry_run else "dropped"
     still = f" ({shared:.1f} MiB of it stay on the disk as artifacts on MLflow)" if shared else ""
-    print(f"{verb} {len(doomed)} objects, {size:.1f} MiB{still}; {kept} records are live ({url})")
+    print(f"{verb} {len(doomed)} objects, {size:.1f} MiB{still}; {kept} records are live ({without_credentials(url)})")
     return 0
 
 
@@ -118,10 +123,16 @@ def on_user_texts(records: Mapping[str, Record], built_in: set[str]) -> set[str]
     def rests(key: str) -> bool:
         lineage: Any = records[key]["data"]["lineage"] if key in records else {"kind": "", "upstream": {}}
         if lineage["kind"] == "text":
-            return digest(lineage["inputs"].get("reference")) not in built_in
+            reference = lineage["inputs"].get("reference")
+            return _is_users(reference) and digest(reference) not in built_in
         return any(rests(upstream) for upstream in lineage["upstream"].values())
 
     return {key for key in records if rests(key)}
+
+
+def _is_users(reference: Any) -> bool:
+    """Whether a text was given by somebody, and is not, say, the library of another Python."""
+    return not isinstance(reference, dict) or reference.get("kind") in ("text", "dataset", None)
 
 
 def _unreferenced(store: Store, live: set[str], named: set[str]) -> list[dict[str, Any]]:
@@ -129,7 +140,17 @@ def _unreferenced(store: Store, live: set[str], named: set[str]) -> list[dict[st
     gone += [entry for entry in store.listing("blobs") if entry["path"] not in named]
     # Of machines that have vanished: what somebody is at work on is renewed all the time, and so never old.
     gone += store.listing("leases")
+    gone += [entry for entry in store.listing("latest") if _is_of_none(entry["path"], store, live)]
     return gone if store.local is not None else gone + store.listing("checkpoints")
+
+
+def _is_of_none(path: str, store: Store, live: set[str]) -> bool:
+    """Whether this is a note by ``Step.name_elsewhere``, one more with every edit, and of no live record."""
+    if not re.search(r"-[0-9a-f]{16}\.json$", path):
+        return False
+    with suppress(ValueError, OSError):
+        return note(store.read(path))["key"] not in live
+    return True
 
 
 def _leftovers(outputs: Path, store: Store, named: set[str]) -> set[Path]:
@@ -138,7 +159,9 @@ def _leftovers(outputs: Path, store: Store, named: set[str]) -> set[Path]:
     wanted = {url.rpartition("/")[2] for url in named}
     copies = {path for path in outputs.glob("blobs/*") if path.is_file() and path.name not in wanted}
     pretrained = set(outputs.glob("pretrained/smollm2-*-*")) - {packaged_folder(outputs / "pretrained")}
-    return checkpoints | copies | pretrained | set(outputs.glob("progress/*"))
+    exported = {path for path in outputs.glob("models/*") if path.name not in {name[:16] for name in wanted}}
+    half = {path for folder in ("answers", "sections") for path in outputs.glob(f"{folder}/*.tmp")}
+    return checkpoints | copies | pretrained | exported | half | set(outputs.glob("progress/*"))
 
 
 def _newest(path: Path) -> float | None:

@@ -8,6 +8,7 @@ import torch
 
 from flows.execution.nodes import Node
 from flows.surroundings import keep_prefect_in
+from minigpt.atomic import write_atomic
 from minigpt.files import config_from_json, save_model
 from minigpt.pretrained.export import why_not_gpt2
 from tasks.cache.store import Artifact
@@ -43,5 +44,5 @@ def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path
         if for_transformers:
             save_for_transformers(model, tokenizer, folder)
         save_model(model, folder / "minigpt")
-        (folder / "minigpt" / "tokenizer.json").write_bytes(tokenizer_json)
+        write_atomic(folder / "minigpt" / "tokenizer.json", tokenizer_json)  # the last file: it says that all are whole
     return (folder if for_transformers else folder / "minigpt"), loaders

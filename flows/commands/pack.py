@@ -8,6 +8,7 @@ from flows.options import UsageError
 from tasks.cache.archive import MANIFEST, PackError, open_pack, read_manifest, write_pack
 from tasks.cache.carry import contents, take_in
 from tasks.cache.store import Store
+from tasks.cache.urls import without_credentials
 
 if TYPE_CHECKING:
     from flows.options import Options
@@ -87,6 +88,6 @@ def unpack(outputs: Path, url: str, folder: Path) -> int:
         ) from error
     print(
         f"unpacked {taken.records} records, {taken.blobs} blobs and {taken.checkpoints} files of checkpoints, "
-        f"{taken.bytes / MIB:.1f} MiB; {taken.there} files were not needed ({url})"
+        f"{taken.bytes / MIB:.1f} MiB; {taken.there} files were not needed ({without_credentials(url)})"
     )
     return 0

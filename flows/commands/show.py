@@ -1,6 +1,7 @@
 """``chapter list``, ``chapter show``: answers in the terminal. Light, so that an edit is seen in a second."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -82,7 +83,11 @@ def show(
     if folder is None or file is None or not file.exists():
         print(f"chapter: {id} has no result {remedy}; run `{run}`", file=sys.stderr)
         return 1
-    result: Result = from_json(Result, json.loads(file.read_text(encoding="utf-8")))
+    try:
+        result: Result = from_json(Result, json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        print(f"chapter: {file}: the result of another version of this project; run `{run}`", file=sys.stderr)
+        return 1
     if again:
         from pydantic import ValidationError
 
@@ -137,4 +142,13 @@ def console_of_whole_lines() -> Console:
 
 def print_json(data: object) -> None:
     """JSON for programs, and nothing else, on standard output."""
-    print(json.dumps(data, indent=1, ensure_ascii=False))
+    print(json.dumps(_finite(data), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for them, as in JavaScript."""
+    if isinstance(data, dict):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

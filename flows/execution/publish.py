@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from reports.story.editions import WHOLE, Edition
 from reports.types import Provenance, Result
 from reports.write import content_digest, write_outputs
 from tasks.answers import result_of, stored_findings, tracking_key
+from tasks.cache.keys import digest
 from tasks.cache.store import Store
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
@@ -37,6 +39,7 @@ from tasks.recipes.sizes import of_run, sizes
 from tasks.tracking.tracker import Tracker
 
 KEPT_RUNS = 10
+LEFT_SECONDS = 86_400.0  # what nobody has written to for so long was left half written
 # What a page says above everything where a profile is there to be quick.
 CAUTIONS = {
     "smoke": "This is a rehearsal: every model is trained for a few steps, to try the whole way in minutes. What is "
@@ -97,6 +100,7 @@ def publish(
         started="" if started is None else datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         command=command,
+        asked=_asked(request),
         trainings=trained,
         models=tuple(_models(graph, records, store, tracker)),
         sizes=tuple(_sizes(request.profile, graph, records)),
@@ -156,6 +160,7 @@ def newest_run(request: Request, outputs: Path) -> dict[str, Any]:
             summary = json.loads((folder / "summary.json").read_text())
             run = summary["run"]
             same = summary["profile"] == request.profile.name and _without_note(run["sources"]) == sources
+            same = same and run.get("asked", "") in ("", _asked(request))  # "" says a run of an earlier version
             failed = [exercise["id"] for exercise in summary["exercises"] if exercise["status"] == "failed"]
             results = [json.loads((folder / "results" / f"{id}.json").read_text()) for id in failed]
         except (OSError, ValueError, KeyError):
@@ -171,6 +176,14 @@ def newest_run(request: Request, outputs: Path) -> dict[str, Any]:
     return {"errors": {}, "started": None}
 
 
+def _asked(request: Request) -> str:
+    """See ``reports.run.RunInfo``."""
+    profile, sources = request.profile, request.sources
+    keys = [sources.corpus(name).key() for name in ("main", "domain", "code")]
+    pretrained = sources.pretrained.key() if sources.pretrained else None
+    return digest([profile.budget, profile.precision, keys, pretrained])[:16]
+
+
 def _without_note(sources: Mapping[str, str]) -> dict[str, str]:
     """Sources as they are, without the line on how they were chosen."""
     return {what: line for what, line in sources.items() if what != "bundle"}
@@ -178,14 +191,27 @@ def _without_note(sources: Mapping[str, str]) -> dict[str, str]:
 
 def point_latest(outputs: Path, folder: Path) -> None:
     """Let ``latest`` be a link to ``folder``, in one step, and drop the oldest runs."""
-    link = outputs / f".latest-{os.getpid()}"
+    link, latest = outputs / f".latest-{os.getpid()}", outputs / "latest"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.relative_to(outputs), target_is_directory=True)
-    link.replace(outputs / "latest")
+    if latest.is_dir() and not latest.is_symlink():  # a copy of the outputs by what follows links
+        latest.rename(outputs / f"latest-before-{folder.name}")
+    link.replace(latest)
     runs = sorted(path for path in folder.parent.iterdir() if path.is_dir())
-    for path in runs[:-KEPT_RUNS]:
+    whole = [path for path in runs if not path.name.startswith(".")]
+    left = [
+        path for path in runs if path.name.startswith(".") and _age(path) > LEFT_SECONDS
+    ]  # else it is being written
+    for path in [*whole[:-KEPT_RUNS], *left]:
         if path != folder:
             _remove(path)
+
+
+def _age(path: Path) -> float:
+    """Seconds since something was added to a folder; 0 if it is gone."""
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime
+    return 0.0
 
 
 def _remove(folder: Path) -> None:

@@ -12,6 +12,7 @@ from reports.types import Result
 
 Answers = Literal["shown", "folded", "none"]
 ANSWERS: tuple[Answers, ...] = get_args(Answers)
+_FOLDERS = re.compile(r"(?<![\w:/.…-])(?:~|\.{1,2})?/(?:[^\s/'\"]+/)+")
 _PLACES = re.compile(r'href="#((?:ex-(\d+)-(\d+))?[\w-]*)"')
 
 
@@ -80,12 +81,17 @@ def relocated(html: str, exercise: str = "") -> str:
 
 
 def shared(run: RunInfo) -> RunInfo:
-    """What is said of a run where the page leaves its machine: no links to servers, no paths of models."""
+    """What is said of a run where the page leaves its machine: no links to servers, no paths."""
     models = tuple(replace(model, path="", mlflow_url="") for model in run.models)
-    return replace(run, models=models, links={}, served_by="")
+    return replace(run, models=models, links={}, served_by="", command=_without_folders(run.command))
 
 
 def shared_result(result: Result) -> Result:
-    """A result without the addresses of its runs."""
+    """A result without the addresses of its runs and the folders in a failure's traceback."""
     provenance = replace(result.provenance, mlflow_run_id=None, mlflow_url=None, prefect_run_id=None, prefect_url=None)
-    return replace(result, provenance=provenance)
+    return replace(result, provenance=provenance, error=_without_folders(result.error))
+
+
+def _without_folders(text: str) -> str:
+    """A text in which files are named without the folders they lie in; addresses stay."""
+    return _FOLDERS.sub("…/", text)

@@ -53,5 +53,6 @@ def comparisons_kept_in(file: Path) -> Iterator[None]:
     finally:
         found, _compared = _compared, outer
         if found != before:
+            found = {path: seen for path, seen in found.items() if Path(path).exists()}
             with suppress(OSError):  # a folder that cannot be written is told of by what needs it
                 write_atomic(file, json.dumps(found).encode())

@@ -4,8 +4,10 @@ Here a name becomes an address, an object is written whole or not at all, and a 
 (``tasks.cache.patience``).
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -54,6 +56,7 @@ class Objects:
         def work() -> None:
             if self.local is not None:
                 write_atomic(self.local / relative, content)
+                _share(self.local / relative)
             else:
                 self._make_folder(address)
                 self.fs.pipe_file(address, content)
@@ -90,6 +93,7 @@ class Objects:
         if self.local is not None:
             with replaced_atomically(self.local / relative) as path:
                 _write_chunks(path, chunks)
+                _share(path)
             return
         with tempfile.TemporaryDirectory() as folder:  # whole before the first byte of it travels
             path = Path(folder) / "object"
@@ -218,12 +222,28 @@ def opened(url: str) -> tuple[Any, str]:
     return fs, str(root)
 
 
+def _umask() -> int:
+    before = os.umask(0)
+    os.umask(before)
+    return before
+
+
+MODE = 0o666 & ~_umask()  # asked once, while there is one thread: to ask is to change it for a moment
+
+
+def _share(path: Path) -> None:
+    """Let a file of the store be read by whom the user's umask lets read; files made aside are for the user alone."""
+    with suppress(OSError):  # a disk without such bits, or somebody else's file
+        path.chmod(MODE)
+
+
 def _create(path: Path, content: bytes) -> None:
     """A file that is there whole from the moment that it is there; raises ``FileExistsError`` where one is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".") as file:
         file.write(content)
         file.flush()
+        _share(Path(file.name))
         try:
             path.hardlink_to(file.name)
         except FileExistsError:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.cache.urls import without_secrets
 from tasks.folders import named_path
 from tasks.sources import hub
 from tasks.sources.embedded import sha256_of
@@ -120,13 +121,14 @@ def text_at(url: str, cache: Path, download: Callable[[str, Path], tuple[Path, s
         path, sha256 = download(url, cache)
     except (Unreachable, NotThere) as error:
         raise SourceError(f"--corpus: {error}; check the address, or download the text and give the file.") from error
-    characters = check_text(path.read_bytes(), f"--corpus {url}")
+    shown = without_secrets(url)
+    characters = check_text(path.read_bytes(), f"--corpus {shown}")
     return Reference(
         kind="text",
-        name=url.rstrip("/").rpartition("/")[2] or url,
+        name=shown.rstrip("/").rpartition("/")[2] or shown,
         location=url,
         sha256=sha256,
-        description=f"{characters:,} characters from {url}.",
+        description=f"{characters:,} characters from {shown}.",
         licence="as its publisher says",
     )
 
@@ -202,11 +204,15 @@ def _directory(value: str, path: Path) -> Reference:
         raise SourceError(f"--pretrained {value}: this is {problem}, not a causal language model like GPT-2; give one.")
     names = {file.name for file in path.iterdir() if file.is_file()}
     _has_files(names, f"--pretrained {value}")
+    try:
+        sha256 = directory_sha256(path)
+    except OSError as error:
+        raise SourceError(f"--pretrained {value}: {error.filename}: {error.strerror}; let it be read.") from error
     return Reference(
         kind="directory",
         name=path.resolve().name,
         location=str(path.resolve()),
-        sha256=directory_sha256(path),
+        sha256=sha256,
         description=f"the user's own {config['model_type']} model.",
         licence="as its owner says",
     )

@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from tasks.cache.urls import without_credentials
 from tasks.tracking import runs
+from tasks.tracking.artifacts import follow
 from tasks.tracking.client import connect, is_refusal
 from tasks.tracking.documents import Document, Files, exercise_document, named, training_document
 from tasks.tracking.outbox import Outbox, write_json
@@ -33,6 +34,8 @@ from tasks.tracking.pages import run_page, runs_page
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "chapter-21"
+MARK = "chapter.mark"  # a tag of the experiment: another database counts from 1 again
+EMPTY: Mapping[str, Any] = {"experiment": "", "runs": {}}
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # its page opens on runs, and not on traces
     "mlflow.note.content": (
@@ -208,17 +211,20 @@ class Tracker:
 
     def _known(self) -> dict[str, Any]:
         if self._index is None:
-            empty: dict[str, Any] = {"experiment": "", "runs": {}}
             if self.uri == self._own_uri and not self.database.exists():
-                return empty  # the database was deleted, and what the index says with it
-            try:
-                found = json.loads(self._index_file.read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError):
-                found = empty
-            times = [found.get(name, 0.0) for name in ("listed", "seen")] if isinstance(found, dict) else [None]
-            whole = all(isinstance(when, int | float) for when in times) and isinstance(found.get("runs"), dict)
-            self._index = {**empty, **found} if whole else empty
+                return dict(EMPTY, runs={})  # the database was deleted, and what the index says with it
+            self._index = self._kept()
         return self._index
+
+    def _kept(self) -> dict[str, Any]:
+        """The index as it is on the disk; an empty one where there is none that is whole."""
+        try:
+            found = json.loads(self._index_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            found = None
+        times = [found.get(name, 0.0) for name in ("listed", "seen")] if isinstance(found, dict) else [None]
+        whole = all(isinstance(when, int | float) for when in times) and isinstance(found.get("runs"), dict)
+        return {**EMPTY, **found} if whole else dict(EMPTY, runs={})
 
     # --- Delivery ---
 
@@ -296,17 +302,28 @@ class Tracker:
         if self._client is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / "open.lock"):
+                if self.uri == self._own_uri:
+                    follow(self.database, EXPERIMENT, self._artifacts)
                 client = connect(self.uri)
                 self._client = client, self._experiment(client)
             self._refresh(*self._client)
         return self._client  # type: ignore[no-any-return]
 
+    @property
+    def _artifacts(self) -> str:
+        """Where our own database says that artifacts are."""
+        return (self.folder / "artifacts").as_uri()
+
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is None:
             local = self.uri == self._own_uri
-            place = (self.folder / "artifacts").as_uri() if local else None
-            return str(client.create_experiment(EXPERIMENT, place, EXPERIMENT_TAGS))
+            place = self._artifacts if local else None
+            self._mark = uuid.uuid4().hex
+            return str(client.create_experiment(EXPERIMENT, place, {**EXPERIMENT_TAGS, MARK: self._mark}))
+        self._mark = found.tags.get(MARK) or uuid.uuid4().hex
+        if MARK not in found.tags:
+            client.set_experiment_tag(found.experiment_id, MARK, self._mark)
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         for name in EXPERIMENT_TAGS.keys() - found.tags.keys():  # made by an older version
@@ -320,17 +337,23 @@ class Tracker:
         ended long before it could be delivered, is found by its key when it would be logged again.
         """
         known, now = self._known(), time.time()
-        if known["experiment"] == experiment and now - known.get("listed", 0.0) < LISTED_SECONDS:
+        same = (known["experiment"], known.get("mark")) == (experiment, self._mark)
+        if same and now - known.get("listed", 0.0) < LISTED_SECONDS:
             gone = runs.deleted_runs(client, experiment)
             found = known["runs"] | runs.finished_runs(client, experiment, known["seen"] - SPARE_SECONDS)
             found = {key: run for key, run in found.items() if run not in gone}
             self._index = {**known, "runs": found, "seen": now}
         else:
             found = runs.finished_runs(client, experiment)
-            self._index = {"experiment": experiment, "runs": found, "listed": now, "seen": now}
-        self._remember({})
+            self._index = {"experiment": experiment, "mark": self._mark, "runs": found, "listed": now, "seen": now}
+        write_json(self._index_file, self._known())
 
     def _remember(self, found: Mapping[str, str]) -> None:
+        """Add runs to the index, beside those that other processes have added meanwhile."""
         known = self._known()
         known["runs"] |= found
-        write_json(self._index_file, known)
+        with FileLock(self.folder / "index.lock"):
+            kept = self._kept()
+            if (kept["experiment"], kept.get("mark")) == (known["experiment"], known.get("mark")):
+                known["runs"] = kept["runs"] | known["runs"]
+            write_json(self._index_file, known)

@@ -7,7 +7,9 @@ import pytest
 
 from reports import page
 from reports.chapter import CHAPTER, QUESTIONS
+from reports.run import RunInfo
 from reports.story.editions import WHOLE, Edition, relocated
+from reports.types import Provenance, Result
 from reports.write import write_outputs
 from tests.reports import sample
 from tests.reports.test_blocks import Page
@@ -108,3 +110,13 @@ def test_editions_are_written_beside_the_report_and_linked(cache, tmp_path):
 def test_names_of_editions_differ():
     every = [Edition(s, a, h) for s in (False, True) for a in ("shown", "folded", "none") for h in (False, True)]
     assert len({edition.entry for edition in every}) == len({edition.title for edition in every}) == len(every)
+
+
+def test_a_page_to_share_has_no_paths_of_this_machine() -> None:
+    """``chapter report --share``: "leave out links to, and paths on, this machine"."""
+    error = 'Traceback (most recent call last):\n  File "/home/ann/chapter/tasks/steps.py", line 1\nValueError: no'
+    run = RunInfo("smoke", command="chapter run --profile smoke --corpus /home/ann/thesis.txt")
+    result = Result("21.1", "Factorization", "failed", Provenance(profile="smoke"), error=error)
+    html = page.render(results=[result], run=run, edition=Edition(share=True))
+    assert [text for text in ("/home/ann/thesis.txt", "/home/ann/chapter") if text in html] == []
+    assert "…/thesis.txt" in html

@@ -11,6 +11,7 @@ import pytest
 
 from flows.commands import garbage
 from flows.commands.garbage import collect
+from tasks.cache.keys import digest
 from tasks.cache.results import RecordSerializer, RecordStorage
 from tasks.cache.store import Store, as_record
 from tasks.models.pretrained import packaged_folder
@@ -193,3 +194,27 @@ def test_garbage_is_not_what_a_run_has_just_named(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(garbage, "current_signatures", signatures)
     assert collect(tmp_path, store.url, 7.0, False, dry_run=False) == 0
     assert store.record("k-after") is not None
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "models/0123456789abcdef/model.safetensors",  # 540 MB each for a fine-tuned packaged model
+        "store/latest/exercise-21-05-0123456789abcdef.json",  # one more per timed exercise with every edit
+        "answers/tmpabc.tmp",
+    ],
+)
+def test_what_nobody_needs_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    monkeypatch.setattr(garbage, "current_signatures", lambda: (set(), set()))
+    path = file(tmp_path / left, OLD)
+    garbage.collect(tmp_path, str(tmp_path / "store"), 7.0, False, dry_run=False)
+    assert not path.exists()
+
+
+def test_the_library_of_another_python_is_no_text_of_a_user() -> None:
+    """After an upgrade of Python, or made by a worker with another: it stayed for ever, but with --user-corpora."""
+    key = {"kind": "stdlib", "sha256": "0" * 64}
+    lineage = {"kind": "text", "inputs": {"reference": key}, "upstream": {}}
+    records: dict[str, Any] = {"k": {"data": {"lineage": lineage}}}
+    built_in = {digest({"kind": "stdlib", "sha256": "1" * 64})}
+    assert garbage.on_user_texts(records, built_in) == set()

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from flows.commands.show import print_json
 from reports.chapter import CHAPTER
-from reports.plain import from_json
+from reports.plain import from_json, to_json
 from reports.run import RunInfo
 from reports.types import Check, Part, Prose, Provenance, Result
 from reports.write import write_outputs
@@ -172,3 +173,29 @@ def test_open_an_exercise_that_is_not_there(capsys: pytest.CaptureFixture[str], 
     assert main(["open", "21.99"]) == 2
     assert capsys.readouterr().err.startswith("chapter: exercise 21.99: there is no such exercise")
     assert not opened
+
+
+@pytest.mark.parametrize("change", ["a field more", "a field less"])
+def test_a_result_of_another_version_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    monkeypatch.setenv("CHAPTER_OUTPUTS", str(tmp_path))
+    data = to_json(Result("21.1", "Factorization", "ok", Provenance(profile="smoke"), summary="One."))
+    if change == "a field more":
+        data["provenance"]["colour"] = "red"
+    else:
+        del data["title"]
+    (tmp_path / "latest" / "results").mkdir(parents=True)
+    (tmp_path / "latest" / "results" / "21.01.json").write_text(json.dumps(data))
+    assert main(["show", "21.01"]) in (1, 2)
+    assert "chapter: " in capsys.readouterr().err
+
+
+def test_json_for_programs_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """``chapter models --json`` where a training has diverged: ``validation_loss`` is NaN."""
+    print_json({"validation_loss": float("nan")})
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    json.loads(capsys.readouterr().out, parse_constant=refuse)

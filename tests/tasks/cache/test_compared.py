@@ -1,6 +1,7 @@
 """Comparisons that are remembered: a file that may have changed is always read."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cache import compared
+from tasks.cache.compared import comparisons_kept_in, file_sha256, has_sha256
 
 CONTENT = b"weights of a model"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -105,3 +107,16 @@ def test_a_damaged_memory_counts_for_nothing(blob: Path, read: list[Path], tmp_p
     with compared.comparisons_kept_in(kept):
         assert compared.has_sha256(blob, SHA256)
     assert read == [blob]
+
+
+def test_what_has_been_compared_is_forgotten_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compared, "SETTLED_SECONDS", -1.0)
+    blob, kept = tmp_path / "blob", tmp_path / "compared.json"
+    blob.write_bytes(b"x")
+    with comparisons_kept_in(kept):
+        assert has_sha256(blob, file_sha256(blob))
+    blob.unlink()
+    (tmp_path / "another").write_bytes(b"y")
+    with comparisons_kept_in(kept):
+        assert has_sha256(tmp_path / "another", file_sha256(tmp_path / "another"))
+    assert str(blob) not in json.loads(kept.read_bytes())

@@ -65,8 +65,9 @@ def _how(rows: Sequence[Variant]) -> str:
         f"({span([row.epochs for row in rows], 1, joint=' or ')} epochs), {seeds} seed{'' if seeds == '1' else 's'}; "
         "n-grams smoothed after Witten and Bell, on the same tokens. Verdicts are by 95% intervals for the difference "
         "from the first row: of pairs with a seed in common, by the scatter of all rows and by the pair's own, and "
-        "corrected after Holm for their number. Steps are timed alone, in turn. Equal time is step time × steps: trainings that end when the quickest does, each with a "
-        "learning rate that has come down; the interval holds what the quartiles of the step times leave open."
+        "corrected after Holm for their number. Steps are timed alone, in turn. Equal time is step "
+        "time × steps: trainings that end when the quickest does, each with a learning rate that has come down; the "
+        "interval holds what the quartiles of the step times leave open."
     )
 
 

@@ -64,10 +64,10 @@ def _how(rows: Sequence[Variant]) -> str:
         f"Loss on the whole validation split in nats per token after {steps} steps "
         f"({span([row.epochs for row in rows], 1, joint=' or ')} epochs), {seeds} seed{'' if seeds == '1' else 's'}; "
         "n-grams smoothed after Witten and Bell, on the same tokens. Verdicts are by 95% intervals for the difference "
-        "from the first row: of pairs with a seed in common, whose scatter is estimated from all rows, corrected after "
-        "Holm for their number. Steps are timed "
-        "alone, in turn. Equal time is step time × steps: trainings that end when the quickest does, each with a "
-        "learning rate that has come down; the interval holds what the quartiles of the step times leave open."
+        "from the first row: of pairs with a seed in common, by the scatter of all rows and by the pair's own, and "
+        "corrected after Holm for their number. Steps are timed alone, in turn. Equal time is step "
+        "time × steps: trainings that end when the quickest does, each with a learning rate that has come down; the "
+        "interval holds what the quartiles of the step times leave open."
     )
 
 
@@ -94,7 +94,12 @@ def sentences(rows: Sequence[Variant]) -> str:
     base, steps, time = rows[0], comparisons(rows), comparisons_at_equal_time(rows)
     said = [untrained(rows), _grouped(base, rows[1:], steps)]
     turned = [(row, late) for row, at, late in zip(rows[1:], steps, time, strict=True) if at.verdict != late.verdict]
-    if turned:
+    if turned and time and not rows[0].beats_bigram_with(at_equal_time(rows)[0] or base.losses):
+        said.append(
+            f"At equal time: not trained far enough to say; so short a training of {base.label} has not beaten the "
+            f"bigram ({nats(base.baselines.bigram)})."
+        )
+    elif turned:
         late_rows, late_found = zip(*turned, strict=True)
         said.append("At equal time: " + _grouped(base, late_rows, late_found, open_by="step times"))
     elif any(one.verdict != "untrained" for one in time):
@@ -136,6 +141,11 @@ def _grouped(base: Variant, rows: Sequence[Variant], found: Sequence[Comparison]
         said.append(
             f"{_upper(listed(row.label for row, _ in single))} {has}, which carries no claim: {away} nats against "
             f"{base.label}{vary}."
+        )
+    if early := [row.label for row, c in pairs if c.verdict == "untrained" and row.beats_bigram]:
+        said.append(
+            f"Not trained far enough to say of {listed(early)}: so short a training has not beaten the bigram "
+            f"({nats(base.baselines.bigram)})."
         )
     for row, c in pairs:
         if c.verdict == "one of many":

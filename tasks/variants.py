@@ -5,7 +5,7 @@
 A comparison is made twice: after equal steps (every model has read the same tokens in the same order) and at equal
 time, which is steps × step time and never the clock of a training that ran beside others. Both compare finished
 trainings only, whose learning rate has come down; trainings of one seed are compared with each other, since they saw
-the same batches; and who has not beaten the bigram has learned too little for a verdict.
+the same batches; and whose compared losses are not below the bigram's has learned too little for a verdict.
 """
 
 import math
@@ -23,6 +23,7 @@ from minigpt.evaluation.statistics import (
     compare_paired,
     holm,
     mean_std,
+    unanimous,
     widened,
 )
 from minigpt.evaluation.timing import Timing
@@ -89,8 +90,12 @@ class Variant:
 
     @property
     def beats_bigram(self) -> bool:
-        """Whether every seed does: else it has not learned to use more than the last token."""
-        return max(self.losses) < self.baselines.bigram
+        """Whether every seed does in the end: else it has not learned to use more than the last token."""
+        return self.beats_bigram_with(self.losses)
+
+    def beats_bigram_with(self, losses: Sequence[float]) -> bool:
+        """Whether all of these losses are below the bigram's: a shorter training may end above it."""
+        return max(losses) < self.baselines.bigram
 
     def losses_after(self, step: float) -> tuple[float, ...]:
         """Validation loss on the way, after so many steps, interpolated between evaluations, one per seed."""
@@ -134,12 +139,16 @@ def comparisons_at_equal_time(rows: Sequence[Variant]) -> list[Comparison]:
     step times can then be, and the verdict is by all of it.
     """
     steps = _steps_in_time(rows)
-    found = _against_first(rows, at_equal_time(rows))
+    losses = at_equal_time(rows)
+    found = _against_first(rows, losses)
     for i in range(1, len(rows)):
         if found[i - 1].verdict in ("lower", "higher", "noise"):
             ends = _differences_in_time(rows[0], rows[i], steps[0], steps[i])
-            late = replace(found[i - 1], verdict="no time") if ends is None else widened(found[i - 1], ends)
-            found[i - 1] = late
+            if ends is None:
+                found[i - 1] = replace(found[i - 1], verdict="no time")
+                continue
+            alone = _compared_alone(rows[0], losses[0] or (), rows[i], losses[i] or ())
+            found[i - 1] = unanimous(widened(found[i - 1], ends), widened(alone, ends))
     return holm(found)
 
 
@@ -170,13 +179,15 @@ def _differences_in_time(baseline: Variant, other: Variant, steps: float, its_st
 def _against_first(rows: Sequence[Variant], losses: Sequence[tuple[float, ...] | None]) -> list[Comparison]:
     """Each variant after the first against the first by these losses; None is a training that was not finished.
 
-    How far seeds scatter is estimated from all variants that share the first one's seeds and have learned something.
+    How far seeds scatter is estimated from all variants that share the first one's seeds and have learned something,
+    which these losses tell, and not those of longer trainings.
     """
+    learned = [row.beats_bigram_with(its or row.losses) for row, its in zip(rows, losses, strict=True)]
     base = losses[0] or rows[0].losses
     alike = [
         i
         for i, (row, its) in enumerate(zip(rows, losses, strict=True))
-        if its is not None and row.seeds == rows[0].seeds and row.beats_bigram
+        if its is not None and row.seeds == rows[0].seeds and learned[i]
     ]
     blocks: dict[int, Comparison] = {}
     if alike[:1] == [0] and len(alike) > 1:
@@ -185,7 +196,7 @@ def _against_first(rows: Sequence[Variant], losses: Sequence[tuple[float, ...] |
     for i in range(1, len(rows)):
         its = losses[i]
         verdict: Verdict | None = None
-        if not (rows[0].beats_bigram and rows[i].beats_bigram):
+        if not (learned[0] and learned[i]):
             verdict = "untrained"
         elif losses[0] is None or its is None:
             verdict = "no time"

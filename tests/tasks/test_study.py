@@ -125,6 +125,28 @@ def test_who_has_not_beaten_the_bigram_gets_no_verdict():
     assert "ended" not in both, "nothing is compared with a baseline that has no opinion"
 
 
+@pytest.mark.parametrize("bigram", [2.2, 1.995, 2.35, 3.0])
+def test_at_equal_time_the_losses_compared_are_those_that_must_beat_the_bigram(bigram):
+    """Slow ends at 1.9, but at 2.3 in the time that base takes to end at 2.0."""
+    rows = [replace(row, baselines=replace(row.baselines, bigram=bigram)) for row in (BASE, SLOW)]
+    late = comparisons_at_equal_time(rows)[0]
+    assert late.verdict == ("higher" if bigram > 2.32 else "untrained")
+    if bigram == 2.2:
+        assert comparisons(rows)[0].verdict == "lower"
+        said = sentences(rows)
+        assert "slow ended 0.100 nats lower" in said
+        assert "At equal time: Not trained far enough to say of slow: so short a training has not beaten" in said
+        assert table(rows, name="trained").rows[1][9] == "not trained far enough to say"
+
+
+def test_a_baseline_that_has_not_beaten_the_bigram_at_equal_time_turns_no_verdict():
+    rows = [replace(row, baselines=replace(row.baselines, bigram=2.2)) for row in (SLOW, BASE)]
+    assert comparisons(rows)[0].verdict == "higher"
+    said = sentences(rows)
+    assert "At equal time: not trained far enough to say; so short a training of slow has not beaten the" in said
+    assert said.count("ended") == 1
+
+
 def test_the_table_says_what_the_data_say():
     rows = table([BASE, SLOW], name="trained").rows
     assert rows[0][5] == "baseline"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
-from tasks.variants import LearningCurve, Variant, contrast, metrics
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm, mean_std
+from tasks.variants import LearningCurve, Variant, comparisons, metrics
 
 D = 16  # head width of the demonstrations, that of the trained models at their full width
 TOLERATED = 0.1  # nats
@@ -83,12 +83,39 @@ class Extrapolation:
 
     @property
     def beyond(self) -> Comparison:
-        """Plain RoPE in the last bucket against itself in the last that training has seen."""
-        return compare_paired(self.at("RoPE", self.last_inside), self.at("RoPE", self.last))
+        """Plain RoPE in the last bucket against itself started again, at positions that training has seen.
 
-    def remedy(self, label: str) -> Comparison:
-        """Another reading against plain RoPE in the last bucket: readings of the same models are pairs."""
-        return compare_paired(self.at("RoPE", self.last), self.at(label, self.last))
+        Of the same tokens: two buckets have different ones, and how those differ no seed can show.
+        """
+        return compare_paired(self.at("RoPE, restarted", self.last), self.at("RoPE", self.last))
+
+    def inside_beats(self, bigram: float) -> bool:
+        """Whether every RoPE model does at positions that training has seen."""
+        return all(mean_std(seed)[0] < bigram for seed in self.losses["RoPE, restarted"])
+
+    @property
+    def remedies(self) -> dict[str, Comparison]:
+        """Every other reading against plain RoPE in the last bucket, corrected for their number.
+
+        Readings of the same models are pairs; models of fewer seeds are no pairs of its models.
+        """
+        others = [label for label in self.losses if label != "RoPE"]
+        own = self.at("RoPE", self.last)
+        found = [
+            (compare_paired if len(self.losses[label]) == len(own) else compare)(own, self.at(label, self.last))
+            for label in others
+        ]
+        return dict(zip(others, holm(found), strict=True))
+
+    @property
+    def read_on(self) -> dict[str, Comparison]:
+        """The changed readings against starting again, at all positions beyond training, corrected for their number."""
+
+        def beyond(label: str) -> list[float]:
+            return [mean_std(seed[self.last_inside + 1 :])[0] for seed in self.losses[label]]
+
+        found = [compare_paired(beyond("RoPE, restarted"), beyond(label)) for label in self.changed]
+        return dict(zip(self.changed, holm(found), strict=True))
 
     @property
     def changed(self) -> list[str]:
@@ -151,8 +178,8 @@ class Findings:
 
     @property
     def rope_against_learned(self) -> Comparison:
-        """At equal steps."""
-        return contrast(self.learned, self.rope)
+        """At equal steps, as one of the comparisons with learned positions."""
+        return comparisons(self.variants)[0]
 
     @property
     def gaps(self) -> Comparison:

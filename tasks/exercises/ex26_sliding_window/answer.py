@@ -14,6 +14,7 @@ from tasks.exercises.ex26_sliding_window.findings import (
     HEADS,
     NARROW,
     WIDTH,
+    Cost,
     Findings,
     pairs,
     position_buckets,
@@ -51,11 +52,28 @@ def answer(f: Findings) -> Draft:
             "compared": sentences(f.rows),
             "untrained": untrained(f.rows),
             "unused": any(f.beyond(one.window) <= 0 for one in f.configs.values() if one.window),
-            "slower": [cost.length for cost in f.costs if cost.over_blocks(DENSE) < 1],
+            "of_text": of_text(f),
+            "narrow": NARROW,
+            "slower": [cost.length for cost in f.costs if slower(cost)],
             "blocks": f.last.timings[BLOCKS],
             "dense": f.last.timings[DENSE],
         },
     )
+
+
+def slower(cost: Cost) -> bool:
+    """Whether the blocks take longer than the dense product, beyond the quartiles of both."""
+    return cost.timings[DENSE].high < cost.timings[BLOCKS].low
+
+
+def of_text(f: Findings) -> float | None:
+    """How far the narrow model's loss scatters between buckets in which it always sees the same number of tokens.
+
+    What differs there is the text: its largest less its smallest loss, mean over seeds. None of fewer than two buckets.
+    """
+    full = [i for i, (first, _) in enumerate(position_buckets(f.context)) if first > f.expected_reach]
+    means = [mean_std([seed[i] for seed in f.by_position[NARROW]])[0] for i in full]
+    return max(means) - min(means) if len(means) > 1 else None
 
 
 def picture(mask: Sequence[Sequence[bool]], caption: str) -> Heatmap:

@@ -1,9 +1,12 @@
 """Tables, figures and checks of 21.27; the text is in answer.md."""
 
-from minigpt.evaluation.statistics import compare, mean_std
+from itertools import pairwise
+
+from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Round, Series, Speculation, Table
+from tasks.comparison import counted
 from tasks.exercises.ex27_speculative_decoding.findings import ITSELF, STUDENT_GAMMA, TOP_K, Findings, Speed
 
 
@@ -27,6 +30,7 @@ def answer(f: Findings) -> Draft:
         values={
             "itself": next(draft for draft in f.drafts if draft.label == ITSELF),
             "by_alpha": others,
+            "overlapping": overlapping([draft.best for draft in others]),
             "same_order": others == sorted(others, key=lambda draft: draft.best.measured),
             "likeliest": min(others, key=lambda draft: draft.loss),
             "gaining": [f"“{draft.label}”" for draft in f.drafts if draft.best.low > 1],
@@ -50,6 +54,12 @@ def passes(f: Findings) -> Speculation:
     return Speculation(w.prompt, rounds, caption)
 
 
+def overlapping(speeds: list[Speed]) -> bool:
+    """Whether any two neighbours in the order of the measured speed-ups have intervals that overlap."""
+    ordered = sorted(speeds, key=lambda speed: speed.measured)
+    return any(slow.high >= quick.low for slow, quick in pairwise(ordered))
+
+
 def mean(values: list[float]) -> float:
     """Arithmetic mean."""
     return mean_std(values)[0]
@@ -62,7 +72,7 @@ def deviation(value: float, reference: float) -> float:
 
 def models(f: Findings) -> Table:
     """What was trained."""
-    rows = tuple(
+    rows: list[tuple[Cell, ...]] = [
         (
             d.label,
             d.layers,
@@ -72,13 +82,15 @@ def models(f: Findings) -> Table:
             d.loss,
         )
         for d in f.drafts
-    )
+    ]
+    if f.baselines:
+        rows += [(label, None, None, None, None, loss) for label, loss in counted(f.baselines)]
     columns = ("draft", "layers", "width", "parameters", "training", "validation loss (nats/token)")
     caption = (
-        f"All read the same text with the same tokenizer. The target is the {f.drafts[-1].layers}-layer model of the "
-        "last row; the loss of the untrained draft is that of its size before the first step."
+        f"All read the same text with the same tokenizer. The target is the {f.drafts[-1].layers}-layer model, "
+        f"“{ITSELF}”; the loss of the untrained draft is that of its size before the first step."
     )
-    return Table(columns, rows, caption, "models")
+    return Table(columns, tuple(rows), caption, "models")
 
 
 def distribution(f: Findings) -> Table:
@@ -190,10 +202,10 @@ def by_quality(f: Findings) -> Figure:
 
 def distilled(f: Findings) -> Table:
     """Acceptance with distillation and without."""
-    baseline, rows = f.students[0], []
-    for s in f.students:
+    rows: list[tuple[Cell, ...]] = []
+    verdicts = ["baseline", *(found.verdict for found in f.distillations)]
+    for s, verdict in zip(f.students, verdicts, strict=True):
         (loss, loss_std), (alpha, alpha_std) = mean_std(s.losses), mean_std(s.alphas)
-        verdict = "baseline" if s is baseline else compare(baseline.alphas, s.alphas).verdict
         spreads = (loss_std, alpha_std) if len(s.losses) > 1 else (None, None)
         rows.append((s.label, len(s.losses), loss, spreads[0], alpha, spreads[1], verdict, s.expected_tokens))
     columns = (
@@ -208,7 +220,8 @@ def distilled(f: Findings) -> Table:
     )
     caption = (
         f"Students of {f.output.student_layers} layers under their {f.output.teacher_layers}-layer teacher (exercise "
-        "21.35), on texts that the teacher wrote; the last column is expected tokens per pass."
+        "21.35), on texts that the teacher wrote; verdicts are corrected after Holm for their number; the last "
+        "column is expected tokens per pass."
     )
     return Table(columns, tuple(rows), caption, "distilled_drafts")
 

@@ -93,6 +93,7 @@ def measure(ctx: Context) -> Findings:
         students=students_acceptance(ctx),
         source=inspect.getsource(speculate) + "\n\n" + inspect.getsource(verify),
         writing=write(ctx, SWEPT, models[SWEPT], target, stretch),
+        baselines=ctx.model(LARGE).baselines,
     )
 
 

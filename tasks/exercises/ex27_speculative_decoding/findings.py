@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.ngrams import Baselines
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm, mean_std
 
 ITSELF = "the target itself"
 TOP_K = 8  # of the distribution test: at most 8³ texts of three tokens, and a truncation for both models
@@ -124,6 +125,12 @@ class Findings:
     students: tuple[Student, ...]  # the first before distillation
     source: str  # of the algorithm
     writing: Writing
+    baselines: Baselines | None = None  # n-grams on the same tokens
+
+    @property
+    def beats_bigram(self) -> bool:
+        """Whether the target does: else it has not learned to use more than the last token."""
+        return self.baselines is None or self.target.loss < self.baselines.bigram
 
     @property
     def runs(self) -> list[tuple[DraftModel, Speed]]:
@@ -151,9 +158,20 @@ class Findings:
         return max(self.students[1:], key=lambda student: student.alpha)
 
     @property
+    def distillations(self) -> list[Comparison]:
+        """Acceptance of each student against the one before distillation, corrected for their number.
+
+        As many trainings have the same seeds, and are pairs.
+        """
+        base = self.students[0].alphas
+        return holm(
+            [(compare_paired if len(s.alphas) == len(base) else compare)(base, s.alphas) for s in self.students[1:]]
+        )
+
+    @property
     def distillation(self) -> Comparison:
-        """Acceptance of that student against the one before distillation."""
-        return compare(self.students[0].alphas, self.best_student.alphas)
+        """Of ``best_student``, which is the best of them by the same numbers: one of many."""
+        return self.distillations[self.students[1:].index(self.best_student)]
 
     @property
     def metrics(self) -> dict[str, float | int]:
@@ -162,6 +180,8 @@ class Findings:
             f"chi_square_p_{name}": value for name, value in self.output.p_values.items()
         }
         metrics["greedy_identical_prompts"], metrics["greedy_prompts"] = self.output.greedy
+        if self.baselines:
+            metrics |= {"bigram_nats": self.baselines.bigram, "ngram_nats": self.baselines.ngram}
         metrics["target_ahead_of_the_best_draft_nats"] = self.ahead
         for draft, speed in self.runs:
             key, with_gamma = draft.key, f"{draft.key}_gamma_{speed.gamma}"

@@ -156,8 +156,7 @@ def drafts(f: Findings) -> Table:
     caption = (
         "The heads draft, the first verifies. Tokens per pass: mean and standard deviation over "
         f"{plural(len(f.drafts[0].greedy), 'seed')}, {plural(len(f.drafts[0].greedy[0]), 'text')} each. "
-        "Times: median, batch 1, greedy, "
-        "first seed."
+        "Times: median, batch 1, greedy, the first text of the first seed."
     )
     return Table(columns, tuple(rows), caption, "drafts")
 

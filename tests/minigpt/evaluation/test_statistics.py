@@ -131,7 +131,7 @@ def test_blocks_equal_a_regression_on_groups_and_seeds() -> None:
     """Least squares with a dummy variable for each group and seed: coefficients, their errors, degrees of freedom."""
     rng = np.random.default_rng(5)
     groups, seeds = 4, 3
-    table = rng.normal(size=(groups, 1)) + 0.5 * rng.normal(size=seeds) + 0.1 * rng.normal(size=(groups, seeds))
+    table = 9 * rng.normal(size=(groups, 1)) + 0.5 * rng.normal(size=seeds) + 0.1 * rng.normal(size=(groups, seeds))
     group, seed = np.indices((groups, seeds)).reshape(2, -1)
     design = np.column_stack(
         [np.ones(groups * seeds), *(group == g for g in range(1, groups)), *(seed == s for s in (1, 2))]
@@ -147,6 +147,30 @@ def test_blocks_equal_a_regression_on_groups_and_seeds() -> None:
     assert found[0].interval == pytest.approx((coefficients[1] - half, coefficients[1] + half))
     with pytest.raises(ValueError, match="equally many"):
         compare_blocks([[1.0, 2.0], [1.0]])
+
+
+def test_a_group_that_scatters_further_raises_no_more_false_alarms() -> None:
+    """Four variants without a difference, of which the second scatters three times as far, as one near a plateau."""
+    rng = np.random.default_rng(6)
+    alarms = pooled = 0
+    for table in rng.normal(size=(600, 4, 3)) * np.array([1.0, 3.0, 1.0, 1.0])[:, None]:
+        found = compare_blocks(table.tolist())[0]
+        alarms += found.verdict != "noise"
+        assert (found.interval[0] < 0 < found.interval[1]) == (found.verdict == "noise") == (found.p_value > 0.05)
+        residuals = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+        error = np.sqrt(2 * (residuals**2).sum() / 6 / 3)
+        pooled += 2 * stats.t.sf(abs(table[1].mean() - table[0].mean()) / error, 6) < 0.05
+    assert pooled / 600 > 0.10, "the scatter of all groups alone would not do"
+    assert alarms / 600 < 0.065
+
+
+def test_where_all_scatter_alike_the_others_still_sharpen_a_verdict() -> None:
+    """After Holm for three, blocks find what pairs alone do not."""
+    rng = np.random.default_rng(7)
+    tables = rng.normal(size=(200, 4, 3)) + np.array([0.0, 4.0, 4.0, 4.0])[:, None]
+    blocks = sum(holm(compare_blocks(t.tolist()))[0].verdict == "higher" for t in tables)
+    pairs = sum(holm([compare_paired(t[0], t[k]) for k in (1, 2, 3)])[0].verdict == "higher" for t in tables)
+    assert blocks > 1.3 * pairs
 
 
 def test_a_difference_that_is_not_known_widens_the_interval() -> None:

@@ -1,12 +1,10 @@
 """Tables, figures and checks of 21.22; the text is in answer.md."""
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 
 from minigpt.evaluation.craft import Craft
 from minigpt.evaluation.curves import smoothed
-from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, mean_std
 from minigpt.evaluation.words import words
 from minigpt.tokenizers import UNKNOWN
 from reports.answers import Draft
@@ -15,11 +13,13 @@ from reports.words import plural
 from tasks.exercises.ex22_model_sizes.findings import (
     BYTE_PAIRS,
     CHARACTERS,
+    LEAST_CHANGE,
     SIZES,
     TRUNKS,
     Count,
     Findings,
     Run,
+    course,
 )
 
 CLAIMED = {"small": 2e6, "medium": 10e6, "large": 30e6}  # the chapter's figures
@@ -90,10 +90,11 @@ def answer(f: Findings) -> Draft:
             "people": means(f.heldout),
             "spelling": texts_compared(f, "spelled"),
             "pairing": texts_compared(f, "paired"),
-            "rates": [gflops(f.runs[name]) for name in SIZES],
-            "course": course([gflops(f.runs[name]) for name in SIZES]),
+            "rates": [f.runs[name].gflops for name in SIZES],
+            "course": course([f.runs[name] for name in SIZES]),
+            "least_change": LEAST_CHANGE,
             "on_pairs": trained_on_pairs(f),
-            "beside": beside(f, trained_on_pairs(f)[-1]) if trained_on_pairs(f) else None,
+            **(judged_on_pairs(f, trained_on_pairs(f)[-1]) if trained_on_pairs(f) else {}),
             "not_on_pairs": [name.partition(",")[0] for name in f.missing],
             "book_counts": {c.size: c for c in f.counts if c.vocabulary.startswith("GPT-2")},
         },
@@ -114,6 +115,19 @@ def beside(f: Findings, run: Run) -> Run:
     """The run on characters of the same size whose number of passes is nearest."""
     others = [f.runs[name] for name in CHARACTERS if f.runs[name].size == run.size]
     return min(others, key=lambda one: abs(math.log(one.characters / run.characters)))
+
+
+def judged_on_pairs(f: Findings, run: Run) -> dict[str, object]:
+    """A run on byte pairs, its counterpart on characters, what is between them, and which has learned too little.
+
+    Each is held against bigrams of its own tokens.
+    """
+    other = beside(f, run)
+    return {
+        "beside": other,
+        "pairs_compared": compare(other.losses, run.losses),
+        "untaught_beside": [one for one in (run, other) if not one.variant.beats_bigram],
+    }
 
 
 def own_counts(f: Findings) -> list[Count]:
@@ -140,20 +154,6 @@ def texts_compared(f: Findings, measure: str) -> Comparison:
     """Large against small at equal tokens, prompt by prompt."""
     small, large = (getattr(f.runs[name].craft, measure) for name in ("small", "large"))
     return compare_paired(small, large)
-
-
-def gflops(run: Run) -> float:
-    """Arithmetic of the training per second of it, in 10⁹."""
-    return run.flops_per_token * run.rate / 1e9
-
-
-def course(values: Sequence[float]) -> str:
-    """How values go: "rises", "rises and then falls", …; a change of less than 5 % is none."""
-    ways = [
-        "rises" if after > 1.05 * before else "falls" if before > 1.05 * after else "stays"
-        for before, after in pairwise(values)
-    ]
-    return " and then ".join(way for i, way in enumerate(ways) if i == 0 or way != ways[i - 1])
 
 
 def lines(f: Findings) -> tuple[tuple[float, str], ...]:
@@ -318,7 +318,7 @@ def time(f: Findings) -> Table:
             f.epoch / run.rate,
             run.step.median / small.step.median,
             run.flops_per_token / small.flops_per_token,
-            gflops(run),
+            run.gflops,
         )
         for run in (f.runs[name] for name in SIZES)
     )

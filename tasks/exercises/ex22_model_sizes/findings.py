@@ -2,13 +2,14 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from minigpt.evaluation.craft import Craft
 from minigpt.evaluation.curves import mean_between
 from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.pooled import compare_pooled
-from minigpt.evaluation.statistics import Comparison, holm, mean_std
+from minigpt.evaluation.statistics import Comparison, holm, mean_std, widened
 from minigpt.evaluation.timing import Timing
 from tasks.variants import Variant
 
@@ -16,6 +17,7 @@ SIZES = ("small", "medium", "large")
 TRUNKS = {"small": "small, longer", "medium": "medium", "large": "large"}  # the runs that finished several budgets
 CHARACTERS = (*SIZES, "small, longer")
 BYTE_PAIRS = tuple(f"{size}, byte pairs" for size in SIZES)
+LEAST_CHANGE = 0.05  # of a rate: less counts as none
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,29 @@ class Run:
         return self.tokens_per_step / self.step.median
 
     @property
+    def gflops(self) -> float:
+        """Arithmetic of the training per second of it, in 10⁹."""
+        return self.flops_per_token * self.rate / 1e9
+
+    @property
     def seconds(self) -> float:
         """Of the training: steps times the time of one."""
         return self.steps * self.step.median
+
+
+def course(runs: Sequence[Run]) -> str:
+    """How the rates go: "rises", "rises and then falls", …; neither a small change nor one within quartiles is one."""
+
+    def rises(before: Run, after: Run) -> bool:
+        slowest, fastest = (
+            run.gflops * run.step.median / end for run, end in ((after, after.step.high), (before, before.step.low))
+        )
+        return after.gflops > (1 + LEAST_CHANGE) * before.gflops and slowest > fastest
+
+    ways = [
+        "rises" if rises(*pair) else "falls" if rises(*reversed(pair)) else "stays" for pair in itertools.pairwise(runs)
+    ]
+    return " and then ".join(way for i, way in enumerate(ways) if i == 0 or way != ways[i - 1])
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,7 @@ class Standing:
     losses: dict[str, tuple[float, ...]]  # of each size, one per seed, nats per character
     steps: dict[str, float]
     pairs: tuple[tuple[str, str, Comparison], ...]  # lower, higher, and what is between them
+    untaught: tuple[str, ...]  # the sizes of which a seed does not beat the bigram after this budget
 
     @property
     def best(self) -> str:
@@ -125,6 +148,11 @@ class Standing:
     def open(self) -> list[tuple[str, str, Comparison]]:
         """The pairs of which it is not."""
         return [pair for pair in self.pairs if pair[2].verdict != "lower"]
+
+    @property
+    def settled(self) -> list[tuple[str, str, Comparison]]:
+        """The pairs of which it is."""
+        return [pair for pair in self.pairs if pair[2].verdict == "lower"]
 
     @property
     def rivals(self) -> list[str]:
@@ -197,15 +225,16 @@ class Findings:
         ended = {size: run.variant.finished_after(steps[size]) or () for size, run in self.trunks.items()}
         losses = dict(sorted(ended.items(), key=lambda item: mean_std(item[1])[0]))
         pairs = list(itertools.combinations(losses, 2))
-        found = holm([compare_pooled(losses, worse, better) for better, worse in pairs])
-        untaught = {run.size for run in self.untaught}
+        untaught = tuple(size for size in losses if max(losses[size], default=0.0) >= self.base.bigram)
         judged = []
-        for (better, worse), one in zip(pairs, found, strict=True):
-            widened = _widened(one, errors[better] + errors[worse])
-            if untaught & {better, worse}:
-                widened = replace(widened, verdict="untrained")
-            judged.append((better, worse, widened))
-        return Standing(losses, steps, tuple(judged))
+        for better, worse in pairs:
+            found, error = compare_pooled(losses, worse, better), errors[better] + errors[worse]
+            if {better, worse} & set(untaught):
+                judged.append(replace(found, verdict="untrained"))
+            else:
+                judged.append(widened(found, [found.difference - error, found.difference + error]))
+        corrected = zip(pairs, holm(judged), strict=True)
+        return Standing(losses, steps, tuple((*pair, found) for pair, found in corrected), untaught)
 
     @property
     def metrics(self) -> dict[str, float | int]:
@@ -246,10 +275,3 @@ class Findings:
             if count.vocab_size != own:
                 metrics[f"{count.size}_parameters_vocab_{count.vocab_size}"] = count.closed_form
         return metrics
-
-
-def _widened(found: Comparison, error: float) -> Comparison:
-    """The comparison with an error beside that of the seeds; what was a conclusion may be none any more."""
-    low, high = found.interval[0] - error, found.interval[1] + error
-    lost = found.verdict in ("lower", "higher") and low <= 0 <= high
-    return replace(found, interval=(low, high), verdict="noise" if lost else found.verdict)

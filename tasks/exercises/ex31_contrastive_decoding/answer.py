@@ -9,7 +9,7 @@ from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Sample, Series, Table
-from reports.words import shown_token
+from reports.words import plural, shown_token
 from tasks.exercises.ex31_contrastive_decoding.findings import BOOK, PAPER, PLAUSIBILITY, Findings, Pair, Quality
 
 
@@ -99,13 +99,16 @@ def quality_table(f: Findings) -> Table:
     )
     rows = []
     for pair in f.pairs:
-        rows += [row(pair.own, pair.change.verdict), row(pair.plain, "↑ its counterpart")]
+        rows += [row(pair.own, f.change(pair).verdict), row(pair.plain, "↑ its counterpart")]
     rows += [row(f.greedy.expert, ""), row(f.greedy.paper, "")]
+    several = len(f.amateur.losses) > 1
+    seeds = "and over the amateur's seeds" if several else "for this one amateur"
     caption = (
         f"{f.texts} texts of {f.n_new} characters per row and seed of the amateur ({len(f.amateur.losses)}), from the "
         "same prompts. Below each contrastive setting stands plain sampling from the expert at the temperature of "
-        f"equal entropy (mean over {f.contexts:,} held-out contexts), with as many texts. Verdict: Welch's "
-        "95 % interval over texts. Seeds are those of the amateur's training and of the sampling, or of the sampling "
+        f"equal entropy (mean over {f.contexts:,} held-out contexts), with as many texts. Verdict: 95 % interval over "
+        f"prompts, text by text, {seeds}, with Holm's correction for {plural(len(f.changes), 'comparison')} of texts. "
+        "Seeds are those of the amateur's training and of the sampling, or of the sampling "
         "alone where there is no amateur. NLL in nats per character; known words occur in the training text."
     )
     return Table(columns, tuple(rows), caption, "quality")

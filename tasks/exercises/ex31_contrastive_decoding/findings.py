@@ -1,10 +1,13 @@
 """What 21.31 measures: texts of contrastive decoding, each setting beside plain sampling of the same entropy."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from minigpt.evaluation.ngrams import Baselines
-from minigpt.evaluation.statistics import Comparison, compare, mean_std
+from minigpt.evaluation.statistics import Comparison, compared, holm, mean_std
 
 BOOK, PAPER = "book", "paper"
 PLAUSIBILITY = 0.1  # Li et al. (2022), section 3.2
@@ -57,6 +60,25 @@ class Quality:
         return mean_std(self.nll)[0]
 
 
+def between(baseline: Quality, other: Quality, confidence: float = 0.95) -> Comparison:
+    """The NLL of two settings, whose texts continue the same prompts, with amateurs of the same seeds.
+
+    Other prompts would change the difference, and so would other amateurs: the squared errors of its mean over prompts
+    and over seeds add up, with Satterthwaite's degrees of freedom. What belongs to neither is in both, so that the
+    interval is rather too wide. With one amateur it holds for that one.
+    """
+    one, two = (np.reshape(quality.nll, (len(quality.by_seed), -1)) for quality in (baseline, other))  # (S, B)
+    differences = two - one  # of a setting that is certain there is one row for all seeds
+    means = [differences.mean(axis=axis) for axis in (0, 1)]
+    squares = [(mean_std(values)[1] ** 2 / len(values), len(values) - 1) for values in means if len(values) > 1]
+    total = sum(square for square, _ in squares)
+    freedom = total**2 / sum(square**2 / n for square, n in squares) if total else 1.0
+    error = math.sqrt(total) if squares else math.inf
+    return compared(
+        float(differences.mean()), error, max(1.0, freedom), baseline.nll, other.nll, confidence, paired=True
+    )
+
+
 @dataclass(frozen=True)
 class Pair:
     """A contrastive setting, and plain sampling from the expert at the temperature of equal entropy."""
@@ -66,8 +88,8 @@ class Pair:
 
     @property
     def change(self) -> Comparison:
-        """NLL of the contrastive texts against that of the plain ones, over texts."""
-        return compare(self.plain.nll, self.own.nll)
+        """NLL of the contrastive texts against that of the plain ones."""
+        return between(self.plain, self.own)
 
 
 @dataclass(frozen=True)
@@ -79,8 +101,8 @@ class Greedy:
 
     @property
     def change(self) -> Comparison:
-        """NLL of the paper's texts against that of the expert's, over texts."""
-        return compare(self.expert.nll, self.paper.nll)
+        """NLL of the paper's texts against that of the expert's."""
+        return between(self.expert, self.paper)
 
 
 @dataclass(frozen=True)
@@ -167,17 +189,57 @@ class Findings:
         return self.expert.loss >= self.baselines.bigram
 
     @property
-    def contrast_over_truncation(self) -> Comparison:
-        """The paper's formula with the largest α against α = 0, which is the truncation alone."""
+    def leads(self) -> tuple[Comparison, Comparison]:
+        """The expert against the amateur, and against the one that trained for longer.
+
+        There is one expert: it is taken to vary with its seed as they do.
+        """
+        found = []
+        for other in (self.amateur, self.longer):
+            n, (_, spread) = len(other.losses), mean_std(other.losses)
+            error = spread * math.sqrt(1 + 1 / n) if n > 1 else math.inf
+            difference = self.expert.loss - other.loss
+            one = compared(difference, error, max(1.0, n - 1), other.losses, self.expert.losses, 0.95, paired=False)
+            taught = max(*other.losses, self.expert.loss) < self.baselines.bigram
+            found.append(one if taught else replace(one, verdict="untrained"))
+        first, second = holm(found)
+        return first, second
+
+    @property
+    def changes(self) -> list[Comparison]:
+        """All that is compared by its texts, corrected for its number: each pair, the greedy ones, and one more.
+
+        That one is the paper's formula with the largest α against α = 0, which is the truncation alone.
+        """
         paper = self.of(PAPER)
-        return compare(paper[0].own.nll, paper[-1].own.nll)
+        return holm(
+            [
+                *(pair.change for pair in self.pairs),
+                self.greedy.change,
+                between(paper[0].own, paper[-1].own),
+            ]
+        )
+
+    def change(self, pair: Pair) -> Comparison:
+        """NLL of the contrastive texts against that of the plain ones, as one of ``changes``."""
+        return self.changes[self.pairs.index(pair)]
+
+    @property
+    def greedy_change(self) -> Comparison:
+        """The same of greedy texts."""
+        return self.changes[-2]
+
+    @property
+    def contrast_over_truncation(self) -> Comparison:
+        """The same of the paper's formula with the largest α against the truncation alone."""
+        return self.changes[-1]
 
     def verdicts(self, formula: str) -> Mapping[str, list[str]]:
         """What contrast does beyond its change of entropy: verdict → values of α, as text."""
-        found: dict[str, list[str]] = {"lower": [], "higher": [], "noise": [], "one seed": []}
-        for pair in self.of(formula):
-            if pair.own.setting.alpha > 0:
-                found[pair.change.verdict].append(f"{pair.own.setting.alpha:g}")
+        found: dict[str, list[str]] = {"lower": [], "higher": [], "noise": [], "one of many": [], "one seed": []}
+        for pair, change in zip(self.pairs, self.changes, strict=False):
+            if pair.own.setting.formula == formula and pair.own.setting.alpha > 0:
+                found[change.verdict].append(f"{pair.own.setting.alpha:g}")
         return {verdict: alphas for verdict, alphas in found.items() if alphas}
 
     @property

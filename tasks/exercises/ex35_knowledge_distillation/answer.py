@@ -1,19 +1,21 @@
 """Tables, figures and checks of 21.35; the text is in answer.md."""
 
-from minigpt.evaluation.statistics import mean_std
+from collections.abc import Sequence
+from itertools import combinations
+
+from minigpt.evaluation.statistics import Comparison, holm, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Series, Table
 from reports.words import plural
 from tasks.comparison import curves
-from tasks.exercises.ex35_knowledge_distillation.findings import Findings, against, seconds
+from tasks.exercises.ex35_knowledge_distillation.findings import Findings, seconds
+from tasks.variants import Variant
 
 
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
-    by_loss = sorted(f.by_tau, key=lambda pair: pair[1].loss)
-    (best_tau, first), (worst_tau, last) = by_loss[0], by_loss[-1]
-    by_weight = sorted(f.by_alpha, key=lambda pair: pair[1].loss)
+    by_loss, by_weight = (sorted(pairs, key=lambda pair: pair[1].loss) for pairs in (f.by_tau, f.by_alpha))
     return Draft(
         blocks={
             "models": models(f),
@@ -36,14 +38,25 @@ def answer(f: Findings) -> Draft:
         },
         checks=checks(f),
         values={
-            "best_tau": best_tau,
-            "worst_tau": worst_tau,
-            "temperatures_compared": against(last, first),
+            "longer_helps": f.judged(f.alone, f.longer).verdict == "lower",
+            "best_tau": by_loss[0][0],
+            "worst_tau": by_loss[-1][0],
+            "temperatures_compared": ends_compared(f, [row for _, row in by_loss]),
             "best_alpha": by_weight[0][0],
             "worst_alpha": by_weight[-1][0],
-            "mixtures_compared": against(by_weight[-1][1], by_weight[0][1]),
+            "mixtures_compared": ends_compared(f, [row for _, row in by_weight]),
         },
     )
+
+
+def ends_compared(f: Findings, rows: Sequence[Variant]) -> Comparison:
+    """The first of several students, the best, against the last: corrected for their having been picked as such.
+
+    Each of all pairs could have been the best and the worst.
+    """
+    pairs = list(combinations(range(len(rows)), 2)) or [(0, 0)]
+    found = holm([f.judged(rows[worse], rows[better]) for better, worse in pairs])
+    return found[pairs.index((0, len(rows) - 1))]
 
 
 def models(f: Findings) -> Table:
@@ -74,12 +87,13 @@ def time(f: Findings) -> Table:
 def students(f: Findings) -> Table:
     """All students."""
     rows: list[tuple[Cell, ...]] = []
+    judged = zip(f.all_at_equal_steps, f.all_at_equal_time, strict=True)
+    verdicts = dict(zip((row.label for row in f.distilled), judged, strict=True))
     for row in f.rows:
         settings, agreed = f.settings[row.label], f.agreement[row.label]
         loss, spread = mean_std(row.losses)
         differences: list[Cell] = []
-        for other in (f.alone, f.longer):
-            found = against(other, row) if row in f.distilled else None
+        for found in verdicts.get(row.label, (None, None)):
             differences += [found.difference, found.verdict] if found else [None, ""]
         imitation = (f.divergence(row), mean_std(agreed.same_choice)[0])
         shown = spread if len(row.losses) > 1 else None
@@ -102,7 +116,7 @@ def students(f: Findings) -> Table:
         f"Loss on the whole validation text, {plural(len(f.alone.losses), 'seed')}. Differences: at equal steps from "
         f"cross-entropy only, at equal time from cross-entropy for {f.longer.steps} steps, about what the teacher's "
         f"passes cost ({f.longer_ratio:.2f} of the time of the best distilled student). Verdicts: 95 % interval over "
-        "seeds, paired, each comparison for itself."
+        "seeds, paired, with Holm's correction for the students of a column."
     )
     return Table(columns, tuple(rows), caption, "students")
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from minigpt.evaluation.ngrams import Baselines
-from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm, mean_std
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm, mean_std, widened
 from tasks.variants import Variant
 
 
@@ -87,8 +87,12 @@ class Findings:
 
     @property
     def untaught(self) -> bool:
-        """Whether the student alone, or its teacher, does not even beat a bigram."""
-        return max(self.alone.loss, self.teacher_loss) >= self.baselines.bigram
+        """Whether the teacher, or one of the students that its best is compared with, does not even beat a bigram."""
+        return self.teacher_loss >= self.baselines.bigram or not self.taught(self.alone, self.best, self.longer)
+
+    def taught(self, *rows: Variant) -> bool:
+        """Whether every seed of these beats the bigram."""
+        return all(max(row.losses) < self.baselines.bigram for row in rows)
 
     @property
     def ahead(self) -> float:
@@ -122,30 +126,48 @@ class Findings:
 
     @property
     def at_equal_steps(self) -> Comparison:
-        """The best distilled student against the student alone."""
-        return self._best_against(self.alone, 0.0)
+        """The best distilled student against the student alone, corrected for its being the best of several."""
+        return self.all_at_equal_steps[self.distilled.index(self.best)]
 
     @property
     def at_equal_time(self) -> Comparison:
-        """The best distilled student against the student that trained for longer.
+        """The best distilled student against the student that trained for longer, corrected likewise."""
+        return self.all_at_equal_time[self.distilled.index(self.best)]
 
-        What the longer training missed equal time by leaves its loss open as far as it is still falling.
+    @property
+    def all_at_equal_steps(self) -> list[Comparison]:
+        """Each distilled student against the student alone."""
+        return holm([self.judged(self.alone, row) for row in self.distilled])
+
+    @property
+    def all_at_equal_time(self) -> list[Comparison]:
+        """Each distilled student against the student that trained for longer, about as long as they take."""
+        return holm([self.judged(self.longer, row, self.missed(row)) for row in self.distilled])
+
+    def judged(self, baseline: Variant, row: Variant, error: float = 0.0) -> Comparison:
+        """Two students of which both have learned something, with an error beside that of the seeds."""
+        found = against(baseline, row)
+        if not self.taught(baseline, row):
+            return replace(found, verdict="untrained")
+        return widened(found, [found.difference - error, found.difference + error])
+
+    def missed(self, row: Variant) -> float:
+        """How far the loss of the longer training is open at the time of a student's, nats.
+
+        By what it missed that time by, and by the quartiles of both step times, as far as its loss is still changing.
         """
-        missed = abs((self.slope or 0.0) * math.log(self.longer_ratio))
-        return self._best_against(self.longer, missed)
+        over = abs(math.log(seconds(self.longer) / seconds(row)))
+        over += sum(math.log(one.step.high / one.step.low) / 2 for one in (self.longer, row))
+        return abs(self._change) * over
 
-    def _best_against(self, baseline: Variant, error: float) -> Comparison:
-        """Corrected for its being the best of several; with an error beside that of the seeds."""
-        found = holm([against(baseline, row) for row in self.distilled])[self.distilled.index(self.best)]
-        low, high = found.interval[0] - error, found.interval[1] + error
-        lost = found.verdict in ("lower", "higher") and low <= 0 <= high
-        return replace(found, interval=(low, high), verdict="noise" if lost else found.verdict)
+    @property
+    def _change(self) -> float:
+        return (self.longer.loss - self.alone.loss) / math.log(self.longer.steps / self.alone.steps)
 
     @property
     def slope(self) -> float | None:
         """What the loss of the student alone changes by when its steps are multiplied by e; None if it doesn't fall."""
-        found = (self.longer.loss - self.alone.loss) / math.log(self.longer.steps / self.alone.steps)
-        return found if found < 0 else None
+        return self._change if self._change < 0 else None
 
     @property
     def worth(self) -> float | None:

@@ -1,11 +1,14 @@
 """Tables, figures and checks of 21.4; the text is in answer.md."""
 
-from minigpt.evaluation.statistics import mean_std
+from dataclasses import replace
+
+from minigpt.config import Norm
+from minigpt.evaluation.statistics import Comparison, compare_paired, holm, mean_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Figure, Series, Table
 from reports.words import plural
 from tasks.comparison import counted
-from tasks.exercises.ex04_norm_placement.findings import INITS, PLACEMENTS, WIDTH, Findings, best_rate
+from tasks.exercises.ex04_norm_placement.findings import INITS, PLACEMENTS, WIDTH, Findings, Setting, best_rate
 
 
 def answer(f: Findings) -> Draft:
@@ -26,12 +29,64 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "effects": f.warmup_effects,
-            "seen": {init: f.picture(init) for init in reversed(INITS)},
+            "seen": {init: seen(f, init) for init in reversed(INITS)},
+            "interactions": interactions(f),
+            "placements": by_placement(f),
+            "inner": inner_blocks(f),
+            "apart": apart(f),
             "fresh": len(f.fresh(f.settings[0])),
             "losses": {(init, norm): losses(f, init, norm) for init in INITS for norm in PLACEMENTS},
             "frequencies": {init: [norm for norm in PLACEMENTS if at_frequencies(f, init, norm)] for init in INITS},
         },
     )
+
+
+def warmth(f: Findings, init: str, norm: Norm) -> list[tuple[float, float]]:
+    """Losses of each fresh seed without warm-up and with it."""
+    return list(zip(f.losses(Setting(norm, init, False)), f.losses(Setting(norm, init, True)), strict=True))
+
+
+def interactions(f: Findings) -> dict[str, Comparison]:
+    """What the warm-up changes in post-norm less what it changes in pre-norm, seed by seed; corrected for the inits."""
+    found = []
+    for init in INITS:
+        pre, post = ([warm - cold for cold, warm in warmth(f, init, norm)] for norm in PLACEMENTS)
+        found.append(compare_paired(pre, post))
+    return dict(zip(INITS, holm(found), strict=True))
+
+
+def seen(f: Findings, init: str) -> str:
+    """``Findings.picture``, but "undecided" where the effects do not differ, or post-norm's is not one after Holm."""
+    picture, post = f.picture(init), f.warmup_effects[init, "post"].verdict
+    if picture == "yes" and interactions(f)[init].verdict != "lower":
+        return "undecided"
+    return "undecided" if picture == "no" and post == "one of many" else picture
+
+
+def by_placement(f: Findings) -> dict[str, Comparison]:
+    """Pre-norm against post-norm, per seed the mean with warm-up and without; corrected for the initial weights."""
+    found = []
+    for init in INITS:
+        pre, post = ([mean_std(pair)[0] for pair in warmth(f, init, norm)] for norm in PLACEMENTS)
+        found.append(compare_paired(post, pre))
+    return dict(zip(INITS, holm(found), strict=True))
+
+
+def inner_blocks(f: Findings) -> Comparison:
+    """What an inner block is worth; no verdict unless all models of both placements beat the bigram."""
+    learned = all(f.past_bigram(one) == len(f.losses(one)) for one in f.chosen.values())
+    return f.inner_blocks if learned else replace(f.inner_blocks, verdict="untrained")
+
+
+def apart(f: Findings) -> list[str]:
+    """In what the best settings of the placements differ beside the placement."""
+    pre, post = f.chosen["pre"], f.chosen["post"]
+    names = {
+        "initial weights": pre.init != post.init,
+        "warm-up": pre.warmup != post.warmup,
+        "learning rate": best_rate(f.runs, pre) != best_rate(f.runs, post),
+    }
+    return [name for name, differs in names.items() if differs]
 
 
 def losses(f: Findings, init: str, norm: str) -> list[float]:

@@ -1,12 +1,14 @@
 """Tables, samples and checks of 21.10; the text is in answer.md."""
 
+from dataclasses import replace
+
 from minigpt.cost import published
-from minigpt.evaluation.statistics import compare_paired
+from minigpt.evaluation.statistics import Comparison, compare_paired, holm
 from minigpt.evaluation.statistics import mean_std as mean_and_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Sample, Table
 from reports.words import mean_std
-from tasks.exercises.ex10_causal_bidirectional.findings import PAIRS, TASKS, Findings
+from tasks.exercises.ex10_causal_bidirectional.findings import PAIRS, TASKS, Findings, Gap
 
 FEATURES = (
     "letter counts",
@@ -36,12 +38,18 @@ def answer(f: Findings) -> Draft:
         values={
             "pairs": PAIRS,
             "masked_writes": mean_and_std(f.next["masked"])[0],
-            "probes": f.probes("causal, mean", "masked, mean"),
+            "probes": {
+                name: judged(c, f.learned and past_bigram(f, masked))
+                for name, c in f.probes("causal, mean", "masked, mean").items()
+            },
             "own": [f"{f.mean_accuracy(name, 'causal, own loss'):.3f} on {name}" for name in f.tasks],
-            "scoring": compare_paired(masked.nats, scored.nats),
+            "scoring": judged(compare_paired(masked.nats, scored.nats), past_bigram(f, masked, scored)),
+            "rivals": rivals(f),
             "one_side": compare_paired(masked.nats, left.nats),
             "gained": left.loss - scored.loss,
-            "twice": f.probes("half, read once", "half, read twice"),
+            "twice": {
+                name: judged(c, f.learned) for name, c in f.probes("half, read once", "half, read twice").items()
+            },
             "superglue": published.SUPERGLUE,
             "wic": {"few-shot": published.WIC_FEW_SHOT, "chance": published.WIC_CHANCE},
             "of_sizes": [of_sizes(f, name) for name in f.tasks],
@@ -49,6 +57,23 @@ def answer(f: Findings) -> Draft:
             "steps": ", ".join(f"{model.recipe} {model.steps}" for model in (f.causal, *f.larger.values())),
         },
     )
+
+
+def judged(c: Comparison, learned: bool) -> Comparison:
+    """The comparison, without a verdict where models have not learned enough to have an opinion."""
+    return c if learned or c.verdict == "one seed" else replace(c, verdict="untrained")
+
+
+def past_bigram(f: Findings, *gaps: Gap) -> bool:
+    """Whether these ways of filling a gap are better than the bigram, which sees one character, with every seed."""
+    return max(loss for gap in gaps for loss in gap.nats) < f.baselines.bigram
+
+
+def rivals(f: Findings) -> list[str]:
+    """Ways of filling a gap that cannot be told from the one of the lowest loss; corrected for their number."""
+    others = [way for way in f.gaps if way != f.best_way]
+    found = holm([compare_paired(f.gaps[f.best_way].nats, f.gaps[way].nats) for way in others])
+    return [f"“{way}”" for way, c in zip(others, found, strict=True) if c.verdict != "higher"]
 
 
 def generation(f: Findings) -> Table:

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, mean_std
 from minigpt.pretrained.gpt2_published import SINK_HEADS, SINK_LENGTH, SINK_THRESHOLD
 from reports.answers import Draft
 from reports.live.listings import listing
@@ -61,6 +61,7 @@ def answer(f: Findings) -> Draft:
             "mean": mean_of,
             "effect": s.after.difference(s.kept),
             "single": single_sink(s),
+            "growth": dense_growth(f.long) if f.long else None,
             "beside_full": {k: compare_paired(s.after.full, s.after.by_sinks[k]) for k in (0, s.kept)}
             if s.after.full
             else {},
@@ -190,6 +191,13 @@ def single_sink(s: Stream) -> Comparison | None:
     if s.after.difference(s.kept).verdict != "lower" or 1 not in s.sinks or s.kept == 1:
         return None
     return compare_paired(s.after.by_sinks[s.kept], s.after.by_sinks[1])
+
+
+def dense_growth(x: LongStream) -> Comparison:
+    """With everything in view: of the stretches after the training length, the last quarter against the first."""
+    losses = [loss for position, loss in x.dense if position > x.context]
+    quarter = max(1, len(losses) // 4)
+    return compare(losses[:quarter], losses[-quarter:])
 
 
 def with_sinks(values: list[tuple[float, ...]]) -> Comparison:

@@ -1,6 +1,8 @@
 """Tables, figures, samples and checks of 21.30; the text is in answer.md."""
 
-from minigpt.evaluation.statistics import binomial_interval, mean_std
+from dataclasses import replace
+
+from minigpt.evaluation.statistics import Comparison, binomial_interval, compare_paired, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Heatmap, Mask, Sample, Series, Table
@@ -34,11 +36,20 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "share_of_targets": trained_targets(f.context),
+            "fewer": fewer_targets(f),
             "wrong": WRONG,
             "chance": chance,
             "by_chance": [count / f.windows for count in binomial_interval(f.windows, chance)],
         },
     )
+
+
+def fewer_targets(f: Findings) -> Comparison:
+    """The control against the causal model at half of the context; no verdict unless both beat the bigram."""
+    causal, control = (f.losses[reading][f.half] for reading in ("causal model", "control"))
+    found = compare_paired(causal, control)
+    learned = max(*causal, *control) < f.rows[0].baselines.bigram
+    return found if learned else replace(found, verdict="untrained")
 
 
 def picture(f: Findings, prefix: int) -> Heatmap:
@@ -83,7 +94,8 @@ def suffix(f: Findings) -> Table:
     return Table(
         columns,
         tuple(rows),
-        "Nats per suffix token, mean over seeds; verdicts by intervals of pairs that share their seed.",
+        "Nats per suffix token, mean over seeds; verdicts by intervals of pairs that share their seed, none "
+        "corrected for there being several.",
         "suffix",
     )
 

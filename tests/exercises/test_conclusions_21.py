@@ -1,4 +1,4 @@
-"""21.21: one fine-tuning carries no claim about others, and what was not as predicted has the reason of its own check."""
+"""21.21: one fine-tuning carries no claim about others, and each failed check has a reason of its own."""
 
 from dataclasses import replace
 from pathlib import Path

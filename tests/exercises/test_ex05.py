@@ -36,12 +36,13 @@ def test_the_saving(answer):
     ("own", "to_input", "to_output", "said"),
     [
         (0.1, 0.3, 0.5, "Hardly: in the models"),
-        (0.4, 0.3, 0.5, "untied output matrix (0.50) more than the other (0.30), as Press"),
-        (0.7, 0.5, 0.5, "untied input matrix (0.50) more than the other (0.50), unlike"),
+        (0.4, 0.3, 0.5, "untied output matrix (0.50) more than the other (0.30; 95% interval +0.18 to +0.22, paired"),
+        (0.7, 0.5, 0.3, "untied input matrix (0.50) more than the other (0.30; 95% interval −0.22 to −0.18, paired"),
     ],
 )
 def test_what_is_said_of_the_matrices_follows_the_correlations(findings, own, to_input, to_output, said):
-    likeness = dict(zip(findings.likeness, [(own,), (to_input,), (to_output,)], strict=True))
+    outputs = (to_output - 0.01, to_output, to_output + 0.01)
+    likeness = dict(zip(findings.likeness, [(own,) * 3, (to_input,) * 3, outputs], strict=True))
     text = " ".join("\n".join(prose(answered(ex05.EXERCISE, replace(findings, likeness=likeness)))).split())
     assert said in text
 

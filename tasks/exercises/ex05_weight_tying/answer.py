@@ -1,6 +1,6 @@
 """Tables, figures and checks of 21.5; the text is in answer.md."""
 
-from minigpt.evaluation.statistics import mean_std
+from minigpt.evaluation.statistics import compare_paired, mean_std
 from reports import words
 from reports.answers import Draft
 from reports.types import Check, Table
@@ -12,6 +12,7 @@ from tasks.variants import comparisons_at_equal_time
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     own, to_input, to_output = (mean_std(values)[0] for values in f.likeness.values())
+    _, input_by_seed, output_by_seed = f.likeness.values()
     return Draft(
         blocks={
             "geometry": geometry(f),
@@ -30,6 +31,7 @@ def answer(f: Findings) -> Draft:
             "own": own,
             "to_input": to_input,
             "to_output": to_output,
+            "likeness": compare_paired(input_by_seed, output_by_seed),
             "itself": mean_std(f.tied_path.itself)[0],
         },
     )

@@ -26,6 +26,7 @@ from tasks.exercises.ex18_beam_search.findings import (
     Strategy,
     Written,
 )
+from tasks.nearness import as_near, few
 
 MEASURES: dict[str, Callable[[Written], Sequence[float]]] = {
     "perplexity": lambda w: w.perplexities,
@@ -35,6 +36,8 @@ MEASURES: dict[str, Callable[[Written], Sequence[float]]] = {
     f"repeated {RUN}-character runs": lambda w: w.repeated,
     "known words": lambda w: w.known,
 }
+# In the tables of the lettered parts; in the text also human text beside the likeliest, and top-k where it truncates.
+INTERVALS = len(MEASURES) * len(LETTERED) + 2
 
 
 def answer(f: Findings) -> Draft:
@@ -51,12 +54,19 @@ def answer(f: Findings) -> Draft:
     for strategy in LETTERED:
         blocks[strategy.key] = against(f, strategy)
         blocks[f"samples of {strategy.key}"] = (sample(f, BEAMS[BEAM]), sample(f, strategy))
+    nearest = min(f.ours, key=lambda w: abs(w.loss - f.human.loss))
+    confidence = f.truncates.confidence
     return Draft(
         blocks=blocks,
         checks=checks(f),
         values={
             "lowest": min(f.ours, key=lambda w: w.loss),
-            "nearest": min(f.ours, key=lambda w: abs(w.loss - f.human.loss)),
+            "nearest": nearest,
+            "nearest_rivals": few(as_near(f.human.nats, {w.name: w.nats for w in f.ours}, nearest.name)),
+            "large_rivals": large_rivals(f),
+            "intervals": INTERVALS,
+            "confidence": confidence,
+            "by_chance": (1 - confidence) * INTERVALS,
             "compared": [f.of(strategy) for strategy in (BEAMS[BEAM], *LETTERED, HUMAN)],
             "greedy": f.of(GREEDY),
             "top_k": f.of(TOP_K),
@@ -181,6 +191,16 @@ def large(f: Findings) -> Table:
         f"{plural(len(human.texts), 'text')} each. What a sampler keeps and removes is measured on what people wrote."
     )
     return Table(columns, tuple(rows), caption, "pretrained_strategies")
+
+
+def large_rivals(f: Findings) -> dict[str, str]:
+    """Strategies of the pretrained model that cannot be told from those nearest to people, by loss and repetition."""
+    people, (by_loss, by_repeats) = f.large(HUMAN), f.nearest_to_people
+    own = [w for key, w in f.by_pretrained.items() if key != HUMAN.key]
+    return {
+        "loss": few(as_near(people.nats, {w.name: w.nats for w in own}, by_loss.name)),
+        "repeats": few(as_near(people.repeated, {w.name: w.repeated for w in own}, by_repeats.name)),
+    }
 
 
 def large_sample(f: Findings, strategy: Strategy) -> Sample:

@@ -20,6 +20,7 @@ from tasks.exercises.ex19_repetition_penalty.findings import (
     WAYS,
     Findings,
 )
+from tasks.nearness import as_near, few
 
 
 def answer(f: Findings) -> Draft:
@@ -38,6 +39,7 @@ def answer(f: Findings) -> Draft:
     for alpha in ASKED:
         blocks[f"α = {alpha:g}"] = strength(f, alpha)
         blocks[f"samples of α = {alpha:g}"] = samples(f, alpha)
+    confidence = f.reading_change(1.2).confidence
     return Draft(
         blocks=blocks,
         checks=checks(f),
@@ -49,12 +51,26 @@ def answer(f: Findings) -> Draft:
             "between": [alpha for alpha in STRENGTHS if alpha not in ASKED],
             "told_apart": {label: f.told_apart(measure) for measure, label in STEPS.items()},
             "of_steps": len(WAYS) * (len(ASKED) - 1),
+            "intervals": INTERVALS,
+            "confidence": confidence,
+            "by_chance": (1 - confidence) * INTERVALS,
         },
     )
 
 
 # Measures by which the asked-for strengths may differ, and how they are called.
 STEPS = {"bigrams": "repeated bigrams", "seen": "tokens that occurred before", "loss": "loss"}
+
+# And by which each strength is compared with no penalty, and that with people.
+MEASURES = {
+    **{name: f"repeated {name}" for name in NGRAMS.values()},
+    "seen": "tokens that occurred before",
+    "loss": "loss without penalty (nats/token)",
+    "real words": "real words",
+}
+# The tables of the strengths, the steps beyond the first (which is one of those), penalised texts beside people's, and
+# what the penalty does to human text.
+INTERVALS = len(WAYS) * (len(MEASURES) * len(ASKED) + len(STEPS) * (len(ASKED) - 2) + len(ASKED) - 1) + 1
 
 
 def overview(f: Findings) -> Table:
@@ -83,11 +99,15 @@ def overview(f: Findings) -> Table:
     return Table(columns, tuple(rows), caption, "overview")
 
 
-def closest(f: Findings, key: str) -> tuple[float, float]:
-    """The α that writes most like people, by repeated 4-grams and by loss."""
-    repeats = min(STRENGTHS, key=lambda alpha: abs(f.of(key, alpha).share(4) - f.human.share(4)))
-    likely = min(STRENGTHS, key=lambda alpha: abs(f.of(key, alpha).loss - f.human_nats(1.0)))
-    return repeats, likely
+def closest(f: Findings, key: str) -> dict[str, tuple[float, str]]:
+    """The α that writes most like people, by repeated 4-grams and by loss, and those not to be told from it in that."""
+    found = {}
+    for label, measure in (("repeated 4-grams", NGRAMS[4]), ("loss", "loss")):
+        people, ways = f.human.values(measure), {alpha: f.of(key, alpha).values(measure) for alpha in STRENGTHS}
+        mean = mean_std(people)[0]
+        best = min(STRENGTHS, key=lambda alpha: abs(mean_std(ways[alpha])[0] - mean))
+        found[label] = best, few([f"{alpha:g}" for alpha in as_near(people, ways, best)])
+    return found
 
 
 def repetition(f: Findings) -> tuple[Figure, ...]:
@@ -200,15 +220,9 @@ def gpt2(f: Findings) -> Table:
 def strength(f: Findings, alpha: float) -> Table:
     """One strength, against no penalty; no penalty itself against people."""
     against = "human text" if alpha == 1.0 else "no penalty"
-    measures = {
-        **{name: f"repeated {name}" for name in NGRAMS.values()},
-        "seen": "tokens that occurred before",
-        "loss": "loss without penalty (nats/token)",
-        "real words": "real words",
-    }
     rows: list[tuple[Cell, ...]] = []
     for key in WAYS:
-        for measure, label in measures.items():
+        for measure, label in MEASURES.items():
             change = f.change(key, alpha, measure)
             interval = change.interval if math.isfinite(change.std_error) else (None, None)
             means = mean_std(f.of(key, alpha).values(measure))

@@ -16,6 +16,9 @@ def answer(f: Findings) -> Draft:
         "the main corpus": f.scores["main corpus"].change.verdict,
         "Python source": f.scores["Python source"].change.verdict,
     }
+    compared = [*(scores.change for scores in f.scores.values()), *([f.domain_words] if f.domain_words else [])]
+    intervals = sum(comparison.verdict != "one seed" for comparison in compared)
+    confidence = compared[0].confidence
     return Draft(
         blocks={
             "data": data(f),
@@ -31,6 +34,9 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "best": min(range(len(losses)), key=losses.__getitem__),  # which evaluation found the lowest loss
+            "intervals": intervals,
+            "confidence": confidence,
+            "by_chance": (1 - confidence) * intervals,
             "lost": [name for name, verdict in elsewhere.items() if verdict == "higher"],
             "gained": [name for name, verdict in elsewhere.items() if verdict == "lower"],
         },

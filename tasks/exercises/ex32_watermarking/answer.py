@@ -9,7 +9,16 @@ from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Series, Table, TokenScores
 from reports.words import shown_token
-from tasks.exercises.ex32_watermarking.findings import EDGES, RATE, USUAL, Findings, Score, allowed, uniform_share
+from tasks.exercises.ex32_watermarking.findings import (
+    EDGES,
+    RATE,
+    USUAL,
+    Findings,
+    Score,
+    Width,
+    allowed,
+    uniform_share,
+)
 
 
 def answer(f: Findings) -> Draft:
@@ -46,6 +55,7 @@ def answer(f: Findings) -> Draft:
             "rate": RATE,
             "gpt2_tokens": GPT2_VOCABULARY,
             "usual_delta": USUAL,
+            "rivals": rivals(f),
             "unmarked": unmarked(f),
             "independent_drift": 1 / math.sqrt(f.width_texts),
         },
@@ -106,6 +116,25 @@ def running(f: Findings) -> Figure:
         "hundred would be called marked."
     )
     return Figure("line", series, "characters read", "z", caption, hlines=((bound, f"{RATE:.0%} false positives"),))
+
+
+def rivals(f: Findings) -> list[int]:
+    """Honest widths whose mark may survive an edit as well as that of the best: shares of the same number of texts.
+
+    Agresti & Caffo's interval (2000), with one success and one failure added to each side, so that shares of 0 and 1
+    have an error, too; corrected after Bonferroni for the number of widths. Texts count as independent.
+    """
+    others = [width for width in f.honest if width is not f.best]
+    texts = len(f.plain.nll) + 2
+    quantile = NormalDist().inv_cdf(1 - 0.025 / max(1, len(others)))
+
+    def shrunk(width: Width) -> float:
+        return (width.detected_edited * (texts - 2) + 1) / texts
+
+    def apart(a: float, b: float) -> bool:
+        return a - b > quantile * math.sqrt((a * (1 - a) + b * (1 - b)) / texts)
+
+    return [width.width for width in others if not apart(shrunk(f.best), shrunk(width))]
 
 
 def unmarked(f: Findings) -> dict[str, Score]:

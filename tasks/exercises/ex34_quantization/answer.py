@@ -13,6 +13,8 @@ from tasks.exercises.ex34_quantization.findings import (
     NAIVE_RANGE,
     NOTICEABLE,
     TENSOR,
+    Deployed,
+    Deployment,
     Findings,
 )
 
@@ -45,11 +47,7 @@ def answer(f: Findings) -> Draft:
             "fp32": fp32,
             "library": library,
             "own": own,
-            "overlapping": [
-                name
-                for name, version in (("torch.ao", library), ("this project's layer", own))
-                if version.decode.low < fp32.decode.high and fp32.decode.low < version.decode.high
-            ],
+            "overlapping": overlapping(f),
             "main": f.curves[0],
             "others": f.curves[1:],
             "naive": NAIVE,
@@ -62,6 +60,23 @@ def answer(f: Findings) -> Draft:
             "widths": BITS,
         },
     )
+
+
+def named(d: Deployment) -> list[tuple[str, Deployed]]:
+    """The versions in int8, as the text calls them."""
+    _, library, own, *_ = d.versions
+    return [("torch.ao", library), ("this project's layer", own), *([("torchao", d.newer)] if d.newer else [])]
+
+
+def overlapping(f: Findings) -> list[str]:
+    """Times whose quartiles overlap with those of fp32."""
+    fp32, found = f.deployment.versions[0], []
+    for name, version in named(f.deployment):
+        times = (("reading", version.read, fp32.read), ("decoding", version.decode, fp32.decode))
+        for what, one, other in times:
+            if one.low <= other.high and other.low <= one.high:
+                found.append(f"{what} with {name}")
+    return found
 
 
 def int8(f: Findings) -> Table:
@@ -160,8 +175,7 @@ def widths_figure(f: Findings) -> Figure:
 def checks(f: Findings) -> tuple[Check, ...]:
     """The claims."""
     d, main = f.deployment, f.curves[0]
-    fp32, library, own, *_ = d.versions
-    names = [("torch.ao", library), ("this project's layer", own), *([("torchao", d.newer)] if d.newer else [])]
+    fp32, _, own, *_ = d.versions
     expected = fp32.file_bytes - 3 * f.matrix_weights + 4 * f.matrix_channels
     worst = max(c - n for n, c in zip(main.methods[NAIVE], main.methods[CHANNEL], strict=True))
     return (
@@ -178,7 +192,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
         Check.at_most("perplexity in int8 over fp32", own.perplexity / fp32.perplexity, NOTICEABLE, "empirical"),
         *(
             Check.at_least(f"speed-up of {what} in int8, {name}", speed(version), 1.0, "empirical")
-            for name, version in names
+            for name, version in named(d)
             for what, speed in (("reading", d.reading), ("decoding", d.decoding))
         ),
         Check.at_most(

@@ -1,0 +1,30 @@
+"""21.5: which matrix the shared one resembles more is said where pairs of seeds can tell."""
+
+import pytest
+
+from minigpt.evaluation.statistics import compare_paired
+from tests.exercises.test_conclusions import said
+
+OPEN = "seeds cannot tell: the output matrix at 0.41, the input matrix at 0.41 (95% interval"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "expected"),
+    [
+        ((0.40, 0.42, 0.41), (0.42, 0.40, 0.416), OPEN),
+        ((0.30, 0.31, 0.30), (0.50, 0.52, 0.50), "untied output matrix (0.51) more than the other (0.30;"),
+        ((0.50, 0.52, 0.50), (0.30, 0.31, 0.30), "untied input matrix (0.51) more than the other (0.30;"),
+        ((0.30,), (0.50,), "1 seed cannot tell: the output matrix at 0.50, the input matrix at 0.30. In the word"),
+    ],
+)
+def test_a_likeness_inside_the_noise_lets_neither_prevail(inputs, outputs, expected):
+    text = said(
+        "ex05_weight_tying",
+        '{% if likeness.verdict in ("higher", "lower") %}',
+        "was the output.\n{% endif %}",
+        likeness=compare_paired(inputs, outputs),
+        to_input=sum(inputs) / len(inputs),
+        to_output=sum(outputs) / len(outputs),
+    )
+    assert expected in text
+    assert "prevails" not in text

@@ -1,0 +1,35 @@
+"""21.32: a mark survives an edit best where the shares of texts differ by more than so many texts leave open."""
+
+from types import SimpleNamespace as Any
+
+import pytest
+
+from tasks.exercises.ex32_watermarking.answer import rivals
+from tasks.exercises.ex32_watermarking.findings import Width
+from tests.exercises.test_conclusions import said
+
+
+@pytest.mark.parametrize(
+    ("shares", "texts", "found", "expected"),
+    [
+        ((0.80, 0.78, 0.30), 60, [3], "but over 60 texts k = 3 cannot be told from it."),
+        ((0.80, 0.78, 0.30), 6, [3, 4], "but over 6 texts k = 3 and 4 cannot be told from it."),
+        ((0.90, 0.50, 0.30), 300, [], "more than at the others of these: its mark survives an edit best."),
+        ((1.00, 1.00, 0.00), 60, [3], "but over 60 texts k = 3 cannot be told from it."),
+    ],
+)
+def test_the_best_width_has_its_rivals(shares, texts, found, expected):
+    honest = tuple(
+        Width(k, 50.0, (0.0, 0.0), (0.0, 0.0), 1.0, share) for k, share in zip((2, 3, 4), shares, strict=True)
+    )
+    f = Any(honest=honest, best=honest[0], plain=Any(nll=(1.0,) * texts), keys=2)
+    assert rivals(f) == found
+    text = said(
+        "ex32_watermarking",
+        'under every one of {{ f.keys | plural("key") }}. With',
+        "{% endif %}",
+        f=f,
+        best=honest[0],
+        rivals=found,
+    )
+    assert expected in text

@@ -105,7 +105,7 @@ def test_what_is_slow_to_import_is_imported_when_it_is_used() -> None:
 FOLDERS = sorted(path.parent for path in (ROOT / "tasks" / "exercises").glob("ex*/experiment.py"))
 # What the files of an exercise may import of tasks, reports and flows, beside files of their own folder.
 SAYS = {"reports", "reports.types", "reports.answers", "reports.words", "tasks.variants", "tasks.comparison"}
-SAYS |= {"reports.live", "reports.live.listings"}
+SAYS |= {"reports.live", "reports.live.listings", "tasks.nearness"}
 MEASURES = {"tasks.exercise", "tasks.recipes.catalogue", "tasks.study", "tasks.variants"}
 
 

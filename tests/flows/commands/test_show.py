@@ -185,7 +185,7 @@ def test_a_result_of_another_version_is_told_in_a_sentence(
         data["provenance"]["colour"] = "red"
     else:
         del data["title"]
-    (tmp_path / "latest" / "results").mkdir(parents=True)
+    (tmp_path / "latest" / "results").mkdir(parents=True, exist_ok=True)
     (tmp_path / "latest" / "results" / "21.01.json").write_text(json.dumps(data))
     assert main(["show", "21.01"]) in (1, 2)
     assert "chapter: " in capsys.readouterr().err

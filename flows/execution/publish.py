@@ -199,9 +199,8 @@ def point_latest(outputs: Path, folder: Path) -> None:
     link.replace(latest)
     runs = sorted(path for path in folder.parent.iterdir() if path.is_dir())
     whole = [path for path in runs if not path.name.startswith(".")]
-    left = [
-        path for path in runs if path.name.startswith(".") and _age(path) > LEFT_SECONDS
-    ]  # else it is being written
+    half = [path for path in runs if path.name.startswith(".")]
+    left = [path for path in half if _age(path) > LEFT_SECONDS]  # the others are being written
     for path in [*whole[:-KEPT_RUNS], *left]:
         if path != folder:
             _remove(path)

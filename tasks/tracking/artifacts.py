@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 
 def attach(client: Any, run_id: str, uri: str, files: Mapping[str, str], texts: Mapping[str, str]) -> None:
@@ -81,7 +82,7 @@ def follow(database: Path, experiment: str, place: str) -> None:
             ).fetchone()
         except sqlite3.OperationalError:  # not made yet
             return
-        if found is None or found[1] == place:
+        if found is None or not found[1].startswith("file:") or _is_same(found[1], place):
             return
         id, before = found
         connection.execute(
@@ -90,3 +91,9 @@ def follow(database: Path, experiment: str, place: str) -> None:
             (place, len(before) + 1, id, before),
         )
         connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (place, id))
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two URIs of folders lead to the same place, by whatever names."""
+    first, second = (Path(unquote(urlsplit(uri).path)) for uri in (one, other))
+    return first == second or (first.exists() and second.exists() and first.samefile(second))

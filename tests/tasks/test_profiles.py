@@ -8,6 +8,7 @@ import pytest
 
 from flows import sizes as readme
 from flows.execution.graph import Request, build, load_exercises
+from minigpt.precision import Precision
 from tasks.exercises import modules
 from tasks.recipes.catalogue import LARGE, SMALL_LONG, STUDY, TEACHER, TIMING, VERSE, recipes
 from tasks.recipes.profiles import LAPTOP, OVERNIGHT, PROFILES, Profile, Scale
@@ -184,3 +185,14 @@ def test_the_readmes_words_on_laptop_are_its_numbers() -> None:
             passes[precision] = found.train.steps * found.train.batch_size * found.model.context
         assert passes["bf16"] / LAPTOP.train_characters == pytest.approx(2, abs=0.05)
         assert passes["fp32"] < LAPTOP.train_characters
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_small_model_is_a_branch_of_its_longer_training(profile: Profile, precision: Precision) -> None:
+    """What 21.22 checks: one training, until the small one's rate goes down."""
+    small, longer = (profile.computed_in(precision).resolve(recipes()[name]) for name in ("small", "small-long"))
+    assert small.train.steps in longer.train.early_budgets
+    for field in ("warmup_steps", "batch_size", "learning_rate", "schedule", "optimizer"):
+        assert getattr(small.train, field) == getattr(longer.train, field), field
+    assert small.model == longer.model

@@ -43,6 +43,6 @@ def test_every_exercise_has_an_answer(kind: str, id: str) -> None:
     fewer = {"repeats": 2} if exercise.numbers["smoke"].get("repeats", 0) > 2 else {}  # what is timed is none of this
     context = make_context(exercise, pretrained="stand-in", budget=0.1, **fewer)
     answer = answered(exercise, measured(exercise, context))
-    assert_sound(exercise, answer)
+    assert_sound(exercise, answer, any_text=True)
     if kind != "two letters" or id not in WRITTEN:
         assert ("not apply to this text" in prose(answer)) == (id in NOT_APPLYING[kind])

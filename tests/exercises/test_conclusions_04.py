@@ -14,6 +14,7 @@ from tests.exercises.test_conclusions import EXERCISES
 STEP = Step(1.0, 0.5, 0.9)
 SAME, OTHER = (2.0, 2.01, 2.02), (2.01, 2.0, 2.02)
 STUCK = (3.1, 3.11, 3.12)
+NEVER = (4.3, 4.31, 4.32)
 
 
 def start(init, norm, layers):
@@ -120,3 +121,16 @@ def test_what_else_differs_between_the_placements_is_said():
     found = made()
     other = replace(found, chosen={**found.chosen, "pre": Setting("pre", "GPT-2", True)})
     assert "The two models differ in their initial weights, too" in said(other)
+
+
+def test_placements_differ_still_only_where_nothing_else_told_them_apart():
+    """That pre-norm is the more stable is a difference already."""
+
+    def shown(pre):
+        found = made(post_warm=NEVER, post_cold=NEVER, pre_warm=pre, pre_cold=pre)
+        return said(replace(found, baselines=replace(found.baselines, unigram=4.2)))
+
+    learned, slow = shown(SAME), shown(STUCK)
+    assert learned.count("So pre-norm is the more stable here") == learned.count(" At every rate and with every") == 2
+    assert "So pre-norm" not in slow
+    assert slow.count("The placements still differ: at every rate and with every seed") == 2

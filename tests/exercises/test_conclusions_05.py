@@ -1,4 +1,6 @@
-"""21.5: which matrix the shared one resembles more is said where pairs of seeds can tell."""
+"""21.5: which matrix the shared one resembles more, and whether tying hurts, is said where seeds can tell."""
+
+from types import SimpleNamespace as Any
 
 import pytest
 
@@ -28,3 +30,20 @@ def test_a_likeness_inside_the_noise_lets_neither_prevail(inputs, outputs, expec
     )
     assert expected in text
     assert "prevails" not in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("noise", "is not shown, and not refuted either: the untied model is ahead by no more than noise."),
+        ("one seed", "One seed cannot confirm or refute it."),
+        ("untrained", "not put to the test"),
+        ("lower", ""),
+    ],
+)
+def test_a_prediction_missed_within_the_noise_is_not_refuted(verdict, expected):
+    text = said(
+        "ex05_weight_tying", "{% set verdict", "{% endif %}\n\n# (a)", f=Any(comparison=Any(verdict=verdict))
+    ).removesuffix("# (a)")
+    assert expected in text
+    assert bool(text) == bool(expected)

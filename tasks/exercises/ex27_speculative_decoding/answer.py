@@ -37,6 +37,8 @@ def answer(f: Findings) -> Draft:
             "losing": [f"“{draft.label}”" for draft in f.drafts if draft.best.high < 1],
             "fewer": [(d.label, s) for d, s in f.runs if s.texts < best.texts and s.measured > best.measured],
             "verify_costs": [speed.verify_cost for _, speed in f.runs],
+            "optimistic": all(speed.predicted > speed.measured for _, speed in f.runs),
+            "fewer_tokens": all(speed.tokens_per_pass < speed.expected_tokens for _, speed in f.runs),
             "error": mean([deviation(speed.predicted, speed.measured) for _, speed in f.runs]),
             "textbook_error": mean([deviation(speed.textbook, speed.measured) for _, speed in f.runs]),
         },

@@ -53,6 +53,7 @@ def answer(f: Findings) -> Draft:
             "sink_length": SINK_LENGTH,
             "sink_threshold": SINK_THRESHOLD,
             "gpt2_sink_heads": SINK_HEADS.value,
+            "shares": [x.first().mean for x in f.kinds.values()],
             "ratios": [x.first().ratio for x in f.kinds.values()],
             "recurring": f.kinds[REPEATED].recurring,
             "most_in_the_middle": max(f.planted.tokens, key=lambda x: x.middle).piece,
@@ -225,7 +226,8 @@ def loss_table(s: Stream) -> Table:
     scored = "every token" if s.scored_after == s.length - s.size - 1 else f"{s.scored} places"
     caption = (
         f"Loss by position and number of sinks. Means over {s.texts} texts of {s.length:,} tokens; {s.size} "
-        f"positions kept, {scored} scored; intervals of paired differences over texts (Student)."
+        f"positions kept, {scored} scored; intervals of paired differences over texts (Student), not corrected for "
+        "their number."
     )
     return Table(columns, tuple(rows), caption, "loss_by_position")
 

@@ -123,4 +123,4 @@ def test_remedies_are_corrected_for_their_number(findings):
 def test_the_answer_stays_sound(findings):
     others = {"RoPE, positions interpolated": (1.66, 1.7, 1.64)}
     answer = answered(EXERCISE, replace(findings, extrapolation=read((1.8, 1.82, 1.78), (1.5, 1.5, 1.5), **others)))
-    assert_sound(EXERCISE, answer)
+    assert_sound(EXERCISE, answer, any_text=True)  # of two readings and two remedies only

@@ -39,7 +39,7 @@ def test_what_a_prefix_model_pays_for_was_tested(control, claimed):
     assert ("what the prefix model pays for is its fewer targets" in text) == claimed
     assert "The suffix loss of the control" in text
     missed = told("{% if f.against_causal.verdict", "{% endif %}\n{% endif %}", f)
-    assert ("so they are what it pays for" in missed or "they are a likely reason" in missed) == claimed
+    assert ("so they are what it pays for" in missed or "are a likely reason" in missed) == claimed
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,47 @@ def test_few_words_may_tell_readings_apart(prefix, told_apart):
     words = Any(after_all={"causal": causal}, paragraph=lambda label: compare_paired(causal, causal))
     text = said(FOLDER, "{% set shares", "{% endif %}", w=words, chosen=compare_paired(causal, prefix))
     assert ("cannot tell one reading from the other" in text) != told_apart
+
+
+CHOICES = (0.308, 0.317, 0.325)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "windows", "expected"),
+    [
+        ((0.333, 0.342, 0.351), 120, "That is a matter of 3 cases, and other cases may decide otherwise."),
+        ((0.333, 0.342, 0.351), 1000, ""),
+        (CHOICES, 120, ""),
+    ],
+)
+def test_a_choice_of_few_cases_is_called_so(prefix, windows, expected):
+    f = Any(chosen=compare_paired(CHOICES, prefix), windows=windows)
+    assert said(FOLDER, "{% set cases", "{% endif %}", f=f) == expected
+
+
+@pytest.mark.parametrize(
+    ("guessing", "expected"),
+    [
+        ([], ""),
+        (["the causal model"], "What the causal model gets right lies inside what guessing may give."),
+        (["A", "B"], "What A and B get right lies inside what guessing may give."),
+    ],
+)
+def test_what_guessing_may_give_is_called_so(guessing, expected):
+    assert said(FOLDER, "{% if guessing %}", "{% endif %}", guessing=guessing) == expected
+
+
+@pytest.mark.parametrize(
+    ("opened", "expected"),
+    [
+        ((2.11, 2.12, 2.131), "has not learned to use"),
+        (NEAR, "is not shown"),
+        ((2.0, 2.01, 2.021), ""),
+        ((2.1,), ""),
+    ],
+)
+def test_an_opened_prefix_is_used_where_it_lowers_the_loss(opened, expected):
+    read = compare_paired(PREFIX[: len(opened)], opened)
+    text = said(FOLDER, "{% if f.opened.verdict", "{% endif %}", f=Any(opened=read))
+    assert expected in text
+    assert bool(text) == bool(expected)

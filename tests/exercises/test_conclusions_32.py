@@ -33,3 +33,18 @@ def test_the_best_width_has_its_rivals(shares, texts, found, expected):
         rivals=found,
     )
     assert expected in text
+
+
+@pytest.mark.parametrize(("flagged", "missed"), [(0.86, True), (0.95, False)])
+def test_a_mark_that_is_missed_more_often_than_predicted_has_its_reason(flagged, missed):
+    text = said(
+        "ex32_watermarking",
+        "{% if usual.right.flagged",
+        "{% endif %}.\n{% endif %}",
+        usual=Any(right=Any(flagged=flagged, mean_z=3.5), green_share=0.69, rates=(0.12, flagged)),
+        f=Any(lengths=(24, 96)),
+        delta="2",
+        undecided=0.88,
+    )
+    assert ("would write 88% green ones; this one is often sure, and writes 69%." in text) == missed
+    assert ("12% at 24 characters, 86% at 96." in text) == missed

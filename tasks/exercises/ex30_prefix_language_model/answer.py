@@ -14,6 +14,7 @@ from tasks.exercises.ex30_prefix_language_model.findings import WRONG, Completio
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     chance = 1 / (1 + WRONG)
+    by_chance = [count / f.windows for count in binomial_interval(f.windows, chance)]
     return Draft(
         blocks={
             "mask": listing(f.mask_source, "minigpt/masks.py"),
@@ -39,7 +40,12 @@ def answer(f: Findings) -> Draft:
             "fewer": fewer_targets(f),
             "wrong": WRONG,
             "chance": chance,
-            "by_chance": [count / f.windows for count in binomial_interval(f.windows, chance)],
+            "by_chance": by_chance,
+            "guessing": [
+                f"the {label} model"
+                for label, shares in f.choices.items()
+                if by_chance[0] <= mean_std(shares)[0] <= by_chance[1]
+            ],
         },
     )
 

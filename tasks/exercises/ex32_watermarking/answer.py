@@ -55,6 +55,7 @@ def answer(f: Findings) -> Draft:
             "rate": RATE,
             "gpt2_tokens": GPT2_VOCABULARY,
             "usual_delta": USUAL,
+            "undecided": uniform_share(f.fraction, USUAL),
             "rivals": rivals(f),
             "unmarked": unmarked(f),
             "independent_drift": 1 / math.sqrt(f.width_texts),

@@ -89,7 +89,11 @@ def losses(f: Findings) -> Table:
         means = [mean_std(column)[0] for column in f.by_head(row.label, "losses")]
         rows.append((row.label, sum(means) / len(means), sum(means), *means, *[None] * (8 - len(means))))
     columns = ("model", "mean of the heads", "sum of the heads", *(f"head {n}" for n in range(1, 9)))
-    return Table(columns, tuple(rows), "Validation loss by head, nats per token, mean over seeds.", "losses")
+    caption = (
+        "Validation loss by head, nats per token, mean over seeds. Read in whole windows: what the rest of the text "
+        "adds is why the first head's losses in (d) are a little different."
+    )
+    return Table(columns, tuple(rows), caption, "losses")
 
 
 def by_head(f: Findings, rows: Sequence[Variant], field: str) -> tuple[Series, ...]:

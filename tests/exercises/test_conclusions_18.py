@@ -128,3 +128,15 @@ def test_as_near_counts_distances_on_both_sides():
     assert as_near(people, ways, "near") == ["below"]
     assert as_near((3.0,), {"a": (3.1,), "b": (9.0,)}, "a") == ["b"], "one prompt tells nothing"
     assert (few([]), few("ab"), few("abcd")) == ("", "a and b", "4 of the others")
+
+
+def test_likelier_per_token_need_not_be_likelier_per_character(findings):
+    """Texts of as many characters: bits per character are what their likelihood is."""
+    f = with_written(findings, greedy={"nats": (4.0, 4.1, 4.2)})
+    note = "Per character, of which all have as many,"
+    assert f.by_loss(f.of(GREEDY)).verdict == "higher"
+    assert note not in told(f, 1)
+    per_character = replace(f.of(GREEDY), bits=(2.0, 3.1, 4.2))
+    f = replace(f, written={**f.written, "greedy": per_character})
+    assert f"{note} the difference is inside the noise (95% interval" in told(f, 1)
+    assert note not in told(f, 2)

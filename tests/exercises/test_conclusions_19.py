@@ -69,7 +69,7 @@ def test_the_closest_strength_has_its_rivals(findings):
         written(w.key, w.alpha, **({} if w.alpha == 1.2 else {**far, "nats": w.nats} if w.alpha == 1.1 else far))
         for w in findings.written
     )
-    said = "for greedy text, α = 1.2 by repeated 4-grams and α = 1.1 by loss (not to be told from 1.2 in this)."
+    said = "for greedy text, α = 1.2 by repeated 4-grams and α = 1.1 by loss (not to be told from α = 1.2 in this)."
     assert said in told(replace(findings, written=alone), 0)
 
 

@@ -110,7 +110,7 @@ def traps(f: Findings) -> Table:
         (
             "is_causal=True with one query and 8 keys",
             f.top_left[0],
-            f"the output is the first value, to {f.top_left[1]:.1g}",
+            "the output is the first value" + (f", to {f.top_left[1]:.1g}" if f.top_left[1] else ", exactly"),
         ),
     )
     columns = ("mistake", "largest difference", "what it does")

@@ -64,6 +64,7 @@ def answer(f: Findings) -> Draft:
             "nearest": nearest,
             "nearest_rivals": few(as_near(f.human.nats, {w.name: w.nats for w in f.ours}, nearest.name)),
             "large_rivals": large_rivals(f),
+            "by_bits": {s.key: compare_paired(f.beam.bits, f.of(s).bits) for s in LETTERED},
             "intervals": INTERVALS,
             "confidence": confidence,
             "by_chance": (1 - confidence) * INTERVALS,

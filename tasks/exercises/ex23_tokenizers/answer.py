@@ -1,9 +1,10 @@
 """Tables, figures, coloured paragraphs and checks of 21.23; the text is in answer.md."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
-from minigpt.evaluation.statistics import compare, mean_std
+from minigpt.evaluation.statistics import Comparison, compare, holm, mean_std
 from reports.answers import Draft
 from reports.types import Block, Cell, Check, Code, Figure, Series, Table, TokenScores
 from tasks.exercises.ex23_tokenizers.findings import CLASSES, CONTEXTS, SELDOM, Findings, Kind
@@ -47,7 +48,11 @@ def answer(f: Findings) -> Draft:
             f"{kind.name} facts": facts(f, kind),
             f"{kind.name} rare": rare_words(f, kind),
         }
-    cheapest, second = sorted(kinds, key=lambda kind: kind.rarity[0])[:2]  # for words that were never seen
+    taught = [kind for kind in f.by_late_cost if kind.variant.beats_bigram_with(kind.late)]
+    steps = list(pairwise(taught))
+    found = holm([compare(worse.spelled_at_equal_time, better.spelled_at_equal_time) for better, worse in steps])
+    cheapest, *others = sorted(kinds, key=lambda kind: kind.rarity[0])  # for words that were never seen
+    second = next((kind for kind in others if kind.variant.beats_bigram), others[0])
     return Draft(
         blocks=blocks,
         checks=checks(f),
@@ -57,17 +62,16 @@ def answer(f: Findings) -> Draft:
             "words": f.kinds["words"],
             "seldom": SELDOM,
             "gpt2_width": GPT2_WIDTH,
-            "steps": [
-                (better.name, worse.name, compare(worse.spelled_at_equal_time, better.spelled_at_equal_time))
-                for better, worse in pairwise(f.by_late_cost)
-            ],
+            "taught": taught,
+            "untaught": [kind for kind in f.by_late_cost if kind not in taught],
+            "steps": [(better.name, worse.name, c) for (better, worse), c in zip(steps, found, strict=True)],
             "rare_class": names[0],
             "common_class": names[-1],
             "costlier": [kind.name for kind in kinds if kind.rarity[present[0]] > kind.rarity[present[-1]]],
             "unseen_ratio": f.kinds["words"].rarity[0] / f.kinds["words"].rarity[present[-1]],
             "cheapest": cheapest,
             "second": second,
-            "cheapest_against_second": compare(second.by_rarity[0], cheapest.by_rarity[0]),
+            "cheapest_against_second": rare_compared(cheapest, second),
         },
     )
 
@@ -134,6 +138,7 @@ def efficiency(f: Findings) -> Table:
                 kind.bytes_seen / kind.train_bytes,
                 kind.seconds,
                 nats,
+                kind.variant.baselines.bigram,
                 raw,
                 *(spelled, spread if several else None),
                 *(late, late_spread if several else None),
@@ -148,6 +153,7 @@ def efficiency(f: Findings) -> Table:
         "epochs",
         "training, s",
         "nats per token (not comparable)",
+        "… of bigrams of the same tokens",
         "bits per byte",
         "… unknown words spelled",
         "± over seeds",
@@ -162,6 +168,13 @@ def efficiency(f: Findings) -> Table:
         f"{seeds} seed{'s' * (seeds > 1)}; whole validation split."
     )
     return Table(columns, tuple(rows), caption, "training")
+
+
+def rare_compared(cheapest: Kind, second: Kind) -> Comparison:
+    """What unseen words cost; no verdict on a model that does not beat a bigram of its own tokens."""
+    found = compare(second.by_rarity[0], cheapest.by_rarity[0])
+    taught = cheapest.variant.beats_bigram and second.variant.beats_bigram
+    return found if taught else replace(found, verdict="untrained")
 
 
 def checks(f: Findings) -> tuple[Check, ...]:

@@ -304,7 +304,7 @@ def gc(
     user_corpora: Annotated[bool, Parameter(help="drop results on your own corpora, too")] = False,
     dry_run: Annotated[bool, Parameter(help="only say what would go")] = False,
 ) -> int:
-    """Drop artifacts that no current recipe needs, those of a --budget other than 1 among them."""
+    """Drop artifacts that no current recipe needs; what was trained with another budget than 1 goes, too."""
     if not grace_days >= 0:  # NaN neither
         raise UsageError(f"--grace-days {grace_days:g}: {SOME_DAYS}")
     from flows.commands.garbage import collect

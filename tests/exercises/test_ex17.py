@@ -181,7 +181,7 @@ def test_a_model_of_few_tokens_has_no_rows_that_repeat(monkeypatch):
     monkeypatch.setattr(reading, "FEWEST", 10**6)
     findings = measured(EXERCISE, make_context(EXERCISE, pretrained="stand-in", **SMALL))
     answer = answered(EXERCISE, findings)
-    assert_sound(EXERCISE, answer)
+    assert_sound(EXERCISE, answer, any_text=True)
     assert findings.copying is None
     assert "This part does not apply to this text" in told(findings)
     assert not any("induction" in check.claim for check in answer.checks)

@@ -109,7 +109,7 @@ def test_texts_without_spaces_have_no_words_of_the_domain(findings):
         return replace(w, before=("道可道",) * len(w.before), after=("道可道",) * len(w.after))
 
     answer = answered(EXERCISE, replace(findings, written=tuple(map(spaceless, findings.written))))
-    assert_sound(EXERCISE, answer)
+    assert_sound(EXERCISE, answer, any_text=True)
     assert "does not apply to this text" in prose(answer, 2)
     assert not any("domain_words" in name for name in answer.metrics)
     samples = [block for block in flattened(answer.parts[2].blocks) if block.type == "sample"]

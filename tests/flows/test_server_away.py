@@ -20,7 +20,7 @@ from flows.pools import ensure_pools
 from flows.recovery import ensure_crash_detection
 from flows.surroundings import without
 from tests.flows.conftest import wait_until, worker
-from tests.soak.chapters import silence, sweep_delay
+from tests.soak.chapters import silence
 from tests.soak.machines import PrefectServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(1_800)]
@@ -115,7 +115,7 @@ def test_away_at_its_end_until_it_has_given_up(server: PrefectServer, tmp_path: 
     wait_until(lambda: not psutil.pid_exists(process), 300, "its process has given up telling")
     server.start()
     server.wait()
-    with swept_meanwhile(sweep_delay()):  # as ``chapter ui`` does
+    with swept_meanwhile():  # as ``chapter ui`` does
         wait_until(run.is_completed, 400, "it is taken up again, and completes")
     assert [line.split()[0] for line in run.lines()] == [str(run.id), "done"] * 2
 

@@ -42,7 +42,7 @@ def test_tables_and_charts_are_those_of_the_outputs(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(watch, "result_of", lambda *_: RESULT)
     told: Any = Told()
     store = Store(str(tmp_path / "store"))
-    record = {"artifacts": {"findings": asdict(store.put(b"{}"))}, "data": {}}
+    record = {"key": "k", "artifacts": {"findings": asdict(store.put(b"{}"))}, "data": {}}
     sources: Any = None
     tracking = TrackingListener(told, "chapter-1", store, Request(PROFILES["smoke"], sources, ()), "run", here=True)
     node = Node("exercise/21.1", "exercise", "exercise 21.1", {}, {}, (), 1.0, subject="21.1")
@@ -67,7 +67,7 @@ def test_what_is_drawn_for_mlflow_is_drawn_for_the_page(tmp_path: Path, monkeypa
     request = Request(PROFILES["smoke"], sources, ())
     tracking = TrackingListener(told, "chapter-1", Store(str(tmp_path / "store")), request, sections=sections)
     node = Node("exercise/21.1", "exercise", "exercise 21.1", {}, {}, (), 1.0, subject="21.1")
-    tracking.finished(node, Step("exercise", "exercise 21.1", {}, {}, {}, 1), {"artifacts": {}, "data": {}})
+    tracking.finished(node, Step("exercise", "exercise 21.1", {}, {}, {}, 1), {"key": "k", "artifacts": {}, "data": {}})
     tracking.close()
     expected = page.render(results=[RESULT])
     monkeypatch.setattr("reports.charts.to_svg", None)

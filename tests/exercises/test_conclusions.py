@@ -29,7 +29,7 @@ def test_sinks_hold_a_stream_together_where_they_lower_its_loss(before, after, c
         ratios=[20.0, 9.0],
         several=5,
         effect=compare_paired(before, after),
-        first=Any(mean=0.5),
+        shares=[0.3, 0.4],
         k=4,
         after=Any(by_sinks={0: before, 4: after}),
         mean=lambda values: sum(values) / len(values),

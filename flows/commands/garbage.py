@@ -20,7 +20,7 @@ from typing import Any
 
 from flows.execution.graph import Request, build, load_exercises
 from minigpt.precision import PRECISIONS
-from tasks.cache.keys import canonical, code_digests, digest, syntax_kept_in
+from tasks.cache.keys import canonical, code_digests, digest, portable, syntax_kept_in
 from tasks.cache.store import Store, artifacts_of, note
 from tasks.cache.urls import without_credentials
 from tasks.exercises import modules
@@ -82,8 +82,8 @@ def _bundles() -> list[Sources]:
 
 
 def _signature(kind: str, version: int, inputs: Mapping[str, Any], code: Mapping[str, str]) -> str:
-    portable = {name: value for name, value in inputs.items() if name not in ("environment", "hardware", "pretrained")}
-    return digest({"kind": kind, "version": version, "inputs": portable, "code": code})
+    anywhere = {name: value for name, value in portable(inputs).items() if name != "pretrained"}
+    return digest({"kind": kind, "version": version, "inputs": anywhere, "code": code})
 
 
 def live_keys(records: Mapping[str, Record], signatures: set[str]) -> set[str]:

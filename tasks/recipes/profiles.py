@@ -293,7 +293,7 @@ LAPTOP = Profile(
     },
 )
 
-# By estimate two hours on two cores with bf16 instructions, most of them in trainings: six to eight times laptop's
+# Two hours on two cores with bf16 instructions (once: 116 minutes), most in trainings: six to eight times laptop's
 # steps, nearly five times those of the book's sizes, which have the dearest, on nearly five times the text; and three
 # seeds of everything but the teacher, what is only timed, and the book's sizes with GPT-2's vocabulary, where they have
 # its numbers of parameters. Those read half a million tokens, more than three times the text.

@@ -1,11 +1,14 @@
 """A storage that can be told to fail for a while, and a clock that nobody has to wait for."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
+
+from tasks.cache.objects import Objects
+from tasks.cache.patience import Patience
 
 
 class Clock:
@@ -70,3 +73,11 @@ class Flaky(MemoryFileSystem):
 
 
 fsspec.register_implementation("flaky", Flaky, clobber=True)
+
+
+def flaky_objects(name: str, clock: Clock) -> Iterator[Objects]:
+    """What a fixture gives: an empty store of this storage, which is as it was afterwards."""
+    Flaky.fault = staticmethod(lambda: None)
+    yield Objects(f"flaky://{name}", Patience(600, clock.sleep, clock))
+    Flaky.fault = staticmethod(lambda: None)
+    Flaky.store.clear()

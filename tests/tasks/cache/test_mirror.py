@@ -16,8 +16,7 @@ from minigpt.files import model_state
 from minigpt.train import TrainConfig, train
 from tasks.cache.mirror import STEP, Mirror, drop, mirrored
 from tasks.cache.objects import Objects
-from tasks.cache.patience import Patience
-from tests.tasks.cache.flaky import Clock, Flaky, busy
+from tests.tasks.cache.flaky import Clock, Flaky, busy, flaky_objects
 
 KEY = "c" * 64
 CONFIG = GPTConfig(vocab_size=16, context=8, d_model=16, n_layer=1, n_head=2)
@@ -32,10 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def objects(clock: Clock) -> Iterator[Objects]:
-    Flaky.fault = staticmethod(lambda: None)
-    yield Objects("flaky://chapter-mirror", Patience(600, clock.sleep, clock))
-    Flaky.fault = staticmethod(lambda: None)
-    Flaky.store.clear()
+    yield from flaky_objects("chapter-mirror", clock)
 
 
 class Killed(Exception):

@@ -9,9 +9,9 @@ import pytest
 
 from tasks.cache.leases import Lease
 from tasks.cache.objects import Objects
-from tasks.cache.patience import Patience, StoreRefused
+from tasks.cache.patience import StoreRefused
 from tasks.cache.store import MissingArtifact, Store
-from tests.tasks.cache.flaky import Clock, Flaky
+from tests.tasks.cache.flaky import Clock, Flaky, flaky_objects
 
 
 @pytest.fixture
@@ -21,10 +21,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def objects(clock: Clock) -> Iterator[Objects]:
-    Flaky.fault = staticmethod(lambda: None)
-    yield Objects("flaky://chapter-objects", Patience(600, clock.sleep, clock))
-    Flaky.fault = staticmethod(lambda: None)
-    Flaky.store.clear()
+    yield from flaky_objects("chapter-objects", clock)
 
 
 class ClientError(Exception):

@@ -114,13 +114,17 @@ class RollingKVCache(KVCache):
         return min(self.length, self.capacity - 1) + count
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append k, v (B, G, T, D) to one layer; return all that the T queries see, (B, G, S, D), S <= W - 1 + T."""
+        """Append k, v (B, G, T, D) to one layer; return all that the T queries see, (B, G, S, D), S <= W - 1 + T.
+
+        In the precision of k and v, all rounded to that of the buffers, as in ``KVCache.update``.
+        """
         keys, values, window, end = self.keys[layer], self.values[layer], self.capacity, self.length + k.shape[2]
+        asked, k, v = k.dtype, k.to(keys.dtype), v.to(values.dtype)
         if k.shape[2] == 1:
             keys[:, :, self.length % window], values[:, :, self.length % window] = k[:, :, 0], v[:, :, 0]
-            return keys[:, :, : min(end, window)], values[:, :, : min(end, window)]
+            return keys[:, :, : min(end, window)].to(asked), values[:, :, : min(end, window)].to(asked)
         before = self._slots(max(0, self.length - window + 1), self.length)
-        seen = torch.cat([keys[:, :, before], k], dim=2), torch.cat([values[:, :, before], v], dim=2)
+        seen = torch.cat([keys[:, :, before], k], dim=2).to(asked), torch.cat([values[:, :, before], v], dim=2).to(asked)
         after = self._slots(max(self.length, end - window), end)
         keys[:, :, after], values[:, :, after] = k[:, :, -len(after) :], v[:, :, -len(after) :]
         return seen

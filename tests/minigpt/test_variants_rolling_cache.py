@@ -101,3 +101,16 @@ def test_the_number_of_keys_is_known_before_they_are_returned(kind: str) -> None
         k, v = cache.update(0, torch.zeros(2, 2, count, 8), torch.zeros(2, 2, count, 8))
         assert k.shape[2] == v.shape[2] == expected
         cache.advance(count)
+
+
+@pytest.mark.parametrize("pieces", [[40], [1] * 40, [3, 1, 1, 7, 1, 5, 12, 2, 8]])
+@torch.inference_mode()
+def test_a_cache_of_less_precision_than_the_model_is_rounded_as_the_plain_one(
+    model: GPT, tokens: torch.Tensor, pieces: list[int]
+) -> None:
+    """Both caches hold bf16 under a model of fp32: the same keys, so the same logits but for the order of a sum."""
+    rolling, plain = RollingKVCache(CONFIG, 2, dtype=torch.bfloat16), KVCache(CONFIG, 2, 40, dtype=torch.bfloat16)
+    for piece in tokens.split(pieces, dim=1):
+        found, expected = model(piece, cache=rolling), model(piece, cache=plain)
+        assert found.dtype == torch.float32
+        assert torch.allclose(found, expected, atol=1e-5)

@@ -64,6 +64,8 @@ class GPTConfig:
         for field in ("rope_base", "rope_scale"):
             positive(field, getattr(self, field))
         number("dropout", self.dropout, lambda p: 0 <= p < 1, "in [0, 1)")
+        if self.n_future > self.context:
+            raise ValueError(f"n_future must be at most the context, {self.context}, got {self.n_future}")
         if self.d_model % self.n_head:
             raise ValueError(f"d_model {self.d_model} is not a multiple of n_head {self.n_head}")
         if self.n_kv_head is not None and self.n_head % self.n_kv_head:

@@ -116,8 +116,13 @@ def multi_token(model: GPT, batch: Tensor, *, args: Mapping[str, Any], **_: Any)
     """The next n tokens by n heads on one trunk (Gloeckle et al., 2024, equation 2).
 
     ``args["reduction"]`` is "sum" as in the paper or "mean" (the default), which keeps the scale of one head.
+
+    Raises:
+        ValueError: the batch is shorter than what the last head predicts.
     """
     n, T = model.config.n_future, batch.shape[1] - 1
+    if T < n:
+        raise ValueError(f"{T + 1} tokens per sequence are too few for {n} heads: n_future needs {n + 1}")
     hidden = model.hidden(batch[:, :-1])  # (B, T, C)
     losses = [
         token_cross_entropy(model.future_logits(hidden[:, : T + 1 - step], step), batch[:, step:])

@@ -171,6 +171,7 @@ def test_a_fresh_model_knows_nothing(tokens: Tensor) -> None:
         {"window": 0},
         {"dropout": 1.0},
         {"n_future": 0},
+        {"n_future": CONFIG.context + 1},
     ],
     ids=str,
 )

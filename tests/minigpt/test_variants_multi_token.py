@@ -44,6 +44,13 @@ def test_training_one_head_gives_the_weights_of_the_plain_objective() -> None:
             assert torch.equal(a, b)
 
 
+def test_a_sequence_shorter_than_what_the_heads_predict_is_refused() -> None:
+    model = GPT(replace(CONFIG, n_future=4))
+    assert torch.isfinite(OBJECTIVES["multi_token"](model, torch.zeros(2, 5, dtype=torch.long), args={}))
+    with pytest.raises(ValueError, match="4 tokens per sequence are too few for 4 heads: n_future needs 5"):
+        OBJECTIVES["multi_token"](model, torch.zeros(2, 4, dtype=torch.long), args={})
+
+
 @pytest.mark.parametrize("heads", [2, 4, 8])
 def test_more_heads_start_from_the_same_trunk(heads: int) -> None:
     torch.manual_seed(0)

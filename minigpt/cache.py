@@ -124,10 +124,10 @@ class RollingKVCache(KVCache):
             keys[:, :, self.length % window], values[:, :, self.length % window] = k[:, :, 0], v[:, :, 0]
             return keys[:, :, : min(end, window)].to(asked), values[:, :, : min(end, window)].to(asked)
         before = self._slots(max(0, self.length - window + 1), self.length)
-        seen = torch.cat([keys[:, :, before], k], dim=2).to(asked), torch.cat([values[:, :, before], v], dim=2).to(asked)
+        seen = torch.cat([keys[:, :, before], k], dim=2), torch.cat([values[:, :, before], v], dim=2)
         after = self._slots(max(self.length, end - window), end)
         keys[:, :, after], values[:, :, after] = k[:, :, -len(after) :], v[:, :, -len(after) :]
-        return seen
+        return seen[0].to(asked), seen[1].to(asked)
 
     def advance(self, count: int) -> None:
         """Count ``count`` new positions, once every layer has written them."""

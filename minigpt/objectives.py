@@ -121,7 +121,7 @@ def multi_token(model: GPT, batch: Tensor, *, args: Mapping[str, Any], **_: Any)
         ValueError: the batch is shorter than what the last head predicts.
     """
     n, T = model.config.n_future, batch.shape[1] - 1
-    if T < n:
+    if n > T:
         raise ValueError(f"{T + 1} tokens per sequence are too few for {n} heads: n_future needs {n + 1}")
     hidden = model.hidden(batch[:, :-1])  # (B, T, C)
     losses = [

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from minigpt.cost import published
-from minigpt.evaluation.statistics import Comparison, compare_paired, holm
+from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm
 from minigpt.evaluation.statistics import mean_std as mean_and_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Sample, Table
@@ -25,6 +25,8 @@ ACCURACIES = tuple(f"accuracy: {name}" for name in TASKS)
 def answer(f: Findings) -> Draft:
     """Everything but sentences."""
     masked, left, scored = f.gaps.values()
+    pairs = ((masked, scored), (masked, left), (left, scored))
+    scoring, one_side, gained = holm([compare_paired(one.nats, other.nats) for one, other in pairs])
     return Draft(
         blocks={
             "generation": generation(f),
@@ -42,11 +44,12 @@ def answer(f: Findings) -> Draft:
                 name: judged(c, f.learned and past_bigram(f, masked))
                 for name, c in f.probes("causal, mean", "masked, mean").items()
             },
+            "averaged_serve": averaged_serve(f),
             "own": [f"{f.mean_accuracy(name, 'causal, own loss'):.3f} on {name}" for name in f.tasks],
-            "scoring": judged(compare_paired(masked.nats, scored.nats), past_bigram(f, masked, scored)),
+            "scoring": judged(scoring, past_bigram(f, masked, scored)),
             "rivals": rivals(f),
-            "one_side": compare_paired(masked.nats, left.nats),
-            "gained": left.loss - scored.loss,
+            "one_side": one_side,
+            "gained": judged(gained, past_bigram(f, left, scored)),
             "twice": {
                 name: judged(c, f.learned) for name, c in f.probes("half, read once", "half, read twice").items()
             },
@@ -57,6 +60,12 @@ def answer(f: Findings) -> Draft:
             "steps": ", ".join(f"{model.recipe} {model.steps}" for model in (f.causal, *f.larger.values())),
         },
     )
+
+
+def averaged_serve(f: Findings) -> bool:
+    """Whether the causal model's averaged states say more than its last one, on every task."""
+    found = [compare(f.accuracy[name]["causal, last"], f.accuracy[name]["causal, mean"]) for name in f.tasks]
+    return {c.verdict for c in holm(found)} == {"higher"}
 
 
 def judged(c: Comparison, learned: bool) -> Comparison:

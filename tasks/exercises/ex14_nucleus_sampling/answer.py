@@ -42,7 +42,8 @@ def answer(f: Findings) -> Draft:
         values={
             "p": P,
             "tokens": TOKENS,
-            "kept": [token for token, x in zip(TOKENS, f.masked, strict=True) if math.isfinite(x)],
+            "kept": [f"“{token}”" for token, x in zip(TOKENS, f.masked, strict=True) if math.isfinite(x)],
+            "not_scattered": [f"“{token}”" for token in f.not_scattered],
             "renormalised": [f"{f.probabilities[i]:.3f} for “{TOKENS[i]}”" for i in f.order[: f.kept]],
         },
     )

@@ -26,6 +26,7 @@ def answer(f: Findings) -> Draft:
         values={
             "near": NEAR,
             "wordless": not any(len(words(epoch.text.replace(UNKNOWN, ""))) > 1 for epoch in f.epochs),
+            "xz_ahead": min(seeds) >= f.baselines.xz,
             "beaten": [f"{name} ({loss:.3f})" for name, loss in others.items() if max(seeds) < loss],
             "lost": [f"{name} ({loss:.3f})" for name, loss in others.items() if min(seeds) >= loss],
             "level": [f"{name} ({loss:.3f})" for name, loss in others.items() if min(seeds) < loss <= max(seeds)],

@@ -2,7 +2,7 @@
 
 import math
 
-from minigpt.evaluation.statistics import compare_paired, mean_std
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 from minigpt.pretrained.gpt2_published import HEADS
 from reports.answers import Draft
 from reports.types import AttentionMaps, Cell, Check, Figure, Heatmap, Series, Table
@@ -40,12 +40,18 @@ def answer(f: Findings) -> Draft:
             "mean_std": mean_std,
             "name_of": name_of,
             "drawn_and_named": [head for head in f.drawn_heads if head in f.named],
-            "lost": compare_paired(f.ablations[0].repeated, f.ablations[2].repeated).difference
-            if f.ablations
-            else None,
+            "uniform": math.log(f.vocab_size),
+            "against_random": without_previous_or_random(f) if f.ablations else None,
             "elsewhere": [each.text - f.ablations[0].text for each in f.ablations[3:]],
         },
     )
+
+
+def without_previous_or_random(f: Findings) -> Comparison:
+    """Loss where tokens repeat: what removing previous-token heads costs beyond random ones, paired over rows."""
+    whole, previous = f.ablations[0], f.ablations[2]
+    rises = [after - before for before, after in zip(whole.repeated, previous.repeated, strict=True)]
+    return compare_paired(f.rises[1], rises)
 
 
 def maps(f: Findings) -> AttentionMaps:

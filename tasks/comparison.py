@@ -60,6 +60,8 @@ def counted(baselines: Baselines) -> list[tuple[str, float]]:
 def _how(rows: Sequence[Variant]) -> str:
     seeds = " and ".join(map(str, sorted({len(row.curves) for row in rows}, reverse=True)))
     steps = span([row.steps for row in rows], spec=",", joint=" or ")
+    best = rows[0].baselines
+    behind = best.n > 2 and best.ngram < min(mean_std(row.losses)[0] for row in rows)
     return (
         f"Loss on the whole validation split in nats per token after {steps} steps "
         f"({span([row.epochs for row in rows], 1, joint=' or ')} epochs), {seeds} seed{'' if seeds == '1' else 's'}; "
@@ -68,6 +70,7 @@ def _how(rows: Sequence[Variant]) -> str:
         "corrected after Holm for their number. Steps are timed alone, in turn. Equal time is step "
         "time × steps: trainings that end when the quickest does, each with a learning rate that has come down; the "
         "interval holds what the quartiles of the step times leave open."
+        + (f" No row beats the {best.n}-gram: verdicts are those of an early stage of learning." * behind)
     )
 
 

@@ -162,6 +162,12 @@ def test_the_table_says_what_the_data_say():
     assert "2.0 epochs" in table([BASE], name="trained").caption
 
 
+def test_the_table_says_where_counting_is_ahead_of_all():
+    said = "No row beats the 5-gram: verdicts are those of an early stage of learning."
+    assert table([BASE, SLOW], name="trained").caption.endswith(said)
+    assert said not in table([BASE, variant("better", [1.7, 1.8, 1.7], 0.1)], name="trained").caption
+
+
 def test_sentences_tell_when_time_turns_the_verdict():
     said = sentences([BASE, SLOW])
     assert "Against base, slow ended 0.100 nats lower (95% interval −0.1" in said

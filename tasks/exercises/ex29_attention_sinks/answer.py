@@ -382,7 +382,8 @@ def empirical_checks(f: Findings) -> list[Check]:
         checks.append(at_least(claim, (mean_of(none) - mean_of(kept)) / gap, 0.5))
     if f.long is not None and len(f.long.starts) > 1:
         claim = (
-            f"a stream of {f.long.length:,} characters: with sinks, the loss does not rise with position (nats, halves)"
+            f"a stream of {f.long.length:,} characters: with sinks, the loss does not rise with position (nats, second "
+            "half minus first, lower end)"
         )
         checks.append(Check.at_most(claim, f.long.drift.interval[0], 0.0, "empirical"))
     if s.window is not None:

@@ -279,7 +279,5 @@ def checks(f: Findings) -> tuple[Check, ...]:
             for name, found in unmarked(f).items()
         ),
         Check.at_least(f"marked with δ = {f.usual.delta:g} flagged at 1 %", f.usual.right.flagged, 0.95, "empirical"),
-        Check.at_least(
-            "every larger δ costs more on average over these texts (least rise, nats)", rise, 0.0, "empirical"
-        ),
+        Check.at_least("every larger δ costs these texts more on average (least rise, nats)", rise, 0.0, "empirical"),
     )

@@ -134,3 +134,13 @@ def test_placements_differ_still_only_where_nothing_else_told_them_apart():
     assert learned.count("So pre-norm is the more stable here") == learned.count(" At every rate and with every") == 2
     assert "So pre-norm" not in slow
     assert slow.count("The placements still differ: at every rate and with every seed") == 2
+
+
+def test_weights_that_let_post_norm_train_are_set_beside_what_goes_straight_through():
+    """Only where it learns with one kind of weights and stays at letter frequencies with the other."""
+    stuck = {f"post_{warm}_xavier": NEVER for warm in ("warm", "cold")}
+    found = made(**stuck)
+    reason = "So post-norm learns more than letter frequencies only with GPT-2's weights here."
+    assert reason in said(replace(found, baselines=replace(found.baselines, unigram=4.2)))
+    assert reason not in said(made())
+    assert reason not in said(made(post_warm=NEVER, post_cold=NEVER))

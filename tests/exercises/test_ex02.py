@@ -84,7 +84,9 @@ def test_the_verdict_on_the_mistake_follows_the_losses(findings, broken, cheatin
         cheating=replace(findings.cheating, losses=(cheating,)),
         broken=replace(findings.broken, losses=(broken,)),
     )
-    said = " ".join(" ".join(prose(answered(EXERCISE, edited))).split())
+    answer = answered(EXERCISE, edited)
+    said = " ".join(" ".join(prose(answer)).split())
+    assert ("reads the answer off" in answer.finding) == ("still copies" in said) == (broken > 3)
     assert f"has {broken:.2f} nats per token, {verdict}" in said
     assert ("whose target is outside the window)." in said) == shown
     assert (f"{cheating:.3f} nats as long as it may look ahead." in said) != shown

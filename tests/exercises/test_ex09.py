@@ -60,11 +60,12 @@ def test_the_two_orders_of_the_texts_are_compared():
     _, f = findings_of("gpt2")
     said = []
     for bits in (1.0, 3.0):
-        code = replace(f.code, perplexity=2 * f.prose.perplexity, bits_per_byte=bits)
-        edited = replace(f, prose=replace(f.prose, bits_per_byte=2.0), code=code)
+        code = replace(f.code, perplexity=2 * f.prose.perplexity, bits_per_byte=bits, other_loss=bits)
+        edited = replace(f, prose=replace(f.prose, bits_per_byte=2.0, other_loss=2.0), code=code)
         said.append(" ".join("\n".join(prose(answered(EXERCISE, edited))).split()))
     assert "Per byte the order turns round, to Python source: the unit decided." in said[0]
     assert "Per byte it is English prose, too." in said[1]
+    assert "Among the others the order turns round: 2.00 nats per token for prose, 1.00 for code." in said[0]
 
 
 def test_references_know_no_language():
@@ -80,5 +81,6 @@ def test_a_text_without_words_has_two_units():
     text = " ".join("\n".join(prose(answer)).split())
     assert "A third unit, words, does not apply to this text" in text
     assert "are the same in both rows" in text
+    assert tables(answer)["units"].caption == "One model, one text, two perplexities"
     assert [row[0] for row in tables(answer)["units"].rows] == ["per character", "per byte"]
     assert not any("word" in name for name in answer.metrics)

@@ -38,7 +38,8 @@ def answer(f: Findings) -> Draft:
             "scaling laws": Table(
                 ("law", "step", "saved by size (nats/token)", "saved by data (nats/token)", "share of size"),
                 tuple((s.law, f"{s.before} to {s.after}", s.by_size, s.by_data, s.of_size) for s in f.assumed),
-                "Loss that each step saves according to three fitted laws, split between size and data",
+                "Loss that each step saves according to three fitted laws, split between size and data: each is "
+                "the mean of what it saves if it changes first and if it changes second",
                 "scaling_laws",
             ),
             "natural experiments": Table(

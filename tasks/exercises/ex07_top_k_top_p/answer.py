@@ -50,6 +50,7 @@ def answer(f: Findings) -> Draft:
             "below": f"{float(P - BOUNDARY):g}",
             "above": f"{float(sum(GIVEN[:SIZE]) - P):g}",
             "top_k_renormalised": [float(p) for p in renormalised(GIVEN, K)[:K]],
+            "nucleus_renormalised": [float(p) for p in renormalised(GIVEN, SIZE)[:SIZE]],
             "top_k_edge": edge(f.top_k),
             "nucleus_edge": edge(f.nucleus),
             "peaked_k": PEAKED_K,

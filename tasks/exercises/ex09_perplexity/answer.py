@@ -4,6 +4,7 @@ import math
 
 from reports.answers import Draft
 from reports.types import Check, Figure, Series, Table
+from reports.words import spelled
 from tasks.exercises.ex09_perplexity.findings import ENGLISH, GIVEN, PYTHON, QUESTIONED, UNIFORM, Findings
 
 
@@ -67,7 +68,7 @@ def units(f: Findings) -> Table:
     return Table(
         columns=("unit", "units in the text", "perplexity", "bits per byte"),
         rows=tuple((f"per {u.name}", u.count, u.perplexity, u.total_bits / f.study.n_bytes) for u in f.study.units),
-        caption="One model, one text, three perplexities",
+        caption=f"One model, one text, {spelled(len(f.study.units))} perplexities",
         name="units",
     )
 

@@ -1,0 +1,153 @@
+"""On a GPU: a training compiles as if it were its process's first."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from minigpt.config import GPTConfig
+from minigpt.model import GPT
+from minigpt.train import TrainResult, train
+from minigpt.train_config import TrainConfig
+from tasks import steps
+from tasks.cache.keys import Step
+from tasks.gpu import working_on
+from tasks.place import Place
+from tests.minigpt.test_train import Stopped, same_results, stop_before
+
+BASE = GPTConfig(n_layer=1, n_head=2, d_model=16, context=16, vocab_size=11)
+TOKENS = torch.arange(400) % 11
+SYMBOLIC = "a size that stands for all"
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """What has been compiled goes with the test."""
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """For each graph that ``torch.compile`` finds from here on, the kinds of its inputs. None is made faster."""
+    found: list[set[str]] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        inputs = [node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder"]
+        found.append({SYMBOLIC if isinstance(value, torch.SymInt) else "tensor" for value in inputs})
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    return found
+
+
+def trained(model: GPTConfig, **fields: Any) -> None:
+    tc = TrainConfig(steps=2, batch_size=2, compile=True, **fields)
+    train(model, tc, TOKENS[:300], TOKENS[300:], seed=0)
+
+
+def test_what_was_trained_before_changes_nothing(compiled: list[set[str]]) -> None:
+    """Models of other lengths, then more kinds of models than PyTorch compiles one function for."""
+    kinds = [replace(BASE, context=context) for context in (16, 24)]
+    kinds += [replace(BASE, d_ff=width) for width in (24, 32, 40)]
+    with torch._dynamo.config.patch(recompile_limit=2):  # of eight, else
+        for model in kinds:
+            with working_on("cuda"):
+                trained(model)
+    assert compiled == [{"tensor"}] * len(kinds)
+
+
+def test_without_it_the_process_remembers(compiled: list[set[str]]) -> None:
+    """The reason for the above, and when it goes, so can that."""
+    for context in (16, 24):
+        trained(replace(BASE, context=context))
+    assert SYMBOLIC in set.union(*compiled)
+
+
+def test_every_step_says_where_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[Any, ...]] = []
+
+    def recorded(*where: Any) -> AbstractContextManager[None]:
+        said.append(where)
+        return nullcontext()
+
+    monkeypatch.setattr(steps, "working_on", recorded)
+    monkeypatch.setitem(steps.WORK, "text", lambda job: job.done({}, {}))
+    place = Place(str(tmp_path / "store"), str(tmp_path))
+    for inputs in ({}, {"environment": {"device": "cuda"}}, {"environment": {"tokenizers": "0.22"}}):
+        steps.run_step.fn(Step("text", "a step", inputs, {}, {}), {}, place)
+    assert said == [("cpu",), ("cuda",), ("cpu",)]
+
+
+# --- With a GPU ------------------------------------------------------------------------------------------------
+
+needs_gpu = [
+    pytest.mark.gpu,
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device"),
+]
+MODEL = GPTConfig(n_layer=2, n_head=4, d_model=64, context=64, vocab_size=11)
+WAYS: dict[str, tuple[GPTConfig, dict[str, Any]]] = {
+    "causal": (MODEL, {"schedule": "trapezoid", "budgets": (0.5,)}),
+    "dropout": (replace(MODEL, dropout=0.1), {}),
+    "window": (replace(MODEL, position="rope", window=16), {}),
+    "muon": (replace(MODEL, qk_norm=True, activation="relu2"), {"optimizer": "muon"}),
+    "masked": (MODEL, {"objective": "masked"}),
+    "prefix": (MODEL, {"objective": "prefix"}),
+    "multi_token": (replace(MODEL, n_future=4), {"objective": "multi_token"}),
+    "distill": (MODEL, {"objective": "distill"}),
+}
+
+
+def on_the_gpu(way: str, checkpoints: Path | None = None) -> TrainResult:
+    model, fields = WAYS[way]
+    tc = TrainConfig(steps=40, batch_size=8, precision="bf16", compile=True, **fields)
+    text = torch.randint(11, (40, 5), generator=torch.Generator().manual_seed(1))
+    tokens = text[torch.randint(40, (4_000,), generator=torch.Generator().manual_seed(2))].flatten()
+    torch.manual_seed(0)
+    teacher = GPT(replace(model, n_layer=3)) if way == "distill" else None
+    with working_on("cuda"):
+        return train(
+            model,
+            tc,
+            tokens[:18_000],
+            tokens[18_000:],
+            seed=3,
+            device="cuda",
+            teacher=teacher,
+            checkpoint_dir=checkpoints,
+            checkpoint_seconds=0.0,
+        )
+
+
+class TestOnAGpu:
+    """With kernels. Not yet run: written where there was no GPU."""
+
+    pytestmark = needs_gpu
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_stopped_and_taken_up_again_it_ends_with_the_same_bits(
+        self, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        expected = on_the_gpu(way)
+        with monkeypatch.context() as patch:
+            stop_before(23, patch)
+            with pytest.raises(Stopped):
+                on_the_gpu(way, tmp_path)
+        assert same_results(on_the_gpu(way, tmp_path), expected)
+
+    def test_what_was_trained_before_changes_no_bit(self) -> None:
+        first = on_the_gpu("causal")
+        for way in ("multi_token", "distill", "window"):
+            on_the_gpu(way)
+        assert same_results(on_the_gpu("causal"), first)
+
+    def test_the_memory_is_given_back(self) -> None:
+        before = torch.cuda.memory_reserved()
+        on_the_gpu("causal")
+        assert torch.cuda.memory_reserved() <= before + 2**25  # the model, and workspaces of cuBLAS

@@ -1,4 +1,4 @@
-"""How a step works on a GPU: what it finds of those before it, and what it leaves to those after it.
+"""How a step works on a GPU: what it finds of those before it, how its kernels are launched, what it leaves.
 
 None of it changes a result, so nothing of it is in a key: a model is the same whichever process trains it, after
 whichever others. What follows is about ``torch.compile`` (PyTorch 2.13), which recipes ask for with
@@ -6,6 +6,7 @@ whichever others. What follows is about ``torch.compile`` (PyTorch 2.13), which 
 """
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,14 +20,21 @@ def working_on(device: str) -> Iterator[None]:
     - It compiles as a fresh process does. Otherwise what the process has trained before counts: a text of another
       length makes PyTorch compile for all lengths at once, with other sums and more graphs, and after eight models of
       other shapes it compiles no more, with a warning that nobody reads.
-    - At the end the memory is free for the processes that share the card.
+    - Launches are recorded as CUDA graphs (``mode="reduce-overhead"`` of ``torch.compile``) and replayed at once: a
+      step of these models waits for Python, not for its kernels. ``TORCHINDUCTOR_CUDAGRAPHS=0`` is obeyed.
+    - At the end the memory is free for the processes that share the card, the pools of the graphs with it.
     """
     if device != "cuda":
         yield
         return
+    from torch._inductor import config  # takes a second, and reads the environment
+
+    graphs = os.environ.get("TORCHINDUCTOR_CUDAGRAPHS", "1") == "1"
     torch.compiler.reset()
     try:
-        yield
+        # For this thread; PyTorch hands it on to the autograd thread in which the backward pass is compiled.
+        with config.patch({"triton.cudagraphs": graphs}):
+            yield
     finally:
         torch.compiler.reset()
         gc.collect()

@@ -1,4 +1,4 @@
-"""On a GPU: a training compiles as if it were its process's first."""
+"""On a GPU: a training compiles as if it were its process's first, and its launches are recorded as CUDA graphs."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._inductor import config
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
@@ -26,8 +27,9 @@ SYMBOLIC = "a size that stands for all"
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """What has been compiled goes with the test."""
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the user, and what is set goes with the test."""
+    monkeypatch.delenv("TORCHINDUCTOR_CUDAGRAPHS", raising=False)
     yield
     torch.compiler.reset()
 
@@ -67,6 +69,16 @@ def test_without_it_the_process_remembers(compiled: list[set[str]]) -> None:
     for context in (16, 24):
         trained(replace(BASE, context=context))
     assert SYMBOLIC in set.union(*compiled)
+
+
+def test_graphs_are_recorded_for_the_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not config.triton.cudagraphs
+    with working_on("cuda"):
+        assert config.triton.cudagraphs
+    assert not config.triton.cudagraphs
+    monkeypatch.setenv("TORCHINDUCTOR_CUDAGRAPHS", "0")
+    with working_on("cuda"):
+        assert not config.triton.cudagraphs
 
 
 def test_every_step_says_where_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +141,15 @@ class TestOnAGpu:
     """With kernels. Not yet run: written where there was no GPU."""
 
     pytestmark = needs_gpu
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_graphs_are_replayed_and_change_no_bit(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            recorded = on_the_gpu(way)
+        launches = sum(event.count for event in profile.key_averages() if event.key == "cudaGraphLaunch")
+        assert launches >= 2 * (40 - 4), "a forward and a backward pass of each step, once they are recorded"
+        monkeypatch.setenv("TORCHINDUCTOR_CUDAGRAPHS", "0")
+        assert same_results(on_the_gpu(way), recorded)
 
     @pytest.mark.parametrize("way", WAYS)
     def test_stopped_and_taken_up_again_it_ends_with_the_same_bits(

@@ -94,7 +94,7 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     progress = ProgressFile(place.progress, step.key, step.name)
     started = time.perf_counter()
     try:
-        with _checkpoints_in_the_store(step, place), working_on(_device(step)):
+        with _checkpoints_in_the_store(step, place), working_on(_device(step), place.compiled):
             record = WORK[step.kind](Job(step, local, place, progress))
     except (StoreUnreachable, StoreRefused) as error:
         raise StepFailed(str(error)) from error

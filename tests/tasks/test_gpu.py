@@ -1,6 +1,9 @@
-"""On a GPU: a training compiles as if it were its process's first, and its launches are recorded as CUDA graphs."""
+"""On a GPU: a training compiles as if it were its process's first, as CUDA graphs, and leaves the compiled code."""
 
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch._inductor import config
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
@@ -29,7 +33,9 @@ SYMBOLIC = "a size that stands for all"
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No setting of the user, and what is set goes with the test."""
-    monkeypatch.delenv("TORCHINDUCTOR_CUDAGRAPHS", raising=False)
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_CUDAGRAPHS"):
+        monkeypatch.setenv(name, "")  # so that the variable as it was comes back, whoever sets it meanwhile
+        monkeypatch.delenv(name)
     yield
     torch.compiler.reset()
 
@@ -53,13 +59,13 @@ def trained(model: GPTConfig, **fields: Any) -> None:
     train(model, tc, TOKENS[:300], TOKENS[300:], seed=0)
 
 
-def test_what_was_trained_before_changes_nothing(compiled: list[set[str]]) -> None:
+def test_what_was_trained_before_changes_nothing(tmp_path: Path, compiled: list[set[str]]) -> None:
     """Models of other lengths, then more kinds of models than PyTorch compiles one function for."""
     kinds = [replace(BASE, context=context) for context in (16, 24)]
     kinds += [replace(BASE, d_ff=width) for width in (24, 32, 40)]
     with torch._dynamo.config.patch(recompile_limit=2):  # of eight, else
         for model in kinds:
-            with working_on("cuda"):
+            with working_on("cuda", tmp_path):
                 trained(model)
     assert compiled == [{"tensor"}] * len(kinds)
 
@@ -71,14 +77,48 @@ def test_without_it_the_process_remembers(compiled: list[set[str]]) -> None:
     assert SYMBOLIC in set.union(*compiled)
 
 
-def test_graphs_are_recorded_for_the_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_are_recorded_for_the_step_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not config.triton.cudagraphs
-    with working_on("cuda"):
+    with working_on("cuda", tmp_path):
         assert config.triton.cudagraphs
     assert not config.triton.cudagraphs
     monkeypatch.setenv("TORCHINDUCTOR_CUDAGRAPHS", "0")
-    with working_on("cuda"):
+    with working_on("cuda", tmp_path):
         assert not config.triton.cudagraphs
+
+
+def test_compiled_code_is_kept_unless_the_user_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with working_on("cpu", tmp_path):
+        assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    with working_on("cuda", tmp_path):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
+    with working_on("cuda", tmp_path):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    with working_on("cuda", tmp_path):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
+
+
+SECOND = """
+import sys
+from pathlib import Path
+import torch
+from torch._dynamo.utils import counters  # sets the variable, as transformers does
+from tasks.gpu import working_on
+
+with working_on("cuda", Path(sys.argv[1])):  # compiled for the processor: what is asked is where the code goes
+    assert torch.compile(lambda x: (x * 2).sin() + 1)(torch.zeros(8)).tolist() == [1.0] * 8
+found = counters["aot_autograd"]["autograd_cache_hit"], counters["inductor"]["fxgraph_cache_hit"]
+print("from the disk" if any(found) else "compiled")
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_finds_what_the_first_has_compiled(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", SECOND, str(tmp_path)]
+    said = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() for _ in range(2)]
+    assert said == ["compiled", "from the disk"]
 
 
 def test_every_step_says_where_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +133,7 @@ def test_every_step_says_where_it_works(tmp_path: Path, monkeypatch: pytest.Monk
     place = Place(str(tmp_path / "store"), str(tmp_path))
     for inputs in ({}, {"environment": {"device": "cuda"}}, {"environment": {"tokenizers": "0.22"}}):
         steps.run_step.fn(Step("text", "a step", inputs, {}, {}), {}, place)
-    assert said == [("cpu",), ("cuda",), ("cpu",)]
+    assert said == [(device, tmp_path / "compiled") for device in ("cpu", "cuda", "cpu")]
 
 
 # --- With a GPU ------------------------------------------------------------------------------------------------
@@ -116,14 +156,14 @@ WAYS: dict[str, tuple[GPTConfig, dict[str, Any]]] = {
 }
 
 
-def on_the_gpu(way: str, checkpoints: Path | None = None) -> TrainResult:
+def on_the_gpu(way: str, compiled: Path, checkpoints: Path | None = None) -> TrainResult:
     model, fields = WAYS[way]
     tc = TrainConfig(steps=40, batch_size=8, precision="bf16", compile=True, **fields)
     text = torch.randint(11, (40, 5), generator=torch.Generator().manual_seed(1))
     tokens = text[torch.randint(40, (4_000,), generator=torch.Generator().manual_seed(2))].flatten()
     torch.manual_seed(0)
     teacher = GPT(replace(model, n_layer=3)) if way == "distill" else None
-    with working_on("cuda"):
+    with working_on("cuda", compiled):
         return train(
             model,
             tc,
@@ -143,32 +183,34 @@ class TestOnAGpu:
     pytestmark = needs_gpu
 
     @pytest.mark.parametrize("way", WAYS)
-    def test_graphs_are_replayed_and_change_no_bit(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_graphs_are_replayed_and_change_no_bit(
+        self, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            recorded = on_the_gpu(way)
+            recorded = on_the_gpu(way, tmp_path)
         launches = sum(event.count for event in profile.key_averages() if event.key == "cudaGraphLaunch")
         assert launches >= 2 * (40 - 4), "a forward and a backward pass of each step, once they are recorded"
         monkeypatch.setenv("TORCHINDUCTOR_CUDAGRAPHS", "0")
-        assert same_results(on_the_gpu(way), recorded)
+        assert same_results(on_the_gpu(way, tmp_path), recorded)
 
     @pytest.mark.parametrize("way", WAYS)
     def test_stopped_and_taken_up_again_it_ends_with_the_same_bits(
         self, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        expected = on_the_gpu(way)
+        expected = on_the_gpu(way, tmp_path)
         with monkeypatch.context() as patch:
             stop_before(23, patch)
             with pytest.raises(Stopped):
-                on_the_gpu(way, tmp_path)
-        assert same_results(on_the_gpu(way, tmp_path), expected)
+                on_the_gpu(way, tmp_path, tmp_path / "checkpoints")
+        assert same_results(on_the_gpu(way, tmp_path, tmp_path / "checkpoints"), expected)
 
-    def test_what_was_trained_before_changes_no_bit(self) -> None:
-        first = on_the_gpu("causal")
+    def test_what_was_trained_before_changes_no_bit(self, tmp_path: Path) -> None:
+        first = on_the_gpu("causal", tmp_path)
         for way in ("multi_token", "distill", "window"):
-            on_the_gpu(way)
-        assert same_results(on_the_gpu("causal"), first)
+            on_the_gpu(way, tmp_path)
+        assert same_results(on_the_gpu("causal", tmp_path), first)
 
-    def test_the_memory_is_given_back(self) -> None:
+    def test_the_memory_is_given_back(self, tmp_path: Path) -> None:
         before = torch.cuda.memory_reserved()
-        on_the_gpu("causal")
+        on_the_gpu("causal", tmp_path)
         assert torch.cuda.memory_reserved() <= before + 2**25  # the model, and workspaces of cuBLAS

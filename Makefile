@@ -1,6 +1,7 @@
 # make report [PROFILE=smoke|laptop|overnight|gpu] set up, then run the chapter and write outputs/latest/report.html
 # make test                                set up, then run the tests, but for the slow ones
 # make test-all                            the slow ones, too: real servers and workers, killed processes
+# make test-soak                           the short soak: a pool's parts killed and cut off, for six minutes
 # make fuzz [CASES=1000]                   so many cases for each of the fuzzer's tests, new ones every time
 # make soak [SOAK="--minutes 60 --seed 7"]  chapters on workers under kills and outages; what was lost: nothing
 # make bench [BENCH="--rows training"]     measure how fast everything is, into outputs/benchmarks
@@ -11,7 +12,7 @@ CASES ?= 1000
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup report test test-all fuzz soak check bench docs clean
+.PHONY: setup report test test-all test-soak fuzz soak check bench docs clean
 .DEFAULT_GOAL := report
 
 setup: $(VENV)/.ready
@@ -35,8 +36,10 @@ test-all: setup
 fuzz: setup
 	CHAPTER_FUZZ=$(CASES) $(BIN)/python -m pytest --numprocesses auto --timeout 3600 tests/fuzz
 
-soak: setup
-	$(BIN)/python -m pytest tests/soak
+test-soak: setup
+	$(BIN)/python -m pytest tests/soak --capture no -m soak
+
+soak: test-soak
 	$(BIN)/python -m tests.soak $(SOAK)
 
 check: setup

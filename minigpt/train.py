@@ -9,6 +9,8 @@ finished ones on its way: where a shorter training's rate would begin to fall, a
 forgotten, and the training goes on from where it was. The copy's weights are, bit for bit, those that a training of
 so many steps (and the same warm-up) would have.
 (On a GPU a given model may have operations that are not reproducible; PyTorch then says so in a warning.)
+A batch that does not fit into memory is read in parts, whose gradients are added (``minigpt.accumulation``). That
+changes the rounding, and so the bits; an objective that scores a random share of the tokens takes means over parts.
 """
 
 import dataclasses
@@ -27,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minigpt.accumulation import Accumulation
 from minigpt.checkpoint import Checkpoints
 from minigpt.checks import number, whole
 from minigpt.config import GPTConfig
@@ -63,6 +66,7 @@ class TrainResult:
     snapshots: dict[int, dict[str, Tensor]]  # by step: the weights after each pass over the tokens, if asked for
     seconds: float
     tokens_per_second: float  # median over the rows of the history
+    at_once: int  # sequences of a batch that were read at once at the end: fewer than all where memory ran out
 
 
 def train(
@@ -94,6 +98,7 @@ def train(
         ValueError: too few tokens, token ids outside the vocabulary, numbers that do not fit the model, or an objective
             without its teacher.
         FloatingPointError: the loss is not a number any more.
+        MemoryError: not even one sequence of a batch fits into memory.
     """
     if checkpoint_seconds is not None:
         number("checkpoint_seconds", checkpoint_seconds, lambda x: x >= 0, "a finite number from 0 up")
@@ -164,6 +169,7 @@ class _Training:
         self.generator = torch.Generator()
         self.log_every = max(1, tc.steps // 200)
         self.eval_every = tc.eval_every or max(1, -(-tc.steps // 8))
+        self.accumulation = Accumulation(tc.batch_size)
         self.step, self.seconds = 0, 0.0
         self.loss_sum, self.loss_count, self.last_loss = torch.zeros((), device=device), 0, math.nan
         self.history: Curves = {
@@ -244,23 +250,24 @@ class _Training:
         """One step of the optimiser; the loss and the norm of its gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("ratio", 1.0)
-        loss = self._loss()
-        loss.backward()
+        batch = self.windows.batch(self.step, self.tc.batch_size)
+        loss = self.accumulation.add_gradient(self._loss, batch, self._begin)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.tc.grad_clip or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return loss.detach(), norm
+        return loss, norm
 
-    def _loss(self) -> Tensor:
-        tc = self.tc
+    def _begin(self) -> None:  # no gradients, no draws yet
+        self.optimizer.zero_grad(set_to_none=True)
         if self.config.dropout:
             torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
         self.generator.manual_seed(derive_seed(self.seed, "objective", self.step))
-        batch = self.windows.batch(self.step, tc.batch_size)
-        with computed_in(tc.precision, self.device):
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        with computed_in(self.tc.precision, self.device):
             loss: Tensor = self.objective(
-                self.model, batch, teacher=self.teacher, generator=self.generator, args=dict(tc.objective_args)
+                self.model, batch, teacher=self.teacher, generator=self.generator, args=dict(self.tc.objective_args)
             )
         return loss
 
@@ -286,7 +293,7 @@ class _Training:
     def note(self) -> str:
         """Loss and speed in a few words."""
         rate = self.tokens / self.seconds if self.seconds else 0.0
-        return f"loss {self.last_loss:.2f}, {rate / 1000:.1f}k tokens/s"
+        return f"loss {self.last_loss:.2f}, {rate / 1000:.1f}k tokens/s{self.accumulation.note}"
 
     def identity(self) -> dict[str, Any]:
         """What the final weights depend on."""
@@ -333,9 +340,8 @@ class _Training:
         ends = [(0.0, 0.0), *zip(self.history["tokens"], self.history["seconds"], strict=True)]
         rates = [(t1 - t0) / max(s1 - s0, 1e-9) for (t0, s0), (t1, s1) in itertools.pairwise(ends)]
         speed = statistics.median(rates)
-        return TrainResult(
-            self.model.eval(), self.history, self.evaluations, self.finished, self.snapshots, self.seconds, speed
-        )
+        curves = (self.history, self.evaluations, self.finished)
+        return TrainResult(self.model.eval(), *curves, self.snapshots, self.seconds, speed, self.accumulation.at_once)
 
 
 def _new(config: GPTConfig | Shape) -> GPT:

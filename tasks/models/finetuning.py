@@ -84,6 +84,7 @@ def fine_tune(
         "evaluations": result.evaluations,
         "training_seconds": result.seconds,
         "tokens_per_second": result.tokens_per_second,
+        "sequences_at_once": result.at_once,
     }
     return {"model": weights_bytes(state)}, data
 

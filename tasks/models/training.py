@@ -60,6 +60,7 @@ def train_recipe(
         "training_seconds": result.seconds,
         "tokens_per_second": result.tokens_per_second,
         "snapshots": sorted(result.snapshots),
+        "sequences_at_once": result.at_once,
     }
     return files, data
 

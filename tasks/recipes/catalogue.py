@@ -160,6 +160,13 @@ TEACHER = replace(
     group="teacher",
     model=replace(STUDENT.model, n_layer=6, d_model=96),
 )
+# LARGE's size, for 21.27: LARGE itself, trained as SMALL is, is hardly ahead of SMALL until both have read far more.
+TARGET = replace(
+    STUDENT,
+    name="target",
+    group="target",
+    model=replace(STUDENT.model, n_layer=6, n_head=12, d_model=384, context=256),
+)
 # Steps for about the time that a distilled student takes, the teacher's passes included.
 STUDENT_LONG = replace(STUDENT, name="student-long", group="student-long")
 DISTILLED_1 = replace(

@@ -69,7 +69,7 @@ _MODEL_FILES = {"model": "model/model.safetensors", "tokenizer": "model/tokenize
 
 def _final_metrics(record: Mapping[str, Any], seconds: float) -> dict[str, float]:
     metrics: dict[str, float] = {"training_seconds": seconds}
-    for name in ("parameters", "tokens_per_second"):
+    for name in ("parameters", "tokens_per_second", "sequences_at_once"):
         if name in record:
             metrics[name] = float(record[name])
     losses = record.get("evaluations", {}).get("validation_loss") or []

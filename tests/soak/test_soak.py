@@ -26,7 +26,7 @@ def test_a_seed_repeats_the_faults() -> None:
 @pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.prefect
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(1_500)
 def test_a_short_soak(tmp_path: Path) -> None:
     faults = [
         Fault("training", 0.0),

@@ -88,7 +88,7 @@ def test_overnight_is_laptop_with_more_of_everything() -> None:
     for recipe in recipes().values():
         assert OVERNIGHT.resolve(recipe).train.steps >= LAPTOP.resolve(recipe).train.steps
         assert set(OVERNIGHT.seeds(recipe)) >= set(LAPTOP.seeds(recipe))
-        few = ("teacher", "timing", "small-bpe", "medium-bpe", "large-bpe")
+        few = ("teacher", "target", "timing", "small-bpe", "medium-bpe", "large-bpe")
         assert len(OVERNIGHT.seeds(recipe)) >= 3 or recipe.group in few
     assert OVERNIGHT.resolve(TIMING) == LAPTOP.resolve(TIMING), "what is timed need not be trained well"
     tunings = [profile.resolve_tuning(VERSE) for profile in (LAPTOP, OVERNIGHT)]

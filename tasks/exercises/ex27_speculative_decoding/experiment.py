@@ -52,9 +52,9 @@ from tasks.recipes.catalogue import (
     DISTILLED_SOFT,
     DRAFT_FAIR,
     DRAFT_POOR,
-    LARGE,
     SMALL,
     STUDENT,
+    TARGET,
     TEACHER,
 )
 
@@ -71,7 +71,7 @@ DRAFTS: Mapping[str, tuple[str, Any]] = {  # label: key in names of metrics, rec
     "2 layers, hardly trained": ("poor", DRAFT_POOR),
     "2 layers, half trained": ("fair", DRAFT_FAIR),
     "2 layers": ("small", SMALL),
-    ITSELF: ("itself", LARGE),
+    ITSELF: ("itself", TARGET),
 }
 SWEPT = "2 layers"  # the draft that is timed with every γ
 ENDS = ("2 layers, untrained", ITSELF)  # of the scale of drafts: known beforehand, and timed on fewer texts
@@ -93,7 +93,7 @@ def measure(ctx: Context) -> Findings:
         students=students_acceptance(ctx),
         source=inspect.getsource(speculate) + "\n\n" + inspect.getsource(verify),
         writing=write(ctx, SWEPT, models[SWEPT], target, stretch),
-        baselines=ctx.model(LARGE).baselines,
+        baselines=ctx.model(TARGET).baselines,
     )
 
 
@@ -193,7 +193,7 @@ def compare_output(ctx: Context, target: GPT, drafts: Sequence[GPT]) -> Output:
     p_values = distribution_test(ctx)
     n_new = teacher.config.context - 12
     prompts = prompts_from(ctx.tokens(TEACHER), ctx.numbers["greedy_prompts"], 8)
-    large = prompts_from(ctx.tokens(LARGE), LARGE_PROMPTS, 8)
+    large = prompts_from(ctx.tokens(TARGET), LARGE_PROMPTS, 8)
     return Output(
         draws=ctx.numbers["draws"],
         p_values=p_values,
@@ -213,7 +213,7 @@ def compare_output(ctx: Context, target: GPT, drafts: Sequence[GPT]) -> Output:
 def timed_drafts(ctx: Context, models: Mapping[str, GPT], stretch: int) -> tuple[DraftModel, ...]:
     """Every draft with the γ that the cost model finds best for it, one with every γ, all against plain decoding."""
     n, target = ctx.numbers, models[ITSELF]
-    prompts = prompts_from(ctx.tokens(LARGE), n["timed_texts"], LEAD)
+    prompts = prompts_from(ctx.tokens(TARGET), n["timed_texts"], LEAD)
     price = costs(target, models, prompts[:1], stretch, n["gammas"], n["pass_repeats"])
     prices = {label: price[label] for label in models}
     probe = [
@@ -303,8 +303,8 @@ def students_acceptance(ctx: Context) -> tuple[Student, ...]:
 
 def write(ctx: Context, label: str, draft: GPT, target: GPT, n_new: int) -> Writing:
     """A text written by two models."""
-    tokenizer = ctx.model(LARGE).tokenizer
-    prompt = prompts_from(ctx.tokens(LARGE), 8, LEAD)[:1]
+    tokenizer = ctx.model(TARGET).tokenizer
+    prompt = prompts_from(ctx.tokens(TARGET), 8, LEAD)[:1]
     rounds: list[Pass] = []
 
     def watch(p: Tensor, q: Tensor, drafted: Tensor, accepted: int, added: Tensor) -> None:

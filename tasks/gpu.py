@@ -6,12 +6,18 @@ which recipes ask for with ``TrainConfig.compile``; steps on a processor are lef
 """
 
 import gc
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger("chapter")
 
 
 @contextmanager
@@ -43,6 +49,30 @@ def working_on(device: str, compiled: Path) -> Iterator[None]:
         with config.patch({"triton.cudagraphs": graphs}):
             yield
     finally:
-        torch.compiler.reset()
-        gc.collect()
-        torch.cuda.empty_cache()
+        _forget()
+
+
+def with_graphs_or_without(work: Callable[[], Result]) -> Result:
+    """``work()``, and once more without CUDA graphs where it fails with them; for a step within ``working_on``.
+
+    Gradients of parts of a batch, read one after the other for want of memory, are the known case: PyTorch refuses to
+    add to a gradient that the next replay would overwrite. A training goes on from its last checkpoint.
+    """
+    from torch._inductor import config
+
+    if not config.triton.cudagraphs:
+        return work()
+    try:
+        return work()
+    except RuntimeError as error:
+        logger.warning("once more without CUDA graphs, after %s: %s", type(error).__name__, error)
+    _forget()  # no sooner: an error that is being handled holds on to all that was computed
+    with config.patch({"triton.cudagraphs": False}):
+        return work()
+
+
+def _forget() -> None:
+    """What has been compiled and recorded in this process, and the memory that it holds."""
+    torch.compiler.reset()
+    gc.collect()
+    torch.cuda.empty_cache()

@@ -39,7 +39,7 @@ from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
 from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
 from tasks.failures import StepFailed, kind_of, memory_hint
-from tasks.gpu import working_on
+from tasks.gpu import with_graphs_or_without, working_on
 from tasks.place import Place
 from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES
@@ -256,7 +256,8 @@ def train(job: Job) -> Record:
         teacher = load_model(job.blob("teacher", "model"), job.data("teacher")["config"], job.device)
     tokenizer = load_tokenizer(job.blob("tokens", "tokenizer"))
     tokens, corpus = load_tokens(job.blob("tokens", "tokens")), job.data("tokens")
-    files, data = train_recipe(
+    work = functools.partial(
+        train_recipe,
         job.step.inputs["recipe"],
         tokens,
         tokenizer.vocab_size,
@@ -265,6 +266,7 @@ def train(job: Job) -> Record:
         checkpoint_dir=job.checkpoints,
         progress=job.progress,
     )
+    files, data = with_graphs_or_without(work) if job.device.type == "cuda" else work()
     data["samples"] = _samples(files["model"], data["config"], tokenizer, tokens["validation"])
     data |= {f"validation_{unit}": corpus[unit]["validation"] for unit in ("tokens", "bytes")}  # bits per byte
     artifact = Artifact(**job.step.upstream["tokens"]["artifacts"]["tokenizer"])

@@ -15,13 +15,15 @@ import torch
 from torch._inductor import config
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
+from minigpt.accumulation import Accumulation
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
 from minigpt.train import TrainResult, train
 from minigpt.train_config import TrainConfig
 from tasks import steps
 from tasks.cache.keys import Step
-from tasks.gpu import working_on
+from tasks.cache.progress import StopRequested
+from tasks.gpu import with_graphs_or_without, working_on
 from tasks.place import Place
 from tests.minigpt.test_train import Stopped, same_results, stop_before
 
@@ -87,6 +89,37 @@ def test_graphs_are_recorded_for_the_step_alone(tmp_path: Path, monkeypatch: pyt
         assert not config.triton.cudagraphs
 
 
+def test_what_graphs_cannot_do_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with_graphs: list[bool] = []
+
+    def work() -> str:
+        with_graphs.append(config.triton.cudagraphs)
+        if config.triton.cudagraphs:
+            raise RuntimeError("overwritten by a subsequent run")
+        return "trained"
+
+    with working_on("cuda", tmp_path):
+        assert with_graphs_or_without(work) == "trained"
+        assert config.triton.cudagraphs, "for the rest of the step"
+    assert with_graphs == [True, False]
+    assert "overwritten by a subsequent run" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"), [(RuntimeError("no kernel"), 2), (StopRequested("Ctrl-C"), 1), (ValueError("tokens"), 1)]
+)
+def test_an_error_that_is_not_of_the_graphs_gets_through(error: Exception, attempts: int, tmp_path: Path) -> None:
+    tried: list[int] = []
+
+    def work() -> None:
+        tried.append(1)
+        raise error
+
+    with working_on("cuda", tmp_path), pytest.raises(type(error), match=str(error)):
+        with_graphs_or_without(work)
+    assert len(tried) == attempts
+
+
 def test_compiled_code_is_kept_unless_the_user_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with working_on("cpu", tmp_path):
         assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
@@ -105,7 +138,7 @@ import sys
 from pathlib import Path
 import torch
 from torch._dynamo.utils import counters  # sets the variable, as transformers does
-from tasks.gpu import working_on
+from tasks.gpu import with_graphs_or_without, working_on
 
 with working_on("cuda", Path(sys.argv[1])):  # compiled for the processor: what is asked is where the code goes
     assert torch.compile(lambda x: (x * 2).sin() + 1)(torch.zeros(8)).tolist() == [1.0] * 8
@@ -156,14 +189,16 @@ WAYS: dict[str, tuple[GPTConfig, dict[str, Any]]] = {
 }
 
 
-def on_the_gpu(way: str, compiled: Path, checkpoints: Path | None = None) -> TrainResult:
+def on_the_gpu(
+    way: str, compiled: Path, checkpoints: Path | None = None, within: Callable[..., Any] = working_on
+) -> TrainResult:
     model, fields = WAYS[way]
     tc = TrainConfig(steps=40, batch_size=8, precision="bf16", compile=True, **fields)
     text = torch.randint(11, (40, 5), generator=torch.Generator().manual_seed(1))
     tokens = text[torch.randint(40, (4_000,), generator=torch.Generator().manual_seed(2))].flatten()
     torch.manual_seed(0)
     teacher = GPT(replace(model, n_layer=3)) if way == "distill" else None
-    with working_on("cuda", compiled):
+    with within("cuda", compiled):
         return train(
             model,
             tc,
@@ -209,6 +244,22 @@ class TestOnAGpu:
         for way in ("multi_token", "distill", "window"):
             on_the_gpu(way, tmp_path)
         assert same_results(on_the_gpu("causal", tmp_path), first)
+
+    def test_a_batch_that_is_read_in_parts_is_refused_with_graphs_and_done_without(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Never wrong gradients without a word."""
+
+        def short_of_memory(self: Accumulation, rows: int) -> None:
+            self.rows, self.at_once = rows, rows // 2
+
+        monkeypatch.setattr(Accumulation, "__init__", short_of_memory)
+        with pytest.raises(RuntimeError, match="overwritten by a subsequent run"):
+            on_the_gpu("causal", tmp_path)
+        with working_on("cuda", tmp_path):
+            found = with_graphs_or_without(lambda: on_the_gpu("causal", tmp_path, within=lambda *_: nullcontext()))
+        monkeypatch.setenv("TORCHINDUCTOR_CUDAGRAPHS", "0")
+        assert same_results(found, on_the_gpu("causal", tmp_path))
 
     def test_the_memory_is_given_back(self, tmp_path: Path) -> None:
         before = torch.cuda.memory_reserved()

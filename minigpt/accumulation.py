@@ -1,9 +1,9 @@
 """The gradient of a batch that memory does not hold at once: of parts of it, added up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Accumulation:
@@ -12,21 +12,24 @@ class Accumulation:
     ``at_once`` is how many are read together: half as many after each attempt that finds no room.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], rows: int) -> None:
+        self.parameters = parameters
         self.rows = self.at_once = rows
 
     def add_gradient(self, loss_of: Callable[[Tensor], Tensor], batch: Tensor, before: Callable[[], None]) -> Tensor:
-        """Add the gradient of a mean loss of ``batch`` (B, T) to the parameters; returns the loss, (), detached.
+        """Give the parameters the gradient of a mean loss of ``batch`` (B, T); returns the loss, (), detached.
 
-        ``before`` is called before each attempt, to forget what the one before it has added and drawn.
+        ``before`` is called before each attempt, so that all draw the same.
 
         Raises:
             MemoryError: not even one sequence fits.
         """
         while True:
             before()
+            for weight in self.parameters:
+                weight.grad = None
             try:
-                return add_gradient(loss_of, batch, self.at_once)
+                return add_gradient(loss_of, batch, self.at_once, self.parameters)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -46,8 +49,10 @@ class Accumulation:
         return f", {self.at_once} sequences at once for want of memory" if self.at_once < self.rows else ""
 
 
-def add_gradient(loss_of: Callable[[Tensor], Tensor], batch: Tensor, at_once: int) -> Tensor:
-    """Add the gradient of a mean loss of ``batch`` (B, …) to the parameters, ``at_once`` of its rows after others.
+def add_gradient(
+    loss_of: Callable[[Tensor], Tensor], batch: Tensor, at_once: int, parameters: Sequence[nn.Parameter]
+) -> Tensor:
+    """Give ``parameters`` the gradient of a mean loss of ``batch`` (B, …), ``at_once`` of its rows after others.
 
     Returns the loss, (), detached: the mean over the parts, by their sizes. For a loss that is a mean over rows, loss
     and gradient are those of the whole batch but for rounding, and the same bits where all rows fit.
@@ -57,10 +62,13 @@ def add_gradient(loss_of: Callable[[Tensor], Tensor], batch: Tensor, at_once: in
         loss.backward()
         return loss.detach()
     total = torch.zeros((), device=batch.device)
-    for part in batch.split(at_once):
+    for number, part in enumerate(batch.split(at_once)):
         loss = loss_of(part) * (len(part) / len(batch))
         loss.backward()
         total += loss.detach()
+        if number == 0:  # a gradient may lie in a CUDA graph's memory, which the next part overwrites
+            for weight in parameters:
+                weight.grad = None if weight.grad is None else weight.grad.clone()
     return total
 
 

@@ -169,7 +169,7 @@ class _Training:
         self.generator = torch.Generator()
         self.log_every = max(1, tc.steps // 200)
         self.eval_every = tc.eval_every or max(1, -(-tc.steps // 8))
-        self.accumulation = Accumulation(tc.batch_size)
+        self.accumulation = Accumulation(list(self.model.parameters()), tc.batch_size)
         self.step, self.seconds = 0, 0.0
         self.loss_sum, self.loss_count, self.last_loss = torch.zeros((), device=device), 0, math.nan
         self.history: Curves = {
@@ -251,15 +251,14 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("ratio", 1.0)
         batch = self.windows.batch(self.step, self.tc.batch_size)
-        loss = self.accumulation.add_gradient(self._loss, batch, self._begin)
+        loss = self.accumulation.add_gradient(self._loss, batch, self._seed_draws)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.tc.grad_clip or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return loss, norm
 
-    def _begin(self) -> None:  # no gradients, no draws yet
-        self.optimizer.zero_grad(set_to_none=True)
+    def _seed_draws(self) -> None:
         if self.config.dropout:
             torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
         self.generator.manual_seed(derive_seed(self.seed, "objective", self.step))

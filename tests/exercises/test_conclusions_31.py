@@ -52,7 +52,8 @@ def made_of(*, book=2.0, paper=2.0, expert=1.5, longer=(1.7, 1.71, 1.69), steps=
     def model(*losses, steps=100):
         return Model(2, 64, 1_000, steps, losses)
 
-    step = OneStep("In", ("'a'",), dict.fromkeys(("expert", "book, α = 0.5", "paper, α = 1"), (0.5,)))
+    names = ("expert", "amateur", "book, α = 0.5", "book, α = 1", "paper, α = 1")
+    step = OneStep("In", ("'a'",), dict.fromkeys(names, (0.5,)))
     return Findings(
         expert=model(expert, steps=steps),
         amateur=model(1.8, 1.81, 1.79),
@@ -149,3 +150,20 @@ def test_an_expert_that_was_not_trained_far_enough_has_no_opinion_in_any_part():
     found = replace(made_of(paper=1.0), baselines=Baselines(2.8, 1.0, 0.9, 5))
     for letter, claim in (("c", "likely text under"), ("c", "likelier text at"), ("d", "The contrast makes")):
         assert claim not in part(found, letter)
+
+
+@pytest.mark.parametrize(
+    ("distinct", "known", "told"),
+    [
+        (0.7, 0.8, "but fewer of them are known, 80% against 90%, so that misspelt ones are part of that variety"),
+        (0.7, 0.95, "70% are distinct, of those of plain sampling of equal entropy 50%, and more of them are known"),
+        (0.7, 0.9, "of those of plain sampling of equal entropy 50% (shares without an interval)."),
+        (0.4, 0.8, ""),
+    ],
+)
+def test_variety_stands_beside_likelihood_with_what_of_it_is_misspelt(distinct, known, told):
+    strong = pair(PAPER, 1.0)
+    strong = Pair(replace(strong.own, distinct=distinct, known=known), strong.plain)
+    text = part(made_of(pairs=(pair(BOOK, 0.0), pair(BOOK, 0.5), pair(PAPER, 0.0), strong)), "c")
+    assert told in text
+    assert ("Likely is not all" in text) == bool(told)

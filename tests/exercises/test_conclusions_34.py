@@ -1,6 +1,8 @@
-"""21.34: a ratio of times whose quartiles overlap is a hint, of reading as of decoding, with each library."""
+"""21.34: times whose quartiles overlap are a hint; bits are saved where both thresholds are known."""
 
 from types import SimpleNamespace as Any
+
+import pytest
 
 from minigpt.evaluation.timing import Timing
 from tasks.exercises.ex34_quantization.answer import overlapping
@@ -36,3 +38,14 @@ def test_every_time_is_held_against_its_spread():
     )
     assert "median of 3 repeats on one machine, with quartiles, which are no interval" in text
     assert "Those of reading with torch.ao and decoding with torchao overlap with those of fp32" in text
+
+
+@pytest.mark.parametrize(
+    ("naive", "channel", "saved"),
+    [(5, 3, "saves 2 bits a weight"), (4, 3, "saves 1 bit a weight"), (3, 3, ""), (5, None, "")],
+)
+def test_a_finer_step_saves_the_bits_between_two_thresholds(naive, channel, saved):
+    main = Any(first_noticed={"naive": naive, "channel": channel}.get)
+    text = said("ex34_quantization", "{% set coarse, fine", "{% endif %}", main=main, naive="naive", channel="channel")
+    assert saved in text
+    assert bool(text) == bool(saved)

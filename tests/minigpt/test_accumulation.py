@@ -53,11 +53,31 @@ def test_the_gradient_of_parts_is_that_of_the_whole(at_once: int) -> None:
     batch = TOKENS[:63].view(7, 9)
     loss = causal(model, batch)
     expected = torch.autograd.grad(loss, list(model.parameters()))
-    found = add_gradient(lambda part: causal(model, part), batch, at_once)
+    found = add_gradient(lambda part: causal(model, part), batch, at_once, list(model.parameters()))
     assert torch.allclose(found.double(), loss, atol=1e-6)
     for weight, gradient in zip(model.parameters(), expected, strict=True):
         assert weight.grad is not None
         assert torch.allclose(weight.grad, gradient, atol=1e-12)
+
+
+def test_a_part_may_write_where_the_gradient_before_it_lay() -> None:
+    """As CUDA graphs do: here each backward pass returns one tensor, filled anew."""
+    shared, weight = torch.zeros(2), torch.nn.Parameter(torch.ones(2))
+
+    class Graph(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:
+            ctx.rows = rows
+            return (rows @ weight).mean()
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+            return shared.copy_(ctx.rows.mean(dim=0) * slope), None
+
+    batch = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    add_gradient(lambda part: Graph.apply(weight, part), batch, 1, [weight])
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [4.0, 5.0]
 
 
 def test_a_training_goes_on_in_parts_and_learns_the_same(room: list[int]) -> None:

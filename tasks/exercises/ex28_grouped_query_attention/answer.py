@@ -1,9 +1,11 @@
 """Tables, figures and checks of 21.28; the text is in answer.md."""
 
+from minigpt.config import GPTConfig
 from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Series, Table
+from reports.words import plural
 from tasks.comparison import curves, sentences, table, untrained
 from tasks.exercises.ex28_grouped_query_attention.findings import (
     LLAMA_CONTEXT,
@@ -22,12 +24,18 @@ def answer(f: Findings) -> Draft:
             "sizes": sizes(f),
             "llama 2": llama_2(f),
             "bytes": loss_by_bytes(f),
-            "trained": table(f.rows, name="trained", caption="The rotary study model with its key/value heads shared."),
+            "trained": table(f.rows, name="trained", caption=trained(f.configs["MHA"])),
             "curves": curves(f.rows, caption="Validation loss in training, by number of key/value heads."),
         },
         checks=checks(f),
         values={"compared": sentences(f.rows), "untrained": untrained(f.rows), "context": LLAMA_CONTEXT},
     )
+
+
+def trained(config: GPTConfig) -> str:
+    """What the models are that were trained."""
+    size = f"{plural(config.n_layer, 'layer')} of width {config.d_model}"
+    return f"Models with {size} and rotary positions, their key/value heads shared."
 
 
 def grouping(heads: int, kv_heads: int) -> Table:

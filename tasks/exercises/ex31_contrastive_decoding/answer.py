@@ -9,7 +9,7 @@ from minigpt.evaluation.statistics import mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Sample, Series, Table
-from reports.words import plural, shown_token
+from reports.words import plural, shown_token, verdict
 from tasks.exercises.ex31_contrastive_decoding.findings import BOOK, PAPER, PLAUSIBILITY, Findings, Pair, Quality
 
 
@@ -31,7 +31,8 @@ def answer(f: Findings) -> Draft:
             "plausibility": PLAUSIBILITY,
             "uniform": math.log(f.vocab_size),
             "least_rise": least_rise(f),
-            "likeliest": likeliest(f),
+            "likeliest": at_place(f, likeliest(f)),
+            "raised": at_place(f, most_raised(f)),
             "book": [pair.own for pair in f.of(BOOK)],
             "paper": [pair.own for pair in f.of(PAPER)],
         },
@@ -72,14 +73,28 @@ def one_step(f: Findings) -> Table:
     return Table(("next character", *f.step.probabilities), rows, caption, "one_step")
 
 
-def likeliest(f: Findings) -> dict[str, str | float]:
-    """The expert's likeliest character in that step, and what becomes of it."""
+def likeliest(f: Findings) -> int:
+    """Where in that step the expert's likeliest character is."""
+    expert = f.step.probabilities["expert"]
+    return expert.index(max(expert))
+
+
+def most_raised(f: Findings) -> int:
+    """Where in that step the book's formula raises the expert's probability by the largest factor."""
     p = f.step.probabilities
-    place = p["expert"].index(max(p["expert"]))
+    factors = [book / max(expert, 1e-30) for book, expert in zip(p["book, α = 1"], p["expert"], strict=True)]
+    return factors.index(max(factors))
+
+
+def at_place(f: Findings, place: int) -> dict[str, str | float]:
+    """A character of that step, and what becomes of it."""
+    p = f.step.probabilities
     return {
         "character": literal_eval(f.step.characters[place]),
         "expert": p["expert"][place],
+        "amateur": p["amateur"][place],
         "book": p["book, α = 0.5"][place],
+        "strong": p["book, α = 1"][place],
         "paper": p["paper, α = 1"][place],
     }
 
@@ -99,7 +114,9 @@ def quality_table(f: Findings) -> Table:
     )
     rows = []
     for pair in f.pairs:
-        rows += [row(pair.own, f.change(pair).verdict), row(pair.plain, "↑ its counterpart")]
+        change = f.change(pair)
+        found = verdict(change) if change.verdict == "one of many" else change.verdict
+        rows += [row(pair.own, found), row(pair.plain, "↑ its counterpart")]
     rows += [row(f.greedy.expert, ""), row(f.greedy.paper, "")]
     several = len(f.amateur.losses) > 1
     seeds = "and over the amateur's seeds" if several else "for this one amateur"
@@ -114,10 +131,10 @@ def quality_table(f: Findings) -> Table:
     return Table(columns, tuple(rows), caption, "quality")
 
 
-def row(q: Quality, verdict: str) -> tuple[Cell, ...]:
+def row(q: Quality, found: str) -> tuple[Cell, ...]:
     """One setting."""
     over_seeds = mean_std(q.by_seed)[1] if len(q.by_seed) > 1 else None
-    return (q.setting.label, q.entropy, *mean_std(q.nll), over_seeds, q.known, q.distinct, q.repeated, verdict)
+    return (q.setting.label, q.entropy, *mean_std(q.nll), over_seeds, q.known, q.distinct, q.repeated, found)
 
 
 def sample(q: Quality) -> Sample:

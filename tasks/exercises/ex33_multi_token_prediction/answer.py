@@ -90,8 +90,8 @@ def losses(f: Findings) -> Table:
         rows.append((row.label, sum(means) / len(means), sum(means), *means, *[None] * (8 - len(means))))
     columns = ("model", "mean of the heads", "sum of the heads", *(f"head {n}" for n in range(1, 9)))
     caption = (
-        "Validation loss by head, nats per token, mean over seeds. Read in whole windows: what the rest of the text "
-        "adds is why the first head's losses in (d) are a little different."
+        "Validation loss by head, nats per token, mean over seeds. Read in whole windows only; (d) also scores what is "
+        "left of the text after them, so that the first head's losses differ a little."
     )
     return Table(columns, tuple(rows), caption, "losses")
 

@@ -7,7 +7,7 @@ from minigpt.evaluation.statistics import Comparison, holm, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Series, Table
-from reports.words import plural
+from reports.words import plural, verdict
 from tasks.comparison import curves
 from tasks.exercises.ex35_knowledge_distillation.findings import Findings, seconds
 from tasks.variants import Variant
@@ -94,7 +94,8 @@ def students(f: Findings) -> Table:
         loss, spread = mean_std(row.losses)
         differences: list[Cell] = []
         for found in verdicts.get(row.label, (None, None)):
-            differences += [found.difference, found.verdict] if found else [None, ""]
+            said = verdict(found) if found and found.verdict == "one of many" else found.verdict if found else ""
+            differences += [found.difference if found else None, said]
         imitation = (f.divergence(row), mean_std(agreed.same_choice)[0])
         shown = spread if len(row.losses) > 1 else None
         rows.append((row.label, settings.alpha, settings.tau, row.steps, loss, shown, *differences, *imitation))

@@ -79,7 +79,7 @@ def test_a_section_is_linked_once_per_term_in_its_order() -> None:
     html = str(page.section(QUESTIONS["21.1"], result(*blocks, checks=checks)))
     assert targets(html) == [
         ("read-plateau", "plateau"),
-        ("read-welch-s-interval", "95% interval"),
+        ("read-95-interval", "95% interval"),
         ("read-baseline", "baseline"),
         ("read-exact", "exact"),
         ("read-empirical", "empirical"),

@@ -55,8 +55,8 @@ def working_on(device: str, compiled: Path) -> Iterator[None]:
 def with_graphs_or_without(work: Callable[[], Result]) -> Result:
     """``work()``, and once more without CUDA graphs where it fails with them; for a step within ``working_on``.
 
-    Gradients of parts of a batch, read one after the other for want of memory, are the known case: PyTorch refuses to
-    add to a gradient that the next replay would overwrite. A training goes on from its last checkpoint.
+    Recording can fail in ways of its own: memory that ends meanwhile is reported by another error than the one that
+    ``minigpt.accumulation`` knows. A training goes on from its last checkpoint.
     """
     from torch._inductor import config
 

@@ -184,7 +184,7 @@ def full_chapter(
         device: auto takes a GPU where the profile is made for one, or, with local, where one is found.
         precision: auto takes bf16 where it pays; fp32 gives equal bits on all machines.
         budget: A factor for the steps of every training.
-        jobs: Processes at a time, with local; one per core where nothing is said.
+        jobs: Processes at a time, with local; where nothing is said one per core, on a GPU those that find memory.
     """
     _check(run_options(Options.of(locals())))
 

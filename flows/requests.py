@@ -6,7 +6,7 @@ Light to import: what names profiles or exercises imports PyTorch, and is import
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flows.machine import chosen_precision, cores, gpu
+from flows.machine import chosen_precision, cores, gpu, gpu_processes
 from flows.options import Options, UsageError
 from tasks.exercises import modules
 from tasks.folders import outputs_folder, store_url
@@ -54,8 +54,8 @@ def device_named(device: str, profile: str, where: str) -> str:
 
 
 def processes(options: Options, device: str) -> int:
-    """Processes of a local run: as many as asked for, or else one per core, and one in all on a GPU."""
-    return options.jobs or (1 if device == "cuda" else cores())
+    """Processes of a local run: as many as asked for, or else one per core, and on a GPU those that find memory."""
+    return options.jobs or (gpu_processes() if device == "cuda" else cores())
 
 
 def place_here(run: str) -> Place:

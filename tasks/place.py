@@ -43,6 +43,11 @@ class Place:
         """Of which files the SHA-256 has been compared; see ``tasks.cache.compared``."""
         return Path(self.outputs) / "compared.json"
 
+    @property
+    def compiled(self) -> Path:
+        """What PyTorch has compiled for a GPU, for all processes; see ``tasks.gpu``."""
+        return Path(self.outputs) / "compiled"
+
     def open_store(self) -> Store:
         """The store, with a cache for its blobs if it is remote."""
         return Store(self.store, cache=Path(self.outputs) / "blobs")

@@ -39,6 +39,7 @@ from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
 from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
 from tasks.exercise import Exercise, Pretrained
 from tasks.failures import StepFailed, kind_of, memory_hint
+from tasks.gpu import with_graphs_or_without, working_on
 from tasks.place import Place
 from tasks.recipes.catalogue import STAND_IN
 from tasks.recipes.profiles import PROFILES
@@ -93,7 +94,7 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     progress = ProgressFile(place.progress, step.key, step.name)
     started = time.perf_counter()
     try:
-        with _checkpoints_in_the_store(step, place):
+        with _checkpoints_in_the_store(step, place), working_on(_device(step), place.compiled):
             record = WORK[step.kind](Job(step, local, place, progress))
     except (StoreUnreachable, StoreRefused) as error:
         raise StepFailed(str(error)) from error
@@ -118,6 +119,11 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     if "hardware" in step.inputs:  # whoever waits for it on another machine does not know its key
         store.remember(step.name_elsewhere, last)
     return record
+
+
+def _device(step: Step) -> str:
+    """Where the step's models are; of one without models, the processor."""
+    return str(step.inputs.get("environment", {}).get("device", "cpu"))
 
 
 def checkpoint_folder(place: Place, key: str) -> Path:
@@ -176,7 +182,7 @@ class Job:
     @property
     def device(self) -> torch.device:
         """Where the step's models are."""
-        return torch.device(self.step.inputs["environment"]["device"])
+        return torch.device(_device(self.step))
 
     @property
     def checkpoints(self) -> Path:
@@ -250,7 +256,8 @@ def train(job: Job) -> Record:
         teacher = load_model(job.blob("teacher", "model"), job.data("teacher")["config"], job.device)
     tokenizer = load_tokenizer(job.blob("tokens", "tokenizer"))
     tokens, corpus = load_tokens(job.blob("tokens", "tokens")), job.data("tokens")
-    files, data = train_recipe(
+    work = functools.partial(
+        train_recipe,
         job.step.inputs["recipe"],
         tokens,
         tokenizer.vocab_size,
@@ -259,6 +266,7 @@ def train(job: Job) -> Record:
         checkpoint_dir=job.checkpoints,
         progress=job.progress,
     )
+    files, data = with_graphs_or_without(work) if job.device.type == "cuda" else work()
     data["samples"] = _samples(files["model"], data["config"], tokenizer, tokens["validation"])
     data |= {f"validation_{unit}": corpus[unit]["validation"] for unit in ("tokens", "bytes")}  # bits per byte
     artifact = Artifact(**job.step.upstream["tokens"]["artifacts"]["tokenizer"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import machine
 from flows.chapter import train_model
 from flows.cli import main
 from flows.commands import inspect
@@ -28,10 +29,34 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_one_process_on_a_gpu_and_one_per_core_elsewhere() -> None:
-    assert processes(Options(), "cuda") == 1
+def test_as_many_processes_as_are_asked_for_or_one_per_core() -> None:
     assert processes(Options(), "cpu") == cores()
     assert processes(Options(jobs=3), "cuda") == processes(Options(jobs=3), "cpu") == 3
+
+
+@pytest.mark.parametrize(
+    ("free", "own", "chosen"),
+    [
+        (79, 26, 7),  # an H100
+        (139, 16, 13),  # an H200
+        (79, 4, 4),  # as many as there are cores to launch from
+        (23, 8, 2),
+        (15, 8, 1),
+        (3, 8, 1),  # others are on the card: one process may still find room
+    ],
+)
+def test_processes_share_a_gpu_while_there_is_memory_for_each(
+    free: int, own: int, chosen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpu", lambda: "NVIDIA H100")
+    monkeypatch.setattr(machine, "cores", lambda: own)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (free * 2**30, 143 * 2**30))
+    assert processes(Options(), "cuda") == chosen
+
+
+def test_one_process_where_the_gpu_is_a_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    assert processes(Options(), "cuda") == 1
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

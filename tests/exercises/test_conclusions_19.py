@@ -58,12 +58,12 @@ def test_what_is_shown_uncorrected_is_counted_once(findings):
     twice = len(WAYS) * len(ex19.STEPS)  # from no penalty to the first is a step, and against no penalty
     people, reading = len(WAYS) * (len(ASKED) - 1), 1  # said in the text only
     once = shown - twice + people + reading
-    assert f"This page has {once} intervals of 95%" in told(findings, 0)
+    assert f"This answer has {once} intervals of 95%" in told(findings, 0)
     assert f"about {0.05 * once:.2g} of them would be expected to exclude zero" in told(findings, 0)
 
 
 def test_the_closest_strength_has_its_rivals(findings):
-    assert "α = 1 by repeated 4-grams (not to be told from 5 of the others in this) and" in told(findings, 0)
+    assert "α = 1 by repeated 4-grams (not to be told from any other in this) and" in told(findings, 0)
     far = {"grams": (0.8, 0.82, 0.81), "nats": (1.0, 1.1, 1.3)}
     alone = tuple(
         written(w.key, w.alpha, **({} if w.alpha == 1.2 else {**far, "nats": w.nats} if w.alpha == 1.1 else far))

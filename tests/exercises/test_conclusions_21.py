@@ -58,10 +58,10 @@ def last(f):
 def test_intervals_cover_windows_of_one_fine_tuning():
     said = last(findings())
     assert "All this is of one fine-tuning with one seed: an interval covers the windows of a text" in said
-    assert "This page has 4 intervals of 95%, none corrected for the others" in said
+    assert "This answer has 4 intervals of 95%, none corrected for the others" in said
     assert "about 0.2 of them would be expected to exclude zero" in said
     spaceless = tuple(replace(w, before=("道可道",), after=("道可道",)) for w in findings().written)
-    assert "This page has 3 intervals" in last(replace(findings(), written=spaceless))
+    assert "This answer has 3 intervals" in last(replace(findings(), written=spaceless))
 
 
 @pytest.mark.parametrize(

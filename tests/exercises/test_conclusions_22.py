@@ -76,7 +76,7 @@ def test_byte_pairs_that_do_not_beat_their_bigrams_are_not_judged():
     assert "small, byte pairs does not beat a bigram of its own tokens" in text
     assert "want more text" not in text
     assert "does not beat" not in said(found, 2)
-    assert "With one seed of a side, that carries no claim." in said(found, 2)
+    assert "With one seed on a side, that carries no claim." in said(found, 2)
 
 
 def test_the_branches_that_are_compared_are_told_from_the_row_of_the_table():

@@ -65,9 +65,14 @@ def test_one_page_gives_one_verdict_on_rope(findings):
 def test_rope_is_better_where_the_comparisons_say_so(findings):
     learned, rope, *others = findings.variants
     rows = [learned, ended(rope, (1.5, 1.521, 1.48), (2.3, 2.32, 2.28)), *others]
-    text = said(replace(findings, variants=tuple(rows)), 2)
-    assert "RoPE is better in the end, too" in text
+    never = {**findings.escapes, rope.label: (None,) * 3}
+    text = said(replace(findings, variants=tuple(rows), escapes=never), 2)
+    assert "RoPE is better in the end: by 0.500 nats" in text
     assert "RoPE ended 0.500 nats lower" in text
+    sooner = {**findings.escapes, learned.label: (300.0, 310.0, 320.0), rope.label: (100.0, 112.0, 118.0)}
+    text = said(replace(findings, variants=tuple(rows), escapes=sooner), 2)
+    assert "RoPE is better in the end, too: by 0.500 nats" in text
+    assert "learned positions are after 310 (95% interval −" in text
 
 
 @pytest.mark.parametrize(

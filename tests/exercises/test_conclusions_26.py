@@ -37,7 +37,7 @@ def test_how_far_the_text_alone_moves_a_bucket_is_told():
             "{% endif %}.\nThese",
             unused=True,
         )
-        + said("ex26_sliding_window", "These are means", "buckets{% endif %}.", of_text=found, narrow=NARROW)
+        + said("ex26_sliding_window", "These are means", "the text's{% endif %}.", of_text=found, narrow=NARROW)
         for found in (0.05, None)
     }
     assert "has not learned" not in told[None]

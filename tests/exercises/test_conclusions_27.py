@@ -113,7 +113,7 @@ def test_a_target_that_has_not_beaten_the_bigram_is_not_called_better(findings, 
     drafts = (drafting("a", 3.0, 0.2, 1.0), drafting("b", 2.0, 0.8, 1.5), drafting(ITSELF, 1.5, 1.0, 0.7))
     found = replace(findings, drafts=drafts, baselines=Baselines(3.3, bigram, 1.3, 5))
     text = said(found, 0)
-    assert ("not trained far enough to say what size is worth" in text) == told
+    assert ("not trained far enough to say what the target is worth" in text) == told
     assert ("the target is better than the best of them" in text) != told
     rows = named(found, 0, "models").rows
     assert [(row[0], row[-1]) for row in rows[-3:]] == [("unigram", 3.3), ("bigram", bigram), ("5-gram", 1.3)]

@@ -106,7 +106,8 @@ def closest(f: Findings, key: str) -> dict[str, tuple[float, str]]:
         people, ways = f.human.values(measure), {alpha: f.of(key, alpha).values(measure) for alpha in STRENGTHS}
         mean = mean_std(people)[0]
         best = min(STRENGTHS, key=lambda alpha: abs(mean_std(ways[alpha])[0] - mean))
-        found[label] = best, few([f"α = {alpha:g}" for alpha in as_near(people, ways, best)])
+        rivals = [f"α = {alpha:g}" for alpha in as_near(people, ways, best)]
+        found[label] = best, "any other" if len(rivals) == len(STRENGTHS) - 1 else few(rivals)
     return found
 
 

@@ -71,8 +71,16 @@ def answer(f: Findings) -> Draft:
             "later_share": f.text.shares[LATER],
             "seen": count(lowest, "pair seen before"),
             "seen_share": f.text.shares["pair seen before"],
+            "intervals": intervals(f),
         },
     )
+
+
+def intervals(f: Findings) -> int:
+    """How many are shown, of both texts; each held-out one once."""
+    own = [effect for comparison in f.comparisons for effect in comparison.effects.values()]
+    effects = [*own, *(f.modern.controlled(question) for question in ("sentence start", "word class"))]
+    return sum(effect is not None and effect.verdict != "too few" for effect in effects)
 
 
 def count(tokens: list[PassageToken], flag: str) -> int:

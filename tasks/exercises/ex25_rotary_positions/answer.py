@@ -62,7 +62,7 @@ def escapes(f: Findings) -> Table:
         ends = [mean_std([curve.finished_losses[i] for curve in row.curves])[0] for i in (0, -1)]
         rows.append((row.label, steps, *ends, ends[0] - ends[1]))
     columns = ("positions", "steps to below the bigram", f"loss of {f.shorter} steps", f"of {f.rope.steps}", "gain")
-    caption = "When a model is past the plateau, and where finished trainings end (nats per token), means over seeds."
+    caption = "When a model is below the bigram, and where finished trainings end (nats per token), means over seeds."
     return Table(columns, tuple(rows), caption, "escapes")
 
 
@@ -143,7 +143,7 @@ def remedies(f: Findings) -> Table:
     columns = ("reading", "loss", "difference", "95% interval from", "to", "verdict", "good until position")
     caption = (
         f"Positions {first_position}–{last_position}: nats per token, mean over seeds, against plain RoPE there; "
-        "verdicts are corrected after Holm for their number. Good: "
+        "verdicts are corrected after Holm for their number (“one of many”: beyond the noise alone, but not so). Good: "
         f"no bucket up to there costs over {TOLERATED:g} nats more than the restarted RoPE model on the same tokens."
     )
     return Table(columns, tuple(rows), caption, "remedies")

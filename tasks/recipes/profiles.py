@@ -274,7 +274,7 @@ LAPTOP = Profile(
         # Fewer passes than LARGE makes are enough to leave the small model behind.
         "target": Scale(
             model={"context": 64},
-            train={"steps": 80, "batch_size": 16, "eval_every": 80},
+            train={"steps": 50, "batch_size": 16, "eval_every": 50},
             bf16={"steps": 200, "eval_every": 200},
         ),
         "draft-poor": Scale(
@@ -324,6 +324,9 @@ OVERNIGHT = LAPTOP.longer(
     finetune={**LAPTOP.finetune, "train_tokens": 30_000, "validation_tokens": 4_096},
 )
 
+# Six passes over the text for the book's three sizes, one and a half for the models of the studies (five times
+# overnight's tokens), and more where something is looked for late. Meant to take about twelve minutes on one H100, by
+# step times that were measured there (docs/deploying.md); whole, it has not been run.
 GPU = Profile(
     name="gpu",
     cuda=True,
@@ -338,7 +341,7 @@ GPU = Profile(
     validation_characters=200_000,
     scales={
         name: Scale(
-            train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True},
+            train={"steps": 1_500, "batch_size": 64, "precision": "bf16", "compile": True},
             seeds=(0, 1, 2),
         )
         for name in ("small", "study", "study-long", "study-mqa-wide", "student")
@@ -348,11 +351,11 @@ GPU = Profile(
             train={"steps": steps, "batch_size": 64, "precision": "bf16", "compile": True, "budgets": (0.5,)},
             seeds=(0, 1, 2),
         )
-        for name, steps in (("medium", 3_000), ("large", 3_000), ("small-long", 6_000))
+        for name, steps in (("medium", 1_500), ("large", 1_500), ("small-long", 3_000))
     }
     | {
         "student-long": Scale(
-            train={"steps": 6_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
+            train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
         )
     }
     | {
@@ -371,22 +374,22 @@ GPU = Profile(
         for name, steps in (("poor", 100), ("fair", 400))
     }
     | {
-        name: Scale(train={"steps": 6_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2))
+        name: Scale(train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2))
         for name in ("positions", "positions-once")
     }
     | {
         # One seed: what is looked at is the geometry of one table, of 1,024 rows as GPT-2's.
         "position-table": Scale(
-            model={"context": 1024}, train={"steps": 9_000, "batch_size": 16, "precision": "bf16", "compile": True}
+            model={"context": 1024}, train={"steps": 4_500, "batch_size": 16, "precision": "bf16", "compile": True}
         ),
         **dict.fromkeys(
             ("teacher", "target"), Scale(train={"steps": 3_000, "batch_size": 64, "precision": "bf16", "compile": True})
         ),
         "study-word": Scale(
-            train={"steps": 2_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
+            train={"steps": 1_000, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
         ),
         "study-bpe": Scale(
-            train={"steps": 800, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
+            train={"steps": 400, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2)
         ),
         "timing": Scale(
             model={"n_layer": 12, "n_head": 12, "d_model": 768, "context": 1024},

@@ -187,8 +187,8 @@ EXERCISE = Exercise(
     numbers={
         "smoke": {"lengths": (100, 200, 500), "repeats": 1, "prompt": 8},
         "laptop": {"lengths": (100, 200, 500), "repeats": 3, "prompt": 8},
-        "gpu": {"lengths": (100, 200, 500, 1000), "repeats": 5, "prompt": 8},
+        "gpu": {"lengths": (100, 200, 500, 1000), "repeats": 3, "prompt": 8},
     },
     timed=True,
-    seconds={"smoke": 6, "laptop": 55, "gpu": 120},
+    seconds={"smoke": 6, "laptop": 55, "gpu": 75},
 )

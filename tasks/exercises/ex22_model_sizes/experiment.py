@@ -149,8 +149,8 @@ EXERCISE = Exercise(
     numbers={
         "smoke": {"repeats": 3, "texts": 3, "characters": 100, "temperature": 0.8},
         "laptop": {"repeats": 5, "texts": 8, "characters": 160, "temperature": 0.8},
-        "gpu": {"repeats": 15, "texts": 32, "characters": 400, "temperature": 0.8},
+        "gpu": {"repeats": 7, "texts": 32, "characters": 400, "temperature": 0.8},
     },
-    seconds={"smoke": 4, "laptop": 45, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 45, "gpu": 35},
     timed=True,
 )

@@ -262,8 +262,8 @@ EXERCISE = Exercise(
     numbers={
         "smoke": SHARED | {"new_tokens": 16, "repeats": 3},
         "laptop": SHARED | {"new_tokens": 32, "repeats": 3},
-        "gpu": SHARED | {"new_tokens": 64, "repeats": 7},
+        "gpu": SHARED | {"new_tokens": 64, "repeats": 3},
     },
-    seconds={"smoke": 6, "laptop": 38, "gpu": 120},
+    seconds={"smoke": 6, "laptop": 38, "gpu": 55},
     timed=True,
 )

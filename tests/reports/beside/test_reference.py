@@ -143,12 +143,14 @@ def test_it_says_where_a_reference_comes_from(reference: Reference) -> None:
     for mark in ("overnight", "seeds 0, 1, 2", "0123abc", "2026-11-29 04:05 UTC", "Some Processor, 2 cores"):
         assert mark in text
     assert "2 of its numbers have no counterpart here only there; only_there" in text
-    assert "another version" not in text
+    assert "has changed since" not in text
     assert "0.25 times its steps" in shown(HERE, replace(reference, budget=0.25))
 
 
 def test_it_says_that_a_reference_is_of_another_version(reference: Reference) -> None:
-    assert "They come from another version of this exercise" in shown(HERE, replace(reference, code_version="old"))
+    assert "Some of the code that measures has changed since then" in shown(
+        HERE, replace(reference, code_version="old")
+    )
 
 
 def test_it_says_that_a_reference_is_of_other_sources(reference: Reference) -> None:

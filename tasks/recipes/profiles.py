@@ -340,10 +340,7 @@ GPU = Profile(
     train_characters=3_700_000,
     validation_characters=200_000,
     scales={
-        name: Scale(
-            train={"steps": 1_500, "batch_size": 64, "precision": "bf16", "compile": True},
-            seeds=(0, 1, 2),
-        )
+        name: Scale(train={"steps": 1_500, "batch_size": 64, "precision": "bf16", "compile": True}, seeds=(0, 1, 2))
         for name in ("small", "study", "study-long", "study-mqa-wide", "student")
     }
     | {

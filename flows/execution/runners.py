@@ -235,7 +235,7 @@ class Deployed:
         self._count = count()
         self._short: list[tuple[Node, Step]] = []
         self._free = limit
-        self._done: queue.Queue[Finished] = queue.Queue()
+        self._done: queue.Queue[list[Finished]] = queue.Queue()
         self._stop = threading.Event()
         self._begun: set[Future[Any]] = set()
 
@@ -270,8 +270,7 @@ class Deployed:
             found = self._inline.wait()
         except BaseException as error:
             found = [Finished(node, _ended_by(error))]
-        for finished in found:
-            self._done.put(finished)
+        self._done.put(found)
 
     def _begin(self, steps: Sequence[tuple[Node, Step]]) -> None:
         future = self._call([node for node, _ in steps], self._stop)
@@ -286,17 +285,19 @@ class Deployed:
         except BaseException as error:
             # Never "crashed": the flow run has made lost artifacts again itself, and was started again in vain.
             failure = Failure(f"{type(error).__name__}: {error}")
-        for node, step in steps:
-            try:
-                store = self.place.open_store()
-                record = store.record(step.key, kind=node.kind) or measured_elsewhere(store, node, step)
-            except Exception as error:
-                self._done.put(Finished(node, failure or Failure(f"{type(error).__name__}: {error}")))
-            else:
-                self._done.put(Finished(node, record or failure or Failure(_not_under_its_key(node, step))))
+        # All of them at once: as many places become free, and the trainings that take them share a run again.
+        self._done.put([self._ended(node, step, failure) for node, step in steps])
+
+    def _ended(self, node: Node, step: Step, failure: Failure | None) -> Finished:
+        try:
+            store = self.place.open_store()
+            record = store.record(step.key, kind=node.kind) or measured_elsewhere(store, node, step)
+        except Exception as error:
+            return Finished(node, failure or Failure(f"{type(error).__name__}: {error}"))
+        return Finished(node, record or failure or Failure(_not_under_its_key(node, step)))
 
     def wait(self) -> list[Finished]:
-        """Wait for a step to end."""
+        """Wait for a step to end, with those that share its run."""
         for steps in together(self._short):
             self._begin(steps)
         self._short = []
@@ -306,8 +307,8 @@ class Deployed:
                 break
             except queue.Empty:
                 continue
-        self._free += 1
-        return [finished]
+        self._free += len(finished)
+        return finished
 
 
 def together(steps: Sequence[tuple[Node, Step]]) -> Iterator[list[tuple[Node, Step]]]:

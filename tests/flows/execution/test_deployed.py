@@ -68,9 +68,8 @@ def ended(place: Place, pool: Pool, seconds: list[float]) -> dict[str, Any]:
             node = replace(MODEL, name=f"train/small/{index}", seed=index, seconds=long)
             pool.steps[node.name] = Step("train", node.name, {"seed": index}, {}, {}, 1)
             runner.submit(node, pool.steps[node.name])
-        for _ in seconds:
-            [finished] = runner.wait()
-            found[finished.node.name] = finished.result
+        while len(found) < len(seconds):
+            found |= {finished.node.name: finished.result for finished in runner.wait()}
         assert runner.capacity() == runners.CHILDREN
     return found
 
@@ -85,6 +84,23 @@ def test_each_of_several_is_told_its_own_end(tmp_path: Path, monkeypatch: pytest
     records = [name for name, result in found.items() if not isinstance(result, Failure)]
     assert sorted(records) == ["train/small/0", "train/small/1"]
     assert all("a loss of NaN" in found[f"train/small/{index}"].text for index in (2, 3, 4))
+
+
+def test_short_trainings_go_together_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a run end at once, so that as many begin again: not one by one, as places would become free."""
+    monkeypatch.setattr(runners, "save_storage", lambda place: None)
+    place = Place(str(tmp_path / "store"), str(tmp_path))
+    pool = Pool(place)
+    waiting = [replace(MODEL, name=f"train/small/{index}", seed=index) for index in range(40)]
+    pool.steps = {node.name: Step("train", node.name, {"seed": node.seed}, {}, {}, 1) for node in waiting}
+    done = 0
+    with Deployed(place, pool.call, limit=8) as runner:
+        while done < 40:
+            while waiting and runner.capacity() > 0:
+                node = waiting.pop(0)
+                runner.submit(node, pool.steps[node.name])
+            done += len(runner.wait())
+    assert [len(group) for group in pool.given] == [8] * 5
 
 
 def test_a_long_training_has_a_process_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,17 +17,15 @@ class Accumulation:
         self.rows = self.at_once = rows
 
     def add_gradient(self, loss_of: Callable[[Tensor], Tensor], batch: Tensor, before: Callable[[], None]) -> Tensor:
-        """Give the parameters the gradient of a mean loss of ``batch`` (B, T); returns the loss, (), detached.
+        """Give the parameters, which have none yet, the gradient of a mean loss of ``batch`` (B, T).
 
-        ``before`` is called before each attempt, so that all draw the same.
+        Returns the loss, (), detached. ``before`` is called before each attempt, so that all draw the same.
 
         Raises:
             MemoryError: not even one sequence fits.
         """
         while True:
             before()
-            for weight in self.parameters:
-                weight.grad = None
             try:
                 return add_gradient(loss_of, batch, self.at_once, self.parameters)
             except RuntimeError as error:
@@ -40,6 +38,8 @@ class Accumulation:
                     "fewer processes on this device, a smaller context or model, or more memory is needed"
                 )
             self.at_once = -(-self.at_once // 2)
+            for weight in self.parameters:
+                weight.grad = None
             if batch.device.type == "cuda":
                 torch.cuda.empty_cache()
 

@@ -1,8 +1,9 @@
 """How a step works on a GPU: what compiled code it finds, how its kernels are launched, what it leaves behind.
 
-None of it changes a result, so nothing of it is in a key: a model is the same whichever process trains it, after
-whichever others, with code compiled now or found on the disk. What follows is about ``torch.compile`` (PyTorch 2.13),
-which recipes ask for with ``TrainConfig.compile``; steps on a processor are left alone.
+None of it is to change a result, so nothing of it is in a key: a model should be the same whichever process trains
+it, after whichever others, with code compiled now or found on the disk (``pytest -m gpu`` asks a GPU). What follows
+is about ``torch.compile`` (PyTorch 2.13), which recipes ask for with ``TrainConfig.compile``; steps on a processor
+are left alone.
 """
 
 import gc

@@ -104,8 +104,15 @@ def _what_an_outage_left_behind() -> AbstractContextManager[None]:
     return swept_meanwhile()
 
 
+# ``prefect``, whose server is imported first, without looking for garbage: a sixth of its start.
+PREFECT = (
+    "import gc; gc.disable(); import prefect.server.api.server; gc.freeze(); gc.enable(); "
+    "from prefect.cli import app; app()"
+)
+
+
 def _prefect_command(port: int) -> Sequence[str]:
-    return [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    return [sys.executable, "-c", PREFECT, "server", "start", "--host", LOOPBACK, "--port", str(port)]
 
 
 def _database(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from flows.disks import check_room, full_disk
 from flows.options import Options
-from flows.surroundings import change, without, work_in
+from flows.surroundings import change, imports, without, work_in
 from tasks.folders import is_address, outputs_folder, store_url
 from tasks.sources.resolve import Sources
 
@@ -85,14 +85,15 @@ def _terminate(*_: object) -> None:
 
 def _import_heavy() -> None:
     """All that a run imports, even one that finds everything in the store."""
-    import flows.chapter  # noqa: F401
-    from flows.execution.graph import load_exercises
-    from tasks.exercises import modules
-    from tasks.tracking.client import import_mlflow
-    from tasks.tracking.tracker import Tracker
+    with imports():
+        import flows.chapter  # noqa: F401
+        from flows.execution.graph import load_exercises
+        from tasks.exercises import modules
+        from tasks.tracking.client import import_mlflow
+        from tasks.tracking.tracker import Tracker
 
-    load_exercises(tuple(modules()))
-    import_mlflow(Tracker(outputs_folder()).uri)
+        load_exercises(tuple(modules()))
+        import_mlflow(Tracker(outputs_folder()).uri)
 
 
 def _run(

@@ -1,9 +1,9 @@
 """The C library's memory allocator, as computing with tensors wants it.
 
 A training step frees its tensors and asks for the same ones again a moment later. glibc hands larger blocks back to the
-system meanwhile, and each page of the next one is a fault that the kernel answers with zeros: 3 % of a whole chapter's
-processor time, and cold caches beside. With freed memory kept, a training step takes 0.91 to 0.93 of the time, from 2 ×
-64 to 6 × 384, with the same peak of memory (docs/performance.md).
+system meanwhile, and each page of the next one is a fault that the kernel answers with zeros, and cold in the caches.
+With freed memory kept, a training step takes 0.91 to 0.99 of the time, with the same peak of memory
+(docs/performance.md).
 """
 
 import ctypes

@@ -222,7 +222,7 @@ SMOKE = Profile(
 LAPTOP = Profile(
     name="laptop",
     # 135 M parameters learn from 65 tokens a second on a core.
-    finetune={"block": 128, "batch_size": 4, "train_tokens": 7_680, "validation_tokens": 2_048},
+    finetune={"block": 128, "batch_size": 4, "train_tokens": 6_144, "validation_tokens": 2_048},
     train_characters=128_000,
     validation_characters=24_000,
     scales={

@@ -336,7 +336,7 @@ EXERCISE = Exercise(
             "gammas": (1, 2, 4, 8),
             "new_tokens": 200,
             "timed_texts": 30,
-            "swept_texts": 6,
+            "swept_texts": 5,
             "pass_repeats": 20,
             "draws": 4_000,
             "greedy_prompts": 16,

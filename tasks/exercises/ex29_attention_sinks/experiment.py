@@ -280,7 +280,7 @@ EXERCISE = Exercise(
             "shown": 24,
             "cache": 64,
             "texts": 3,
-            "stream": 1_536,
+            "stream": 1_280,
             "samples": 3,
             "own_stream": 100_000,
             "own_places": 1_000,

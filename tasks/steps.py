@@ -28,7 +28,6 @@ from safetensors.torch import save
 
 from reports.plain import to_json
 from reports.types import Provenance
-from tasks.allocator import keep_freed_memory
 from tasks.cache import mirror
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.leases import drop_leases
@@ -93,7 +92,6 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
         StepFailed: the step's own code failed.
     """
     progress = ProgressFile(place.progress, step.key, step.name)
-    keep_freed_memory()
     started = time.perf_counter()
     try:
         with _checkpoints_in_the_store(step, place), working_on(_device(step), place.compiled):

@@ -104,7 +104,7 @@ def _what_an_outage_left_behind() -> AbstractContextManager[None]:
     return swept_meanwhile()
 
 
-# ``prefect``, whose server is imported first, without looking for garbage: a sixth of its start.
+# ``prefect``, whose server is imported first, without looking for garbage: a third of its start (docs/performance.md).
 PREFECT = (
     "import gc; gc.disable(); import prefect.server.api.server; gc.freeze(); gc.enable(); "
     "from prefect.cli import app; app()"

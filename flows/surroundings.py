@@ -4,15 +4,14 @@ A shell has settings for other servers than ours: Prefect's, MLflow's, proxies, 
 them, as changes of an environment: a value, or None for a variable that goes.
 """
 
-import gc
 import getpass
 import importlib.util
 import ipaddress
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -173,20 +172,3 @@ def work_in(folder: Path) -> None:
     os.environ.update(whole)
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-
-
-@contextmanager
-def imports() -> Iterator[None]:
-    """For many imports at once: garbage is not looked for meanwhile, nor later in what they have brought.
-
-    They make hundreds of thousands of objects that stay, and Python goes through all of them again and again: a quarter
-    of the time.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if collecting:
-            gc.enable()

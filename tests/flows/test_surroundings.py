@@ -1,10 +1,8 @@
 """What of an environment reaches our own servers and what talks to them: nothing that is meant for others."""
 
-import gc
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -17,7 +15,6 @@ from flows.surroundings import (
     change,
     direct_on_loopback,
     for_a_server,
-    imports,
     is_loopback,
     settle_streams,
     usable_proxy,
@@ -211,26 +208,3 @@ def test_the_home_that_prefect_makes_when_it_is_imported(tmp_path: Path, named: 
     assert (tmp_path / "home" / ".prefect").exists() == bool(named), (
         "with a server that is named, it is as the user has it"
     )
-
-
-def test_imports_are_not_searched_for_garbage() -> None:
-    frozen = gc.get_freeze_count()
-    try:
-        with suppress(ImportError), imports():  # a failure leaves all as it was, too
-            assert not gc.isenabled()
-            raise ImportError
-        assert gc.isenabled()
-        assert gc.get_freeze_count() > frozen
-    finally:
-        gc.unfreeze()
-
-
-def test_imports_leave_a_collector_that_is_off_as_it_is() -> None:
-    gc.disable()
-    try:
-        with imports():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.unfreeze()
-        gc.enable()

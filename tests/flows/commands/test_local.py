@@ -1,13 +1,15 @@
-"""What stands in the terminal of ``chapter run`` is the chapter's own."""
+"""How ``chapter run`` begins: its terminal is its own, and imports take no longer than they must."""
 
 import asyncio
+import gc
 import logging
 import warnings
+from contextlib import suppress
 
 import pytest
 from prefect.logging.handlers import APILogWorker
 
-from flows.commands.local import _keep_quiet
+from flows.commands.local import _keep_quiet, imports
 
 
 class NoRoom:
@@ -34,3 +36,15 @@ def test_a_log_line_that_is_lost_writes_none(
     with warnings.catch_warnings():
         _keep_quiet()
     assert send(capsys) == ""
+
+
+def test_imports_are_not_searched_for_garbage() -> None:
+    frozen = gc.get_freeze_count()
+    try:
+        with suppress(ImportError), imports():  # a failure leaves all as it was, too
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()

@@ -15,7 +15,7 @@ exercises.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:  # an exercise's cache key follows its imports: this module must not add any
@@ -128,8 +128,18 @@ class Exercise:
     finetunes: tuple[FineTune, ...] = ()
     numbers: Mapping[str, Mapping[str, Any]]
     timed: bool = False  # measures wall-clock: runs alone, and its key holds the hardware
-    seconds: Mapping[str, float]  # expected duration per profile on two cores, trainings not included
+    seconds: Mapping[str, float]  # expected duration per profile on two cores; trainings and ``ahead`` not included
+    # Of a timed exercise: finds, beside other steps, the parts that need no quiet machine, each with ``Context.once``.
+    # ``measure`` asks for the same parts, and finds those itself that nobody has found ahead.
+    ahead: Callable[[Context], object] | None = None
+    seconds_ahead: Mapping[str, float] = field(default_factory=dict)  # likewise
     version: int = 1
+
+    def __post_init__(self) -> None:
+        if self.ahead and not self.timed:
+            raise ValueError(f"exercise {self.id}: ahead is for timed exercises; others run beside others anyway")
+        if self.ahead and self.seconds_ahead.keys() != self.seconds.keys():
+            raise ValueError(f"exercise {self.id}: seconds_ahead must name the profiles of seconds")
 
     @property
     def id(self) -> str:

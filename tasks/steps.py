@@ -8,16 +8,14 @@ What each kind of step does is a function of ``WORK``.
 
 import dataclasses
 import functools
-import importlib
 import json
 import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,8 +24,6 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from safetensors.torch import save
 
-from reports.plain import to_json
-from reports.types import Provenance
 from tasks.cache import mirror
 from tasks.cache.keys import Step, canonical, digest
 from tasks.cache.leases import drop_leases
@@ -35,16 +31,14 @@ from tasks.cache.locks import FlockManager, LeasedLockManager
 from tasks.cache.patience import StoreRefused, StoreUnreachable
 from tasks.cache.progress import ProgressFile
 from tasks.cache.results import RecordSerializer, RecordStorage
-from tasks.cache.store import Artifact, MissingArtifact, Store, as_record
-from tasks.context import StoreContext, load_tokenizer, load_tokens, smallest_integers
-from tasks.exercise import Exercise, Pretrained
+from tasks.cache.store import Artifact
+from tasks.context import load_tokenizer, load_tokens, smallest_integers
 from tasks.failures import StepFailed, kind_of, memory_hint
 from tasks.gpu import with_graphs_or_without, working_on
+from tasks.job import Job as Job  # who looks at a step at work finds it here
+from tasks.job import Record, checkpoint_folder, device_of, load_pretrained
+from tasks.measuring import measure, measure_ahead
 from tasks.place import Place
-from tasks.recipes.catalogue import STAND_IN
-from tasks.recipes.profiles import PROFILES
-
-Record = dict[str, Any]
 
 logger = logging.getLogger("chapter")
 
@@ -84,6 +78,21 @@ def save_storage(place: Place) -> RecordStorage:
     return storage
 
 
+@task(name="ahead", persist_result=False)
+def do_ahead(step: Step, local: dict[str, Any], place: Place) -> None:
+    """Do what of a timed exercise's step needs no quiet machine; ``run_step`` finds it done.
+
+    Raises:
+        StepFailed: the step's own code failed.
+    """
+    progress = ProgressFile(place.progress, step.key, f"{step.name}, ahead")
+    try:
+        with _in_its_place(step, place):
+            measure_ahead(Job(step, local, place, progress))
+    finally:
+        progress.close()
+
+
 @task(name="step")
 def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     """Do a step: with progress, its duration and lineage in the record, and errors as text.
@@ -94,13 +103,8 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     progress = ProgressFile(place.progress, step.key, step.name)
     started = time.perf_counter()
     try:
-        with _checkpoints_in_the_store(step, place), working_on(_device(step), place.compiled):
+        with _in_its_place(step, place):
             record = WORK[step.kind](Job(step, local, place, progress))
-    except (StoreUnreachable, StoreRefused) as error:
-        raise StepFailed(str(error)) from error
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise StepFailed(f"{said}{memory_hint(said)}\n\n{traceback.format_exc()}", kind_of(error)) from error
     finally:
         progress.close()
     seconds = time.perf_counter() - started
@@ -121,14 +125,17 @@ def run_step(step: Step, local: dict[str, Any], place: Place) -> Record:
     return record
 
 
-def _device(step: Step) -> str:
-    """Where the step's models are; of one without models, the processor."""
-    return str(step.inputs.get("environment", {}).get("device", "cpu"))
-
-
-def checkpoint_folder(place: Place, key: str) -> Path:
-    """Where a training keeps its checkpoints, and an exercise its finished parts; see ``Place.folder``."""
-    return place.folder / "checkpoints" / key
+@contextmanager
+def _in_its_place(step: Step, place: Place) -> Iterator[None]:
+    """Where a step does its work, on the device that is its; whatever goes wrong there is told as text."""
+    try:
+        with _checkpoints_in_the_store(step, place), working_on(device_of(step), place.compiled):
+            yield
+    except (StoreUnreachable, StoreRefused) as error:
+        raise StepFailed(str(error)) from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise StepFailed(f"{said}{memory_hint(said)}\n\n{traceback.format_exc()}", kind_of(error)) from error
 
 
 def drop_checkpoints(place: Place, key: str) -> None:
@@ -163,53 +170,6 @@ def _checkpoints_in_the_store(step: Step, place: Place) -> AbstractContextManage
 
 
 # --- What each kind of step does ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Job:
-    """A step at work: what ``run_step`` was given, and the store behind it."""
-
-    step: Step
-    local: Mapping[str, Any]
-    place: Place
-    progress: Callable[[float, str], None]
-
-    @functools.cached_property
-    def store(self) -> Store:
-        """Where blobs come from and go to."""
-        return self.place.open_store()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the step's models are."""
-        return torch.device(_device(self.step))
-
-    @property
-    def checkpoints(self) -> Path:
-        """See ``checkpoint_folder``."""
-        return checkpoint_folder(self.place, self.step.key)
-
-    def blob(self, role: str, name: str) -> bytes:
-        """An artifact of an upstream record."""
-        return self.store.fetch_bytes(Artifact(**self.step.upstream[role]["artifacts"][name]))
-
-    def data(self, role: str) -> Mapping[str, Any]:
-        """The plain JSON of an upstream record.
-
-        Raises:
-            MissingArtifact: the record is gone; it will be made again.
-        """
-        record = self.store.record(self.step.upstream[role]["key"])
-        if record is None:
-            raise MissingArtifact(f"the record of {role} has vanished from the store")
-        data: Mapping[str, Any] = record["data"]
-        return data
-
-    def done(self, files: Mapping[str, bytes | Artifact], data: dict[str, Any]) -> Record:
-        """The step's record, its files put into the store."""
-        put = self.store.put
-        artifacts = {name: file if isinstance(file, Artifact) else put(file) for name, file in files.items()}
-        return as_record(self.step.key, artifacts, data)
 
 
 def prepare_text(job: Job) -> Record:
@@ -303,82 +263,6 @@ def finetune(job: Job) -> Record:
         progress=job.progress,
     )
     return job.done(files, {**data, "base": pretrained.name})
-
-
-def measure(job: Job) -> Record:
-    """An exercise's findings; what is said of them is made later, by ``tasks.answers``."""
-    from tasks.answers import dump
-
-    step = job.step
-    exercise: Exercise = importlib.import_module(step.inputs["module"]).EXERCISE
-    profile = PROFILES[step.inputs["profile"]].scaled(job.local["budget"]).computed_in(job.local["precision"])
-    context = StoreContext(
-        exercise,
-        profile,
-        job.store,
-        step.upstream,
-        job.device,
-        load_pretrained=lambda: load_pretrained(job, job.device),
-        load_bpe=_bpe,
-        progress=job.progress,
-        parts=job.checkpoints,
-        precision=step.inputs["environment"].get("precision", "fp32"),
-    )
-    before = torch.get_num_threads()
-    torch.set_num_threads(step.inputs["environment"]["threads"])
-    started = time.perf_counter()
-    try:
-        findings = exercise.measure(context)
-    finally:
-        torch.set_num_threads(before)
-    provenance = Provenance(
-        profile=profile.name,
-        sources=dict(job.local["sources"]),
-        seeds=tuple(sorted({seed for recipe in exercise.recipes for seed in profile.seeds(recipe)})),
-        fingerprint=step.key,
-        code_version=digest(step.code)[:12],
-        device=step.inputs["environment"]["device"],
-        precision=_precisions(step),
-        seconds=time.perf_counter() - started,
-        prefect_run_id=_task_run_id(),
-    )
-    return job.done({"findings": dump(findings).encode()}, {"provenance": to_json(provenance)})
-
-
-def _precisions(step: Step) -> str:
-    """What the models of an exercise were trained in, and the pretrained one computes in; nothing without models."""
-    found = {recipe["train"]["precision"] for recipe in step.inputs["recipes"].values()}
-    found |= {tuning["precision"] for tuning in step.inputs["tunings"].values()}
-    found |= {step.inputs["environment"]["precision"]} if "precision" in step.inputs["environment"] else set()
-    return " and ".join(sorted(found))
-
-
-def _task_run_id() -> str | None:
-    run = TaskRunContext.get()
-    return str(run.task_run.id) if run else None
-
-
-def load_pretrained(job: Job, device: torch.device) -> Pretrained:
-    """The pretrained model of a step's run: of its sources, or this project's own in its place."""
-    from tasks.models.pretrained import load
-
-    def own() -> Pretrained:
-        from tasks.models.stand_in import stand_in
-        from tasks.models.training import load_model
-
-        [role] = [role for role in job.step.upstream if role.startswith(f"train/{STAND_IN.name}/")]
-        model = load_model(job.blob(role, "model"), job.data(role)["config"])
-        return stand_in(model, load_tokenizer(job.blob(role, "tokenizer")))
-
-    loaded = load(job.local["pretrained"], Path(job.place.outputs) / "pretrained", stand_in=own)
-    loaded.model.to(device)
-    return loaded
-
-
-def _bpe() -> Any:
-    from tasks.sources.corpora import gpt2_tokenizer
-
-    return gpt2_tokenizer()
 
 
 WORK: Mapping[str, Callable[[Job], Record]] = {

@@ -106,7 +106,7 @@ FOLDERS = sorted(path.parent for path in (ROOT / "tasks" / "exercises").glob("ex
 # What the files of an exercise may import of tasks, reports and flows, beside files of their own folder.
 SAYS = {"reports", "reports.types", "reports.answers", "reports.words", "tasks.variants", "tasks.comparison"}
 SAYS |= {"reports.live", "reports.live.listings", "tasks.nearness"}
-MEASURES = {"tasks.exercise", "tasks.recipes.catalogue", "tasks.study", "tasks.variants"}
+MEASURES = {"tasks.exercise", "tasks.parts", "tasks.recipes.catalogue", "tasks.study", "tasks.variants"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

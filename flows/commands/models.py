@@ -27,7 +27,7 @@ def exported(node: Node, records: Mapping[str, Any], place: Place) -> tuple[Path
     if node.kind == "finetune":
         if not folder.exists():
             keep_prefect_in(Path(place.outputs) / "prefect")
-            from tasks.steps import Job, load_pretrained  # with Prefect, which the other models can do without
+            from tasks.job import Job, load_pretrained  # with Prefect, which the other models can do without
 
             job = Job(node.step(records), node.local, place, progress=lambda *_: None)
             base = load_pretrained(job, torch.device("cpu"))

@@ -2,13 +2,14 @@
 
 The engine decides, runners do. It resolves cache hits itself, hands a step over only when all its inputs are
 there (a waiting step would hold a place in the pool), keeps steps that measure time apart from all
-others, and goes on with whatever a failed step does not concern.
+others, and goes on with whatever a failed step does not concern. Of the former it has done ahead, beside others, what
+needs no quiet machine, if the runner can do that.
 """
 
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flows.execution.graph import Node
 from tasks.cache.keys import Step, explain
@@ -44,6 +45,14 @@ class Runner(Protocol):
         """Wait until at least one step has ended."""
 
 
+@runtime_checkable
+class Preparer(Protocol):
+    """A runner that can do ahead what of a timed step needs no quiet machine."""
+
+    def prepare(self, node: Node, step: Step) -> None:
+        """Begin that. It ends as steps do, with its seconds in the place of a record."""
+
+
 class Listener(Protocol):
     """Hears what happens; progress displays and tracking hang on it."""
 
@@ -52,6 +61,9 @@ class Listener(Protocol):
 
     def started(self, node: Node, step: Step, why: str) -> None:
         """A step was handed to a runner."""
+
+    def prepared(self, node: Node, seconds: float) -> None:
+        """Of a timed step what could be done ahead is done; what is timed waits for a quiet machine."""
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """A step was run."""
@@ -94,6 +106,9 @@ class _Execution:
         self.running: dict[str, Step] = {}
         self.busy: set[str] = set()  # their keys
         self.attempts: dict[str, int] = {}
+        self.preparer = runner if isinstance(runner, Preparer) else None
+        self.preparing: set[str] = set()  # of those that are running
+        self.prepared: set[str] = set()  # whatever came of it: what is not done ahead is done with the rest
 
     def run(self) -> Outcome:
         while self.open or self.ready or self.running:
@@ -144,7 +159,11 @@ class _Execution:
         self._line_up(name)
 
     def _line_up(self, name: str) -> None:
-        heapq.heappush(self.order, (self.graph[name].alone, -self.rank[name], name))
+        alone = self.graph[name].alone and not self._has_to_prepare(name)
+        heapq.heappush(self.order, (alone, -self.rank[name], name))
+
+    def _has_to_prepare(self, name: str) -> bool:
+        return self.preparer is not None and self.graph[name].ahead > 0 and name not in self.prepared
 
     def _no_more_ready(self, name: str) -> Step:
         step = self.ready.pop(name)
@@ -161,7 +180,8 @@ class _Execution:
             step = self.ready.get(name)
             if step is None or step.key in self.busy:
                 continue  # in line once too often; or the same work under another name, which will be a hit
-            if self.graph[name].alone and self.running:
+            ahead = self._has_to_prepare(name)
+            if self.graph[name].alone and self.running and not ahead:
                 heapq.heappush(self.order, place)
                 return
             self._no_more_ready(name)
@@ -169,10 +189,17 @@ class _Execution:
             self.busy.add(step.key)
             node = self.graph[name]
             self.listener.started(node, step, explain(self._last(node), step.ingredients()))
-            self.runner.submit(node, step)
+            if ahead and self.preparer is not None:
+                self.preparing.add(name)
+                self.preparer.prepare(node, step)
+            else:
+                self.runner.submit(node, step)
 
     def _measuring(self) -> bool:
-        return len(self.running) == 1 and self.graph[next(iter(self.running))].alone
+        if len(self.running) != 1:
+            return False
+        [name] = self.running
+        return self.graph[name].alone and name not in self.preparing
 
     def _last(self, node: Node) -> Mapping[str, Any] | None:
         last = self.store.last(node.title)
@@ -182,6 +209,9 @@ class _Execution:
         node, name = finished.node, finished.node.name
         step = self.running.pop(name)
         self.busy.discard(step.key)
+        if name in self.preparing:
+            self._settle_prepared(name, step, finished.result)
+            return
         twins = sorted(self.twins.get(step.key, ()))
         if isinstance(finished.result, Failure):
             self._settle_failure(name, step, finished.result)
@@ -198,6 +228,15 @@ class _Execution:
         for twin in twins:
             self._no_more_ready(twin)
             self._open(twin)  # a hit by now
+
+    def _settle_prepared(self, name: str, step: Step, result: Record | Failure) -> None:
+        """What failed will be tried again with the rest, and tell its error there."""
+        if isinstance(result, Failure) and result.kind == "no room":
+            raise NoRoom(result.text)
+        self.preparing.discard(name)
+        self.prepared.add(name)
+        self._make_ready(name, step)
+        self.listener.prepared(self.graph[name], 0.0 if isinstance(result, Failure) else result["seconds"])
 
     def _settle_failure(self, name: str, step: Step, failure: Failure) -> None:
         if failure.kind == "no room":
@@ -248,7 +287,9 @@ def critical_path(graph: Mapping[str, Node]) -> dict[str, float]:
 
     def visit(name: str) -> float:
         if name not in rank:
-            rank[name] = graph[name].seconds + max((visit(user) for user in users[name]), default=0.0)
+            rank[name] = (
+                graph[name].seconds + graph[name].ahead + max((visit(user) for user in users[name]), default=0.0)
+            )
         return rank[name]
 
     for name in graph:

@@ -248,6 +248,7 @@ class _Builder:
                 local,
                 exercise.version,
                 alone=exercise.timed,
+                ahead=profile.seconds(exercise.seconds_ahead) if exercise.ahead else 0.0,
                 models=bool(exercise.recipes) or "pretrained" in exercise.sources,
                 subject=exercise.id,
             )

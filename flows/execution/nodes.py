@@ -16,7 +16,8 @@ class Node:
     It turns into a ``Step``, with a key, once the records of the nodes before it are known.
 
     ``seconds`` is the expected duration on one core of a laptop. ``alone`` work measures time and shares the machine
-    with nothing. ``models`` says that it runs models and so belongs on a GPU where there is one.
+    with nothing; ``ahead`` is how long that takes of it which needs no quiet machine, and may be done before, beside
+    others. ``models`` says that it runs models and so belongs on a GPU where there is one.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Node:
     local: Mapping[str, Any] = field(default_factory=dict)
     version: int = 1
     alone: bool = False
+    ahead: float = 0.0
     models: bool = False
     subject: str = ""  # the recipe's name or the exercise's id
     seed: int = 0

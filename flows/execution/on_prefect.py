@@ -22,6 +22,7 @@ from prefect.runtime import flow_run
 
 from flows.execution.engine import Record
 from flows.execution.graph import Node
+from flows.execution.watch import done_ahead
 from tasks.cache.keys import Step
 from tasks.cache.progress import running
 from tasks.place import Place
@@ -85,6 +86,10 @@ class PrefectListener:
         self.say(f"{node.title}: begins ({why})")
         if node.makes_model:
             self._jobs.put(lambda client: self._watched.update({node.name: (node, step)}))
+
+    def prepared(self, node: Node, seconds: float) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self.say(done_ahead(node, seconds))
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""

@@ -145,6 +145,7 @@ class Total:
         verdicts = Counter(item.verdict for item in planned)
         alone = sum(item.seconds for item in planned if item.node.alone)
         together = sum(item.seconds for item in planned if not item.node.alone)
+        together += sum(item.node.ahead for item in planned if item.verdict in ("run", "unknown"))
         longest = max((item.seconds for item in planned if not item.node.alone), default=0.0)
         return Total(
             verdicts["cached"],

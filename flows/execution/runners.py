@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from prefect import State
+from prefect import State, Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner
 
@@ -28,7 +28,7 @@ from tasks.cache.progress import STOP
 from tasks.cache.urls import without_credentials
 from tasks.failures import Failure, kind_of, memory_hint
 from tasks.place import Place
-from tasks.steps import cached_task, drop_checkpoints, save_storage
+from tasks.steps import cached_task, do_ahead, drop_checkpoints, save_storage
 
 STOP_SECONDS = 20
 CHILDREN = 256  # steps on pools that one run waits for at once; the largest chapter has fewer
@@ -49,6 +49,10 @@ def _finished(node: Node, step: Step, state: State[Any], place: Place) -> Finish
         where = without_credentials(place.store)
         return Finished(node, Failure(f"{node.title} completed, but its record cannot be read back from {where}"))
     return Finished(node, _failure(state))
+
+
+def _ahead(state: State[Any], seconds: float) -> dict[str, Any] | Failure:
+    return {"seconds": seconds} if state.is_completed() else _failure(state)
 
 
 def _failure(state: State[Any]) -> Failure:
@@ -136,21 +140,36 @@ class LocalPool:
 
     def submit(self, node: Node, step: Step) -> None:
         """Hand a step to a free place."""
+        slot, future = self._send(cached_task(step, self.place, self.storage), node, step)
+        self.task_runs[node.name] = future.task_run_id
+        self._watched(slot, node, future, lambda state: _finished(node, step, state, self.place))
+
+    def prepare(self, node: Node, step: Step) -> None:
+        """Hand what can be done ahead of a step to a free place."""
+        named = do_ahead.with_options(task_run_name=f"{step.name}, ahead")
+        began = time.monotonic()
+        slot, future = self._send(named, node, step)
+        self._watched(slot, node, future, lambda state: Finished(node, _ahead(state, time.monotonic() - began)))
+
+    def _send(self, task: Task[..., Any], node: Node, step: Step) -> tuple[int, PrefectFuture[Any]]:
         slot = self._free.pop(0)
         if slot not in self._runners:
             self._runners[slot] = ProcessPoolTaskRunner(max_workers=1, initializer=_begin)
             self._runners[slot].__enter__()
-        task = cached_task(step, self.place, self.storage)
         parameters = {"step": step, "local": dict(node.local), "place": self.place}
-        future = self._runners[slot].submit(task, parameters)
-        self.task_runs[node.name] = future.task_run_id
-        threading.Thread(target=self._watch, args=(slot, node, step, future), daemon=True).start()
+        return slot, self._runners[slot].submit(task, parameters)
 
-    def _watch(self, slot: int, node: Node, step: Step, future: PrefectFuture[Any]) -> None:
+    def _watched(
+        self, slot: int, node: Node, future: PrefectFuture[Any], ended: Callable[[State[Any]], Finished]
+    ) -> None:
+        threading.Thread(target=self._watch, args=(slot, node, future, ended), daemon=True).start()
+
+    def _watch(
+        self, slot: int, node: Node, future: PrefectFuture[Any], ended: Callable[[State[Any]], Finished]
+    ) -> None:
         try:
             future.wait()
-            state: State[Any] = future.state
-            finished = _finished(node, step, state, self.place)
+            finished = ended(future.state)
         except BrokenProcessPool as error:
             died = f"{node.title}: its process died ({error})"
             finished = Finished(node, Failure(died + memory_hint(died), "crashed"))

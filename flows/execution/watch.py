@@ -35,6 +35,11 @@ from tasks.tracking.tracker import Tracker
 logger = logging.getLogger("chapter")
 
 
+def done_ahead(node: Node, seconds: float) -> str:
+    """A line for the log."""
+    return f"{node.title}: {seconds:.1f} s of it done ahead; what is timed waits for a quiet machine"
+
+
 class Listeners:
     """Passes everything on to several listeners."""
 
@@ -50,6 +55,11 @@ class Listeners:
         """See ``flows.execution.engine.Listener``."""
         for listener in self._listeners:
             listener.started(node, step, why)
+
+    def prepared(self, node: Node, seconds: float) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        for listener in self._listeners:
+            listener.prepared(node, seconds)
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""
@@ -75,6 +85,10 @@ class LogListener:
         """See ``flows.execution.engine.Listener``."""
         self._say(f"{node.title}: begins ({why})")
 
+    def prepared(self, node: Node, seconds: float) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._say(done_ahead(node, seconds))
+
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""
         self._say(f"{node.title}: done in {record['data']['seconds']:.1f} s")
@@ -91,7 +105,7 @@ class Display:
         self._graph, self._place = graph, place
         self._running: dict[str, tuple[Node, Step]] = {}
         self._done = self._cached = self._failed = 0
-        self._left = sum(node.seconds for node in graph.values())
+        self._left = sum(node.seconds + node.ahead for node in graph.values())
         self._started = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
         self._console = console
@@ -107,11 +121,16 @@ class Display:
         """See ``flows.execution.engine.Listener``."""
         self._running.pop(node.name, None)
         self._cached += 1
-        self._left -= node.seconds
+        self._left -= node.seconds + node.ahead
 
     def started(self, node: Node, step: Step, why: str) -> None:
         """See ``flows.execution.engine.Listener``."""
         self._running[node.name] = (node, step)
+
+    def prepared(self, node: Node, seconds: float) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._running.pop(node.name, None)
+        self._left -= node.ahead
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""
@@ -194,6 +213,9 @@ class TrackingListener:
             self._queue.put(lambda: self._log(node, step, record))
 
     def started(self, node: Node, step: Step, why: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+
+    def prepared(self, node: Node, seconds: float) -> None:
         """See ``flows.execution.engine.Listener``."""
 
     def finished(self, node: Node, step: Step, record: Record) -> None:

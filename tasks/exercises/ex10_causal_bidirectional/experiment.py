@@ -9,6 +9,7 @@ from minigpt.decoding import infill
 from minigpt.decoding.sampling import generate
 from minigpt.evaluation.evaluate import token_losses
 from minigpt.model import GPT
+from minigpt.precision import Precision
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex10_causal_bidirectional.corruption import letters, make_task
 from tasks.exercises.ex10_causal_bidirectional.findings import TASKS, Findings, Gap, Model, Written
@@ -71,8 +72,8 @@ class Evidence:
             task, half = (make_task(context, name, length) for length in (self.length, self.length // 2))
             found = {"letter counts": [probed(task, *letters(task, self.causal[0].model.config.vocab_size))]}
             for label, models in self._readers().items():
-                for model, both in models:
-                    for kind, pair in read(task, model, both_ways=both).items():
+                for model, both, precision in models:
+                    for kind, pair in read(task, model, both_ways=both, precision=precision).items():
                         found.setdefault(f"{label}, {kind}", []).append(probed(task, *pair))
             for m in self.causal:
                 once, twice = read(half, m.model, both_ways=False)["mean"], read_twice(half, m.model)
@@ -82,13 +83,13 @@ class Evidence:
             result[name] = {features: tuple(values) for features, values in found.items()}
         return result
 
-    def _readers(self) -> dict[str, list[tuple[GPT, bool]]]:
-        """Label → models, and whether they read both ways."""
+    def _readers(self) -> dict[str, list[tuple[GPT, bool, Precision]]]:
+        """Label → models, whether they read both ways, and the precision: of the larger ones that of their training."""
         return {
-            "untrained": [(untrained(m), False) for m in self.causal],
-            "causal": [(m.model, False) for m in self.causal],
-            "masked": [(m.model, True) for m in self.masked],
-            **{f"causal {label}": [(m.model, False)] for label, m in self.larger.items()},
+            "untrained": [(untrained(m), False, "fp32") for m in self.causal],
+            "causal": [(m.model, False, "fp32") for m in self.causal],
+            "masked": [(m.model, True, "fp32") for m in self.masked],
+            **{f"causal {label}": [(m.model, False, m.recipe.train.precision)] for label, m in self.larger.items()},
         }
 
     def windows(self, count: int) -> Tensor:
@@ -213,5 +214,5 @@ EXERCISE = Exercise(
             "samples": 3,
         },
     },
-    seconds={"smoke": 4, "laptop": 100, "gpu": 60},
+    seconds={"smoke": 4, "laptop": 60, "gpu": 60},
 )

@@ -7,6 +7,7 @@ from minigpt.analysis.probe import fit
 from minigpt.decoding import infill
 from minigpt.evaluation.evaluate import TOKENS_AT_ONCE
 from minigpt.model import GPT
+from minigpt.precision import Precision, computed_in
 from tasks.exercise import TrainedModel
 from tasks.exercises.ex10_causal_bidirectional.corruption import Task
 
@@ -18,9 +19,10 @@ def probed(task: Task, train: Tensor, test: Tensor) -> float:
     return fit(train, task.train_labels).accuracy(test, task.test_labels)
 
 
-def read(task: Task, model: GPT, *, both_ways: bool) -> Features:
-    """What a model says of the windows: see ``reading``."""
-    train, test = (reading(model, tokens, both_ways=both_ways) for tokens in (task.train, task.test))
+def read(task: Task, model: GPT, *, both_ways: bool, precision: Precision = "fp32") -> Features:
+    """What a model, computing in ``precision``, says of the windows: see ``reading``."""
+    with computed_in(precision, task.train.device):
+        train, test = (reading(model, tokens, both_ways=both_ways) for tokens in (task.train, task.test))
     return {name: (train[name], test[name]) for name in train}
 
 
@@ -38,7 +40,7 @@ def reading(model: GPT, tokens: Tensor, *, both_ways: bool) -> dict[str, Tensor]
         h = model.hidden(chunk, mask=mask).float()  # (n, T, C)
         features = {"mean": h.mean(dim=1), "last": h[:, -1]}
         if not both_ways:
-            logs = model.unembedding(h[:, :-1]).log_softmax(dim=-1)
+            logs = model.unembedding(h[:, :-1]).float().log_softmax(dim=-1)
             features["own loss"] = -logs.gather(-1, chunk[:, 1:, None])[..., 0].mean(dim=1, keepdim=True)
         for name, values in features.items():
             found.setdefault(name, []).append(values)

@@ -1,19 +1,20 @@
 """Measures 21.22: scores, samples and times of every size and budget."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from minigpt.config import GPTConfig
 from minigpt.cost.counting import count_parameters, training_flops
 from minigpt.decoding.sampling import Sampling, generate
-from minigpt.evaluation.craft import Source
+from minigpt.evaluation.craft import Craft, Source
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.timing import Timing
 from minigpt.files import blank_model
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex22_model_sizes.findings import BYTE_PAIRS, Count, Findings, Run
+from tasks.parts import part
 from tasks.recipes.catalogue import (
     LARGE,
     LARGE_BPE,
@@ -41,11 +42,8 @@ def measure(ctx: Context) -> Findings:
     trained = {name: recipe for name, recipe in RUNS.items() if ctx.seeds(recipe)}
     timed = with_shared_steps(variants(ctx, trained, repeats=ctx.numbers["repeats"]))
     ctx.progress(0.3, "timed the steps")
-    prompts, known = line_beginnings(ctx.text(), ctx.numbers["texts"]), Source(ctx.text("train"))
-    runs = {}
-    for i, name in enumerate(trained):
-        runs[name] = described(ctx, name, timed[name], prompts, known)
-        ctx.progress(0.3 + 0.7 * (i + 1) / len(trained), name)
+    untimed = ahead(ctx)
+    runs = {name: described(ctx, name, timed[name], untimed.read[name]) for name in trained}
     own, characters = runs["small"].vocab_size, ctx.numbers["characters"]
     return Findings(
         runs=runs,
@@ -55,13 +53,45 @@ def measure(ctx: Context) -> Findings:
             for size in SIZES
             for label, vocab_size in ((f"{own} characters", own), *VOCABULARIES)
         ),
-        heldout=known.judge(pieces(ctx.text(), len(prompts), characters)),
+        heldout=untimed.heldout,
         epoch=len(ctx.tokens(SMALL, "train")) - 1,
-        prompts=prompts,
+        prompts=prompts_of(ctx),
         characters=characters,
         temperature=ctx.numbers["temperature"],
         device=ctx.device.type,
     )
+
+
+@dataclass(frozen=True)
+class Read:
+    """A recipe's first seed: its loss on the whole validation split, and what it writes."""
+
+    nats_per_token: float
+    targets: int  # tokens scored
+    texts: tuple[str, ...]  # one per prompt
+    craft: Craft  # of these
+
+
+@dataclass(frozen=True)
+class Untimed:
+    """What needs no quiet machine."""
+
+    read: dict[str, Read]  # by run
+    heldout: Craft  # of pieces of the held-out text
+
+
+def ahead(ctx: Context) -> Untimed:
+    """See ``Exercise.ahead``."""
+
+    def find() -> Untimed:
+        prompts, known = prompts_of(ctx), Source(ctx.text("train"))
+        found = {}
+        for i, name in enumerate(trained := [name for name, recipe in RUNS.items() if ctx.seeds(recipe)]):
+            found[name] = read(ctx, name, prompts, known)
+            ctx.progress((i + 1) / len(trained), name)
+        return Untimed(found, known.judge(pieces(ctx.text(), len(prompts), ctx.numbers["characters"])))
+
+    return part(ctx, Untimed, "losses and texts", find)
 
 
 def with_shared_steps(rows: Sequence[Variant]) -> dict[str, Variant]:
@@ -94,26 +124,41 @@ def pieces(text: str, count: int, length: int) -> tuple[str, ...]:
     return tuple(text[i * max(0, len(text) - length) // count :][:length] for i in range(count))
 
 
-def described(ctx: Context, name: str, variant: Variant, prompts: Sequence[str], known: Source) -> Run:
+def prompts_of(ctx: Context) -> tuple[str, ...]:
+    """What all models go on from."""
+    return line_beginnings(ctx.text(), ctx.numbers["texts"])
+
+
+def read(ctx: Context, name: str, prompts: Sequence[str], known: Source) -> Read:
+    """A recipe's first seed, scored; and what it writes, judged."""
+    first = ctx.model(RUNS[name])
+    found = evaluate(first.model, ctx.tokens(RUNS[name]))
+    texts = write(ctx, first, prompts, characters_per_token(ctx, found.tokens))
+    return Read(found.nats_per_token, found.tokens, texts, known.judge(texts))
+
+
+def characters_per_token(ctx: Context, targets: int) -> float:
+    """Of the validation text, whose first token is not scored."""
+    return (len(ctx.text()) - 1) / targets
+
+
+def described(ctx: Context, name: str, variant: Variant, found: Read) -> Run:
     """A recipe's trainings with what their first seed writes."""
     first = ctx.model(RUNS[name])
-    config, tokens = first.model.config, ctx.tokens(RUNS[name])
-    found = evaluate(first.model, tokens)
-    per_token = (len(ctx.text()) - 1) / found.tokens
-    texts = write(ctx, first, prompts, per_token)
+    config = first.model.config
     return Run(
         name=name,
         variant=variant,
         tokens_per_step=first.recipe.train.batch_size * config.context,
         vocab_size=config.vocab_size,
-        characters_per_token=per_token,
+        characters_per_token=characters_per_token(ctx, found.targets),
         flops_per_token=training_flops(config, 1, config.context) / config.context,
         trained_steps=tuple(first.history["step"]),
         trained_losses=tuple(first.history["train_loss"]),
         rescored=found.nats_per_token,
-        targets=found.tokens,
-        texts=texts,
-        craft=known.judge(texts),
+        targets=found.targets,
+        texts=found.texts,
+        craft=found.craft,
     )
 
 
@@ -151,6 +196,8 @@ EXERCISE = Exercise(
         "laptop": {"repeats": 5, "texts": 8, "characters": 160, "temperature": 0.8},
         "gpu": {"repeats": 7, "texts": 32, "characters": 400, "temperature": 0.8},
     },
-    seconds={"smoke": 4, "laptop": 45, "gpu": 35},
+    seconds={"smoke": 2, "laptop": 7, "gpu": 10},
     timed=True,
+    ahead=ahead,
+    seconds_ahead={"smoke": 2, "laptop": 36, "gpu": 25},
 )

@@ -10,6 +10,7 @@ from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex25_rotary_positions.attention import measure_attention
 from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, Findings, Written, escape
 from tasks.exercises.ex25_rotary_positions.rotation import measure_rotation
+from tasks.parts import part
 from tasks.recipes.catalogue import POSITIONS_LEARNED, POSITIONS_NONE, POSITIONS_ROPE, POSITIONS_SINUSOIDAL
 from tasks.study import variants
 
@@ -29,13 +30,23 @@ def measure(ctx: Context) -> Findings:
     ctx.progress(0.2, "the rotation compared")
     attention = measure_attention(ctx, rope.model, tokens)
     models = {label: [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for label, recipe in TRAINED.items()}
-    extrapolation = extrapolate(models, tokens, ctx.numbers["times_longer"])
+    extrapolation = ahead(ctx)
     escapes = {
         label: tuple(escape(m.history["step"], m.history["train_loss"], m.baselines.bigram) for m in seeds)
         for label, seeds in models.items()
     }
     written = write(ctx, rope, tokens, extrapolation.length)
     return Findings(rotation, attention, tuple(rows), escapes, extrapolation, written)
+
+
+def ahead(ctx: Context) -> Extrapolation:
+    """See ``Exercise.ahead``."""
+
+    def find() -> Extrapolation:
+        models = {label: [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for label, recipe in TRAINED.items()}
+        return extrapolate(models, ctx.tokens(POSITIONS_ROPE), ctx.numbers["times_longer"])
+
+    return part(ctx, Extrapolation, "extrapolation", find)
 
 
 def extrapolate(models: Mapping[str, Sequence[TrainedModel]], tokens: Tensor, times_longer: int) -> Extrapolation:
@@ -82,5 +93,7 @@ EXERCISE = Exercise(
         "gpu": {"positions": 512, "trap_tokens": 512, "times_longer": 8},
     },
     timed=True,
-    seconds={"smoke": 2, "laptop": 9, "gpu": 8},
+    ahead=ahead,
+    seconds={"smoke": 1, "laptop": 3, "gpu": 4},
+    seconds_ahead={"smoke": 1, "laptop": 6, "gpu": 4},
 )

@@ -9,7 +9,8 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ from tasks.exercises.ex34_quantization.findings import (
     Oracle,
     Written,
 )
+from tasks.parts import part
 from tasks.recipes.catalogue import LARGE, SMALL_LONG, STUDENT
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -53,14 +55,8 @@ assert NAIVE_RANGE == quantization.NAIVE_RANGE, "findings.py names the range of 
 
 def measure(ctx: Context) -> Findings:
     """Everything the answer rests on."""
-    deployment = deploy(ctx)
-    tokens = ctx.tokens(SMALL_LONG)
-    longer, students = ([ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for recipe in (SMALL_LONG, STUDENT))
-    curves = [curve(longer, "2 layers, trained longer", list(METHODS), tokens)]
-    ctx.progress(0.8, "scored quantised models")
-    shape = students[0].model.config
-    name = f"student, {shape.n_layer} layers × {shape.d_model}, {len(students)} seed{'s' * (len(students) != 1)}"
-    curves.append(curve(students, name, [TENSOR, CHANNEL], tokens))
+    untimed = ahead(ctx)
+    deployment = deploy(ctx, untimed.perplexities)
     model = ctx.model(LARGE).model
     matrices = [weight for _, weight in block_weights(model)]
     return Findings(
@@ -71,9 +67,42 @@ def measure(ctx: Context) -> Findings:
         weights=sum(weight.numel() for weight in model.parameters()),
         layer_source=inspect.getsource(quantization.Int8Linear),
         quantize_source=inspect.getsource(quantization.quantize),
-        curves=tuple(curves),
+        curves=untimed.curves,
         noise=noise(ctx.model(SMALL_LONG).model, COMPARED),
-        texts=texts(ctx, curves[0]),
+        texts=untimed.texts,
+    )
+
+
+@dataclass(frozen=True)
+class Untimed:
+    """What needs no quiet machine."""
+
+    perplexities: dict[str, float]  # of the large model in each version but fp32
+    curves: tuple[Curve, ...]
+    texts: tuple[Written, ...]
+
+
+def ahead(ctx: Context) -> Untimed:
+    """See ``Exercise.ahead``."""
+
+    def find() -> Untimed:
+        found = perplexities(ctx)
+        ctx.progress(0.3, "scored in int8")
+        drawn = curves(ctx)
+        return Untimed(found, drawn, texts(ctx, drawn[0]))
+
+    return part(ctx, Untimed, "perplexities and texts", find)
+
+
+def curves(ctx: Context) -> tuple[Curve, ...]:
+    """The small model that trained longer by every method, and the student by those that are fair to it."""
+    tokens = ctx.tokens(SMALL_LONG)
+    longer, students = ([ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for recipe in (SMALL_LONG, STUDENT))
+    shape = students[0].model.config
+    name = f"student, {shape.n_layer} layers × {shape.d_model}, {len(students)} seed{'s' * (len(students) != 1)}"
+    return (
+        curve(longer, "2 layers, trained longer", list(METHODS), tokens),
+        curve(students, name, [TENSOR, CHANNEL], tokens),
     )
 
 
@@ -174,12 +203,30 @@ def saved_size(model: nn.Module) -> int:
     return len(buffer.getvalue())
 
 
-def deploy(ctx: Context) -> Deployment:
-    """The large model in fp32, through torch.ao, and with this project's int8 layer; all on the CPU."""
+def versions_of(original: GPT) -> tuple[dict[str, GPT], str]:
+    """A model as it is, through torch.ao, with this project's int8 layer and, where it is there, through torchao.
+
+    Beside them the warning that torch.ao gives.
+    """
+    dynamic, warning = torch_dynamic(original)
+    found = {"fp32": original, "torch_dynamic": dynamic, "int8": to_int8(original)}
+    return found | ({"torchao": torchao_dynamic(original)} if torchao_version() else {}), warning
+
+
+def perplexities(ctx: Context) -> dict[str, float]:
+    """Of the large model in each version but fp32, which its training has scored; our own sums in fp32."""
+    models, _ = versions_of(copy.deepcopy(ctx.model(LARGE).model).cpu())
+    tokens = ctx.tokens(LARGE).cpu()
+    with summed_in_fp32(models["int8"]):
+        return {key: evaluate(model, tokens).perplexity for key, model in models.items() if key != "fp32"}
+
+
+def deploy(ctx: Context, scored: Mapping[str, float]) -> Deployment:
+    """The large model's versions with their perplexities, their sizes and their times; all on the CPU."""
     trained = ctx.model(LARGE)
     original = copy.deepcopy(trained.model).cpu()
-    dynamic, warning = torch_dynamic(original)
-    own = to_int8(original)
+    models, warning = versions_of(original)
+    own = models["int8"]
     stored, tokens, context = int8_bytes(own), ctx.tokens(LARGE).cpu(), original.config.context
     n_new = min(ctx.numbers["new_tokens"], context - 16)
     batch = leading(tokens, 4, context)
@@ -188,27 +235,19 @@ def deploy(ctx: Context) -> Deployment:
         equal = torch.equal(load_int8(stored)(batch[:1]), logits)
         with summed_in_fp32(own):
             sums_equal = torch.equal(own(batch[:1]), logits)
-    models = {"fp32": original, "torch_dynamic": dynamic, "int8": own}
-    newer = torchao_version()
-    if newer:
-        models["torchao"] = torchao_dynamic(original)
     functions: dict[str, Callable[[], object]] = {}
     for key, model in models.items():
         functions[f"{key} read"] = functools.partial(model, batch)
         functions[f"{key} decode"] = functools.partial(generate, model, batch[:1, :16], n_new, sampling=GREEDY)
     timings = timed(functions, repeats=ctx.numbers["repeats"])
-    ctx.progress(0.3, "timed")
-    with summed_in_fp32(own):
-        own_perplexity = evaluate(own, tokens).perplexity
+    newer = torchao_version()
     facts = {
         "fp32": ("fp32", len(save(model_state(original))), math.exp(trained.evaluations["validation_loss"][-1])),
-        "torch_dynamic": ("torch.ao, dynamic int8", saved_size(dynamic), evaluate(dynamic, tokens).perplexity),
-        "int8": ("this project's int8", len(stored), own_perplexity),
+        "torch_dynamic": ("torch.ao, dynamic int8", saved_size(models["torch_dynamic"]), scored["torch_dynamic"]),
+        "int8": ("this project's int8", len(stored), scored["int8"]),
     }
     if newer:
-        model = models["torchao"]
-        facts["torchao"] = ("torchao, dynamic int8", saved_size(model), evaluate(model, tokens).perplexity)
-    ctx.progress(0.5, "scored in int8")
+        facts["torchao"] = ("torchao, dynamic int8", saved_size(models["torchao"]), scored["torchao"])
     versions = tuple(
         Deployed(label, key, size, perplexity, timings[f"{key} read"], timings[f"{key} decode"])
         for key, (label, size, perplexity) in facts.items()
@@ -264,6 +303,8 @@ EXERCISE = Exercise(
         "laptop": SHARED | {"new_tokens": 32, "repeats": 3},
         "gpu": SHARED | {"new_tokens": 64, "repeats": 3},
     },
-    seconds={"smoke": 6, "laptop": 38, "gpu": 55},
+    seconds={"smoke": 3, "laptop": 8, "gpu": 15},
     timed=True,
+    ahead=ahead,
+    seconds_ahead={"smoke": 3, "laptop": 30, "gpu": 40},
 )

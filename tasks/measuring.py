@@ -29,7 +29,7 @@ def measure(job: Job) -> Record:
     started = time.perf_counter()
     with _threads(step):
         findings = exercise.measure(context)
-    ahead = context.once(AHEAD, lambda: 0.0)
+    ahead = context.once(AHEAD, lambda: 0.0) if exercise.ahead else 0.0
     provenance = Provenance(
         profile=profile.name,
         sources=dict(job.local["sources"]),

@@ -227,7 +227,7 @@ class MemoryContext:
         self.precision: Precision = "fp32"
         self.told: list[tuple[float, str]] = []
         self._models: dict[tuple[Recipe, int], TrainedModel] = {}
-        self._once: dict[str, Any] = {}
+        self.parts: dict[str, Any] = {}
 
     def seeds(self, recipe: Recipe) -> tuple[int, ...]:
         """See ``tasks.exercise.Context``."""
@@ -284,9 +284,9 @@ class MemoryContext:
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """See ``tasks.exercise.Context``."""
-        assert name not in self._once, f"two parts are called {name!r}"
-        self._once[name] = json.loads(json.dumps(canonical(compute())))
-        return self._once[name]
+        assert name not in self.parts, f"two parts are called {name!r}"
+        self.parts[name] = json.loads(json.dumps(canonical(compute())))
+        return self.parts[name]
 
     def bpe(self) -> Tokenizer:
         """See ``tasks.exercise.Context``."""

@@ -62,8 +62,8 @@ class Listener(Protocol):
     def started(self, node: Node, step: Step, why: str) -> None:
         """A step was handed to a runner."""
 
-    def prepared(self, node: Node, seconds: float) -> None:
-        """Of a timed step what could be done ahead is done; what is timed waits for a quiet machine."""
+    def prepared(self, node: Node, seconds: float | None) -> None:
+        """A ``Node.part_ahead``, which was ``started``, is done; None: it is not, and is done with the rest instead."""
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """A step was run."""
@@ -188,7 +188,8 @@ class _Execution:
             self.running[name] = step
             self.busy.add(step.key)
             node = self.graph[name]
-            self.listener.started(node, step, explain(self._last(node), step.ingredients()))
+            why = explain(self._last(node), step.ingredients())
+            self.listener.started(node.part_ahead if ahead else node, step, why)
             if ahead and self.preparer is not None:
                 self.preparing.add(name)
                 self.preparer.prepare(node, step)
@@ -230,13 +231,14 @@ class _Execution:
             self._open(twin)  # a hit by now
 
     def _settle_prepared(self, name: str, step: Step, result: Record | Failure) -> None:
-        """What failed will be tried again with the rest, and tell its error there."""
+        """What failed is tried again with the rest, and tells its error there."""
         if isinstance(result, Failure) and result.kind == "no room":
             raise NoRoom(result.text)
         self.preparing.discard(name)
         self.prepared.add(name)
         self._make_ready(name, step)
-        self.listener.prepared(self.graph[name], 0.0 if isinstance(result, Failure) else result["seconds"])
+        seconds = None if isinstance(result, Failure) else result["seconds"]
+        self.listener.prepared(self.graph[name].part_ahead, seconds)
 
     def _settle_failure(self, name: str, step: Step, failure: Failure) -> None:
         if failure.kind == "no room":

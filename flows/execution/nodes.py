@@ -1,7 +1,7 @@
 """The nodes of a graph. Light: who only looks at a graph needs none of what it was built from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasks.cache.keys import Step, canonical, code_digests
@@ -39,6 +39,11 @@ class Node:
     def makes_model(self) -> bool:
         """Whether the result is a model: trained from scratch, or further."""
         return self.kind in ("train", "finetune")
+
+    @property
+    def part_ahead(self) -> "Node":
+        """As what is shown, while that is done which needs no quiet machine; see ``ahead``."""
+        return replace(self, name=f"{self.name}, ahead", title=f"{self.title}, ahead")
 
     def step(self, records: Mapping[str, Reference]) -> Step:
         """The step, given the records of all nodes that this one needs, by name."""

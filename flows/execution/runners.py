@@ -146,7 +146,7 @@ class LocalPool:
 
     def prepare(self, node: Node, step: Step) -> None:
         """Hand what can be done ahead of a step to a free place."""
-        named = do_ahead.with_options(task_run_name=f"{step.name}, ahead")
+        named = do_ahead.with_options(task_run_name=node.part_ahead.title)
         began = time.monotonic()
         slot, future = self._send(named, node, step)
         self._watched(slot, node, future, lambda state: Finished(node, _ahead(state, time.monotonic() - began)))

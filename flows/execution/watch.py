@@ -35,9 +35,9 @@ from tasks.tracking.tracker import Tracker
 logger = logging.getLogger("chapter")
 
 
-def done_ahead(node: Node, seconds: float) -> str:
+def ended_ahead(node: Node, seconds: float | None) -> str:
     """A line for the log."""
-    return f"{node.title}: {seconds:.1f} s of it done ahead; what is timed waits for a quiet machine"
+    return f"{node.title}: " + ("to be done with the rest" if seconds is None else f"done in {seconds:.1f} s")
 
 
 class Listeners:
@@ -56,7 +56,7 @@ class Listeners:
         for listener in self._listeners:
             listener.started(node, step, why)
 
-    def prepared(self, node: Node, seconds: float) -> None:
+    def prepared(self, node: Node, seconds: float | None) -> None:
         """See ``flows.execution.engine.Listener``."""
         for listener in self._listeners:
             listener.prepared(node, seconds)
@@ -85,9 +85,9 @@ class LogListener:
         """See ``flows.execution.engine.Listener``."""
         self._say(f"{node.title}: begins ({why})")
 
-    def prepared(self, node: Node, seconds: float) -> None:
+    def prepared(self, node: Node, seconds: float | None) -> None:
         """See ``flows.execution.engine.Listener``."""
-        self._say(done_ahead(node, seconds))
+        self._say(ended_ahead(node, seconds))
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""
@@ -127,10 +127,12 @@ class Display:
         """See ``flows.execution.engine.Listener``."""
         self._running[node.name] = (node, step)
 
-    def prepared(self, node: Node, seconds: float) -> None:
+    def prepared(self, node: Node, seconds: float | None) -> None:
         """See ``flows.execution.engine.Listener``."""
         self._running.pop(node.name, None)
         self._left -= node.ahead
+        if seconds is not None:
+            self._console.print(f"[green]✓[/] {node.title} [dim]{seconds:.1f} s[/]")
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""
@@ -215,7 +217,7 @@ class TrackingListener:
     def started(self, node: Node, step: Step, why: str) -> None:
         """See ``flows.execution.engine.Listener``."""
 
-    def prepared(self, node: Node, seconds: float) -> None:
+    def prepared(self, node: Node, seconds: float | None) -> None:
         """See ``flows.execution.engine.Listener``."""
 
     def finished(self, node: Node, step: Step, record: Record) -> None:

@@ -10,7 +10,7 @@ never quality. Sources: Leviathan, Kalman & Matias (2023), https://arxiv.org/abs
 Chen et al. (2023), https://arxiv.org/abs/2302.01318, algorithm 2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -173,9 +173,22 @@ def acceptance_probability(target: GPT, draft: GPT, tokens: Tensor, *, sampling:
 
     Its mean is α without any sampling noise. Source: Leviathan et al. (2023), corollary 3.6.
     """
-    with evaluating(target), evaluating(draft):
-        p, q = (distribution(model(tokens).float(), sampling) for model in (target, draft))
-    return torch.minimum(p, q).sum(dim=-1)
+    [found] = acceptance_probabilities(target, [draft], tokens, sampling=sampling)
+    return found
+
+
+@torch.no_grad()
+def acceptance_probabilities(
+    target: GPT, drafts: Sequence[GPT], tokens: Tensor, *, sampling: Sampling = PLAIN
+) -> list[Tensor]:
+    """``acceptance_probability`` of each draft, (B, T) → (B, T) each; the target reads the texts once."""
+
+    def after_each(model: GPT) -> Tensor:
+        with evaluating(model):
+            return distribution(model(tokens).float(), sampling)
+
+    p = after_each(target)
+    return [torch.minimum(p, after_each(draft)).sum(dim=-1) for draft in drafts]
 
 
 def _distribution(model: GPT, tokens: Tensor, cache: KVCache, last: int, sampling: Sampling) -> Tensor:

@@ -114,7 +114,7 @@ class Trainings:
         n = self.numbers
         config = GPTConfig(
             n_layer=n["layers"],
-            n_head=4,
+            n_head=min(4, n["width"] // 16),  # narrower heads than those of the studies take as long each
             d_model=n["width"],
             context=n["context"],
             vocab_size=self.vocab_size,

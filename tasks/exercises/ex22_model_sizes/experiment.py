@@ -84,9 +84,10 @@ def ahead(ctx: Context) -> Untimed:
     """See ``Exercise.ahead``."""
 
     def find() -> Untimed:
+        trained = [name for name, recipe in RUNS.items() if ctx.seeds(recipe)]
         prompts, known = prompts_of(ctx), Source(ctx.text("train"))
         found = {}
-        for i, name in enumerate(trained := [name for name, recipe in RUNS.items() if ctx.seeds(recipe)]):
+        for i, name in enumerate(trained):
             found[name] = read(ctx, name, prompts, known)
             ctx.progress((i + 1) / len(trained), name)
         return Untimed(found, known.judge(pieces(ctx.text(), len(prompts), ctx.numbers["characters"])))

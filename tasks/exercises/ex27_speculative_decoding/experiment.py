@@ -38,7 +38,7 @@ from tasks.exercises.ex27_speculative_decoding.findings import (
 from tasks.exercises.ex27_speculative_decoding.speed import (
     LEAD,
     Write,
-    alpha_on,
+    alphas_on,
     costs,
     predicted,
     race,
@@ -239,7 +239,8 @@ def timed_drafts(ctx: Context, models: Mapping[str, GPT], stretch: int) -> tuple
         write_text(plain_writer(ctx, target), prompt[None], n["new_tokens"], stretch, ctx.device)
         for prompt in prompts[:4]
     ]
-    chosen = {label: prices[label].best_gamma(alpha_on(target, model, probe)) for label, model in models.items()}
+    likely = dict(zip(models, alphas_on(target, list(models.values()), probe), strict=True))
+    chosen = {label: prices[label].best_gamma(alpha) for label, alpha in likely.items()}
     runs = [(label, gamma) for label in models for gamma in n["gammas"] if gamma == chosen[label] or label == SWEPT]
     writers = {"plain": plain_writer(ctx, target)}
     counts = {"plain": n["timed_texts"]}
@@ -250,9 +251,9 @@ def timed_drafts(ctx: Context, models: Mapping[str, GPT], stretch: int) -> tuple
     raced = race(
         writers, prompts, n["new_tokens"], stretch, counts, lambda done: ctx.progress(0.3 + 0.6 * done, "timing texts")
     )
-    found = []
-    for label, model in models.items():
-        alpha, own = alpha_on(target, model, raced["plain"]), prices[label]
+    found, alphas = [], alphas_on(target, list(models.values()), raced["plain"])
+    for (label, model), alpha in zip(models.items(), alphas, strict=True):
+        own = prices[label]
         speeds = []
         for gamma in (gamma for name, gamma in runs if name == label):
             texts = raced[f"{label}/{gamma}"]

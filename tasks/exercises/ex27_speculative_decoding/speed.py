@@ -13,7 +13,7 @@ from minigpt.decoding.readers import cache_for
 from minigpt.decoding.sampling import generate
 from minigpt.decoding.speculative import (
     Speculation,
-    acceptance_probability,
+    acceptance_probabilities,
     expected_speedup,
     expected_tokens,
     verify,
@@ -97,15 +97,21 @@ def share(texts: Sequence[Text], above: str, below: str) -> float:
 
 
 def alpha_on(target: GPT, draft: GPT, texts: Sequence[Text]) -> float:
-    """Mean acceptance probability on what the target wrote; the last stretch of a text may be shorter."""
+    """Mean acceptance probability on what the target wrote."""
+    [alpha] = alphas_on(target, [draft], texts)
+    return alpha
+
+
+def alphas_on(target: GPT, drafts: Sequence[GPT], texts: Sequence[Text]) -> list[float]:
+    """The same for each draft; the last stretch of a text may be shorter."""
     by_length: dict[int, list[Tensor]] = {}
     for tokens in (tokens for text in texts for tokens in text.tokens):
         by_length.setdefault(tokens.shape[1], []).append(tokens)
     chances = [
-        acceptance_probability(target, draft, torch.cat(rows))[:, LEAD - 1 : -1].flatten()
+        [chance[:, LEAD - 1 : -1].flatten() for chance in acceptance_probabilities(target, drafts, torch.cat(rows))]
         for rows in by_length.values()
     ]
-    return torch.cat(chances).mean().item()
+    return [torch.cat(of_draft).mean().item() for of_draft in zip(*chances, strict=True)]
 
 
 def _wait(device: torch.device) -> None:

@@ -23,6 +23,7 @@ from tasks.exercises.ex35_knowledge_distillation.findings import (
     Settings,
     Temperature,
 )
+from tasks.parts import part
 from tasks.recipes.catalogue import (
     DISTILLED_1,
     DISTILLED_2,
@@ -57,7 +58,7 @@ def measure(ctx: Context) -> Findings:
     return Findings(
         rows=rows,
         settings={label: settings(seeds[0]) for label, seeds in trained.items()},
-        agreement=agreements(teacher.model, trained, text[:, :-1]),
+        agreement=ahead(ctx),
         teacher=size(teacher),
         student=size(student),
         longer_student=size(ctx.model(STUDENT_LONG)),
@@ -68,6 +69,16 @@ def measure(ctx: Context) -> Findings:
         baselines=student.baselines,
         source=inspect.getsource(distill),
     )
+
+
+def ahead(ctx: Context) -> dict[str, Agreement]:
+    """See ``Exercise.ahead``."""
+
+    def find() -> dict[str, Agreement]:
+        trained = {label: [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for label, recipe in RECIPES.items()}
+        return agreements(ctx.model(TEACHER).model, trained, windows(ctx)[:, :-1])
+
+    return part(ctx, dict[str, Agreement], "agreement", find)
 
 
 def students(ctx: Context) -> tuple[Variant, ...]:
@@ -171,6 +182,8 @@ EXERCISE = Exercise(
     measure=measure,
     recipes=(TEACHER, *RECIPES.values()),
     numbers={"smoke": {"repeats": 3}, "laptop": {"repeats": 9}, "gpu": {"repeats": 15}},
-    seconds={"smoke": 4, "laptop": 8, "gpu": 30},
+    seconds={"smoke": 3, "laptop": 5, "gpu": 25},
     timed=True,
+    ahead=ahead,
+    seconds_ahead={"smoke": 1, "laptop": 4, "gpu": 5},
 )

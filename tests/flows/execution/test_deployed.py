@@ -221,6 +221,6 @@ def test_a_process_of_the_pool_that_ends_by_itself(place: Place) -> None:
     pool = LocalPool(place, 1)
     pool._free.clear()
     future: Any = SimpleNamespace(wait=ended.result)
-    threading.Thread(target=pool._watch, args=(0, node, node.step({}), future), daemon=True).start()
+    pool._watched(0, node, future, lambda state: Finished(node, {}))
     [finished] = hears(pool.wait)
     assert isinstance(finished.result, Failure)

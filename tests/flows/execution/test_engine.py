@@ -4,7 +4,9 @@ import json
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -49,9 +51,12 @@ class FakeRunner:
         return self.slots - len(self.running)
 
     def submit(self, node: Node, step: Step) -> None:
-        self.order.append(node.name)
         self.running.append((node, step))
-        self.together.append({node.name for node, _ in self.running})
+        self.order.append(self.called(node))
+        self.together.append({self.called(other) for other, _ in self.running})
+
+    def called(self, node: Node) -> str:
+        return node.name
 
     def wait(self) -> list[Finished]:
         node, step = self.running.pop(0)
@@ -64,6 +69,29 @@ class FakeRunner:
         return [Finished(node, record)]
 
 
+class Preparing(FakeRunner):
+    """One that can do the untimed part of a step ahead; ``act`` knows that as ``NAME, ahead``."""
+
+    def __init__(self, store: Store, slots: int = 2, act: Callable[[str], Failure | None] = lambda _: None) -> None:
+        super().__init__(store, slots, act)
+        self.ahead: set[str] = set()
+
+    def prepare(self, node: Node, step: Step) -> None:
+        self.ahead.add(node.name)
+        self.submit(node, step)
+
+    def called(self, node: Node) -> str:
+        return f"{node.name}, ahead" if node.name in self.ahead else node.name
+
+    def wait(self) -> list[Finished]:
+        node, _ = self.running[0]
+        if node.name not in self.ahead:
+            return super().wait()
+        self.running.pop(0)
+        self.ahead.discard(node.name)
+        return [Finished(node, self.act(f"{node.name}, ahead") or {"seconds": 2.0})]
+
+
 class Silent:
     def __init__(self) -> None:
         self.whys: dict[str, str] = {}
@@ -71,6 +99,7 @@ class Silent:
     def cached(self, node: Node, step: Step, record: Record) -> None: ...
     def finished(self, node: Node, step: Step, record: Record) -> None: ...
     def failed(self, node: Node, error: str) -> None: ...
+    def prepared(self, node: Node, seconds: float | None) -> None: ...
     def started(self, node: Node, step: Step, why: str) -> None:
         self.whys[node.name] = why
 
@@ -182,6 +211,60 @@ def test_measuring_steps_run_alone(store: Store) -> None:
     assert {"a", "b"} in runner.together
 
 
+def ahead_of_time(*, alone: bool = True) -> dict[str, Node]:
+    """Two steps, and one that measures time, of which most can be done beside them."""
+    timed = replace(node("timed", "a", alone=alone, seconds=1.0), ahead=99.0)
+    return graph_of(node("a"), node("b", seconds=50.0), node("c", seconds=40.0), timed)
+
+
+def test_what_needs_no_quiet_machine_is_done_ahead_beside_others(store: Store) -> None:
+    runner = Preparing(store)
+    outcome = run(ahead_of_time(), store, runner)
+    assert set(outcome.records) == {"a", "b", "c", "timed"}
+    assert runner.order == ["a", "b", "timed, ahead", "c", "timed"], "the longest way first, what is timed last"
+    assert {"b", "timed, ahead"} in runner.together
+    assert all(names == {"timed"} for names in runner.together if "timed" in names)
+    assert outcome.ran.count("timed") == 1
+    again = Preparing(store)
+    run(ahead_of_time(), store, again)
+    assert again.order == []
+
+
+def test_a_runner_that_cannot_do_it_ahead_does_it_with_the_rest(store: Store) -> None:
+    runner = FakeRunner(store)
+    outcome = run(ahead_of_time(), store, runner)
+    assert runner.order == ["a", "b", "c", "timed"]
+    assert set(outcome.records) == {"a", "b", "c", "timed"}
+
+
+@pytest.mark.parametrize("kind", ["failed", "crashed", "lost artifact"])
+def test_what_fails_ahead_is_done_with_the_rest(store: Store, kind: Any) -> None:
+    told: list[float | None] = []
+    runner = Preparing(store, act=lambda name: Failure("", kind) if name == "timed, ahead" else None)
+    listener = Silent()
+    listener.prepared = lambda node, seconds: told.append(seconds)  # type: ignore[method-assign]
+    outcome = execute(ahead_of_time(), store, runner, listener)
+    assert set(outcome.records) == {"a", "b", "c", "timed"}
+    assert not outcome.errors
+    assert runner.order.count("timed, ahead") == runner.order.count("timed") == 1
+    assert told == [None]
+
+
+def test_a_full_disk_ends_the_run_ahead_too(store: Store) -> None:
+    runner = Preparing(store, act=lambda name: Failure("full", "no room") if name == "timed, ahead" else None)
+    with pytest.raises(NoRoom, match="full"):
+        run(ahead_of_time(), store, runner)
+
+
+def test_the_same_timed_work_under_two_names_is_done_ahead_once(store: Store) -> None:
+    first, second = (replace(node(name, alone=True, inputs="same"), ahead=9.0) for name in ("x", "y"))
+    runner = Preparing(store)
+    outcome = run(graph_of(first, second), store, runner)
+    assert [name for name in runner.order if name.endswith("ahead")] == [f"{runner.order[-1]}, ahead"]
+    assert len(runner.order) == 2
+    assert set(outcome.records) == {"x", "y"}
+
+
 def test_the_same_work_under_two_names_is_done_once(store: Store) -> None:
     graph = graph_of(node("a", inputs="same"), node("b", inputs="same"))
     runner = FakeRunner(store)
@@ -249,26 +332,29 @@ def chapters(draw: st.DrawFn) -> tuple[dict[str, Node], dict[str, list[str]]]:
     for i, name in enumerate(names):
         needs = draw(st.sets(st.sampled_from(names[:i]), max_size=3)) if i else set()
         twin = draw(st.sampled_from([name, name, "same"]))
-        nodes.append(node(name, *sorted(needs), alone=draw(st.booleans()), inputs=twin))
+        each = node(name, *sorted(needs), alone=draw(st.booleans()), inputs=twin)
+        nodes.append(replace(each, ahead=draw(st.sampled_from([0.0, 1.0]))) if each.alone else each)
     kinds = st.sampled_from(["", "", "", "failed", "crashed", "lost artifact"])
     return graph_of(*nodes), {name: draw(st.lists(kinds, max_size=4)) for name in names}
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(chapters(), st.integers(1, 4))
+@given(chapters(), st.integers(1, 4), st.sampled_from([FakeRunner, Preparing]))
 def test_any_graph_ends_with_a_record_or_a_cause_for_each_node(
-    chapter: tuple[dict[str, Node], dict[str, list[str]]], slots: int
+    chapter: tuple[dict[str, Node], dict[str, list[str]]], slots: int, kind_of_runner: type[FakeRunner]
 ) -> None:
     graph, fates = chapter
     begun: dict[str, int] = {}
 
     def act(name: str) -> Failure | None:
+        if name.endswith(", ahead"):  # fares as the first attempt at the rest will
+            return Failure("ahead", kind) if (kind := next(iter(fates[name.removesuffix(", ahead")]), "")) else None  # type: ignore[arg-type]
         begun[name] = begun.get(name, 0) + 1
         kind = next(iter(fates[name][begun[name] - 1 :]), "")
         return Failure(f"attempt {begun[name]}", kind) if kind else None  # type: ignore[arg-type]
 
     with tempfile.TemporaryDirectory() as folder:
-        runner = FakeRunner(Store(folder), slots, act)
+        runner = kind_of_runner(Store(folder), slots, act)
         outcome = run(graph, runner.store, runner)
     assert set(outcome.records) | set(outcome.errors) == set(graph)
     assert not set(outcome.records) & set(outcome.errors)
@@ -279,7 +365,7 @@ def test_any_graph_ends_with_a_record_or_a_cause_for_each_node(
         if name in outcome.errors and not begun.get(name):
             assert any(need in outcome.errors for need in needs)
         assert begun.get(name, 0) <= CRASH_ATTEMPTS
-    assert all(len(names) == 1 for names in runner.together if any(graph[name].alone for name in names))
+    assert all(len(names) == 1 for names in runner.together if any(graph[n].alone for n in names & graph.keys()))
 
 
 class Counted(dict[str, Node]):

@@ -180,7 +180,8 @@ class _Execution:
             step = self.ready.get(name)
             if step is None or step.key in self.busy:
                 continue  # in line once too often; or the same work under another name, which will be a hit
-            ahead = self._has_to_prepare(name)
+            beside = len(self.ready) > 1 or bool(self.running)  # or there is nothing to gain
+            ahead = beside and self._has_to_prepare(name)
             if self.graph[name].alone and self.running and not ahead:
                 heapq.heappush(self.order, place)
                 return

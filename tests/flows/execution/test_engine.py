@@ -230,6 +230,12 @@ def test_what_needs_no_quiet_machine_is_done_ahead_beside_others(store: Store) -
     assert again.order == []
 
 
+def test_alone_with_itself_a_timed_step_is_done_in_one(store: Store) -> None:
+    runner = Preparing(store)
+    run(graph_of(node("a"), replace(node("timed", "a", alone=True), ahead=99.0)), store, runner)
+    assert runner.order == ["a", "timed"]
+
+
 def test_a_runner_that_cannot_do_it_ahead_does_it_with_the_rest(store: Store) -> None:
     runner = FakeRunner(store)
     outcome = run(ahead_of_time(), store, runner)

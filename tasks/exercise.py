@@ -111,7 +111,8 @@ class Context(Protocol):
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """A part of a long exercise as plain JSON, kept on disk until the exercise ends.
 
-        An exercise that was killed finds the parts that it had finished. ``name`` is unique within the exercise.
+        An exercise that was killed finds the parts that it had finished, a timed one those that were done ahead.
+        ``name`` is unique within the exercise.
         """
 
     def progress(self, fraction: float, note: str = "") -> None:

@@ -1,9 +1,9 @@
 """The cached steps: text → tokens → train → exercise; baselines and finetune beside train.
 
-One Prefect task, ``run_step``, runs them all. It gets a ``Step`` (all that its result depends on), ``local`` (where
-things lie on this machine; not in the key) and a ``Place``, and returns a record: references to blobs and plain JSON.
-Prefect keeps the record under the step's key, lets one process at a time work on a key, and calls nothing on a hit.
-What each kind of step does is a function of ``WORK``.
+One Prefect task, ``run_step``, runs them all (``do_ahead`` may have done a part before). It gets a ``Step`` (all that
+its result depends on), ``local`` (where things lie on this machine; not in the key) and a ``Place``, and returns a
+record: references to blobs and plain JSON. Prefect keeps the record under the step's key, lets one process at a time
+work on a key, and calls nothing on a hit. What each kind of step does is a function of ``WORK``.
 """
 
 import dataclasses
@@ -80,7 +80,9 @@ def save_storage(place: Place) -> RecordStorage:
 
 @task(name="ahead", persist_result=False)
 def do_ahead(step: Step, local: dict[str, Any], place: Place) -> None:
-    """Do what of a timed exercise's step needs no quiet machine; ``run_step`` finds it done.
+    """Do what of a timed exercise's step needs no quiet machine; ``run_step`` finds it done, in the step's folder.
+
+    Without the lock on its key: two runs at once may find a part twice, and it is the same.
 
     Raises:
         StepFailed: the step's own code failed.

@@ -47,7 +47,7 @@ def print_plan(options: Options, sources: Sources, *, as_json: bool = False) -> 
                 "exercises": users[item.node.name],
                 "verdict": item.verdict,
                 "why": item.reason,
-                "seconds": round(item.seconds, 3),
+                "seconds": round(item.seconds + item.seconds_ahead, 3),
                 "key": item.key or None,
             }
             for item in planned
@@ -71,7 +71,7 @@ def _by_exercise(planned: Sequence[Planned], users: Mapping[str, Sequence[str]])
     table.add_column(justify="right", no_wrap=True)
     for owner, group in groupby(ordered, key=lambda item: owners[item.node.name]):
         items = list(group)
-        seconds = sum(item.seconds for item in items)
+        seconds = sum(item.seconds + item.seconds_ahead for item in items)
         own = [item for item in items if item.node.kind == "exercise"]
         others = [item for item in items if item.node.kind != "exercise"]
         cached = sum(item.verdict == "cached" for item in others)

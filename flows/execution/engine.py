@@ -62,8 +62,11 @@ class Listener(Protocol):
     def started(self, node: Node, step: Step, why: str) -> None:
         """A step was handed to a runner."""
 
-    def prepared(self, node: Node, seconds: float | None) -> None:
-        """A ``Node.part_ahead``, which was ``started``, is done; None: it is not, and is done with the rest instead."""
+    def prepared(self, node: Node, seconds: float) -> None:
+        """A ``Node.part_ahead``, which was ``started``, is done."""
+
+    def unprepared(self, node: Node, error: str) -> None:
+        """It failed, and is done with the rest instead."""
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """A step was run."""
@@ -106,9 +109,10 @@ class _Execution:
         self.running: dict[str, Step] = {}
         self.busy: set[str] = set()  # their keys
         self.attempts: dict[str, int] = {}
-        self.preparer = runner if isinstance(runner, Preparer) else None
+        # In one process nothing would be beside it.
+        self.preparer = runner if isinstance(runner, Preparer) and runner.capacity() > 1 else None
         self.preparing: set[str] = set()  # of those that are running
-        self.prepared: set[str] = set()  # whatever came of it: what is not done ahead is done with the rest
+        self.prepared: set[str] = set()  # keys, whatever came of it: what is not done ahead is done with the rest
 
     def run(self) -> Outcome:
         while self.open or self.ready or self.running:
@@ -163,7 +167,7 @@ class _Execution:
         heapq.heappush(self.order, (alone, -self.rank[name], name))
 
     def _has_to_prepare(self, name: str) -> bool:
-        return self.preparer is not None and self.graph[name].ahead > 0 and name not in self.prepared
+        return self.preparer is not None and self.graph[name].ahead > 0 and self.ready[name].key not in self.prepared
 
     def _no_more_ready(self, name: str) -> Step:
         step = self.ready.pop(name)
@@ -180,9 +184,12 @@ class _Execution:
             step = self.ready.get(name)
             if step is None or step.key in self.busy:
                 continue  # in line once too often; or the same work under another name, which will be a hit
-            beside = len(self.ready) > 1 or bool(self.running)  # or there is nothing to gain
+            beside = len(self.ready) > 1 or bool(self.running)  # else all of it is done at once
             ahead = beside and self._has_to_prepare(name)
             if self.graph[name].alone and self.running and not ahead:
+                if not place[0]:  # lined up before it was prepared
+                    self._line_up(name)
+                    continue
                 heapq.heappush(self.order, place)
                 return
             self._no_more_ready(name)
@@ -232,14 +239,25 @@ class _Execution:
             self._open(twin)  # a hit by now
 
     def _settle_prepared(self, name: str, step: Step, result: Record | Failure) -> None:
-        """What failed is tried again with the rest, and tells its error there."""
+        """Look the step up again: another run may have done it meanwhile, and what it needs may be lost."""
         if isinstance(result, Failure) and result.kind == "no room":
             raise NoRoom(result.text)
         self.preparing.discard(name)
-        self.prepared.add(name)
-        self._make_ready(name, step)
-        seconds = None if isinstance(result, Failure) else result["seconds"]
-        self.listener.prepared(self.graph[name].part_ahead, seconds)
+        part = self.graph[name].part_ahead
+        if isinstance(result, Failure):
+            self.listener.unprepared(part, result.text)
+        else:
+            self.listener.prepared(part, result["seconds"])
+        attempts = self.attempts.get(name, 1)
+        if isinstance(result, Failure) and result.kind == "lost artifact" and attempts < CRASH_ATTEMPTS:
+            self.attempts[name] = attempts + 1
+            self._reopen(name)
+        else:
+            self.prepared.add(step.key)
+            self._open(name)
+        for twin in sorted(self.twins.get(step.key, ())):
+            self._no_more_ready(twin)
+            self._open(twin)
 
     def _settle_failure(self, name: str, step: Step, failure: Failure) -> None:
         if failure.kind == "no room":

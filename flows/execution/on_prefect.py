@@ -22,7 +22,7 @@ from prefect.runtime import flow_run
 
 from flows.execution.engine import Record
 from flows.execution.graph import Node
-from flows.execution.watch import ended_ahead
+from flows.execution.watch import not_done_ahead
 from tasks.cache.keys import Step
 from tasks.cache.progress import running
 from tasks.place import Place
@@ -87,9 +87,13 @@ class PrefectListener:
         if node.makes_model:
             self._jobs.put(lambda client: self._watched.update({node.name: (node, step)}))
 
-    def prepared(self, node: Node, seconds: float | None) -> None:
+    def prepared(self, node: Node, seconds: float) -> None:
         """See ``flows.execution.engine.Listener``."""
-        self.say(ended_ahead(node, seconds))
+        self.say(f"{node.title}: done in {seconds:.1f} s")
+
+    def unprepared(self, node: Node, error: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self.say(not_done_ahead(node, error), logging.WARNING)
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""

@@ -43,6 +43,11 @@ class Planned:
         return "same" if self.twin else "run" if self.state == "miss" or self.surely else "unknown"
 
     @property
+    def seconds_ahead(self) -> float:
+        """Expected duration of what would be done ahead, beside other steps; ``seconds`` are without it."""
+        return self.node.ahead if self.verdict in ("run", "unknown") else 0.0
+
+    @property
     def reason(self) -> str:
         """Why, in a few words."""
         return f"the same as {self.twin}" if self.twin else self.surely or self.why
@@ -145,8 +150,8 @@ class Total:
         verdicts = Counter(item.verdict for item in planned)
         alone = sum(item.seconds for item in planned if item.node.alone)
         together = sum(item.seconds for item in planned if not item.node.alone)
-        together += sum(item.node.ahead for item in planned if item.verdict in ("run", "unknown"))
-        longest = max((item.seconds for item in planned if not item.node.alone), default=0.0)
+        together += sum(item.seconds_ahead for item in planned)
+        longest = max((item.seconds_ahead if item.node.alone else item.seconds for item in planned), default=0.0)
         return Total(
             verdicts["cached"],
             verdicts["run"],

@@ -35,9 +35,9 @@ from tasks.tracking.tracker import Tracker
 logger = logging.getLogger("chapter")
 
 
-def ended_ahead(node: Node, seconds: float | None) -> str:
+def not_done_ahead(node: Node, error: str) -> str:
     """A line for the log."""
-    return f"{node.title}: " + ("to be done with the rest" if seconds is None else f"done in {seconds:.1f} s")
+    return f"{node.title}: not done, so it is done with the rest: {error.splitlines()[0] if error else ''}"
 
 
 class Listeners:
@@ -56,10 +56,15 @@ class Listeners:
         for listener in self._listeners:
             listener.started(node, step, why)
 
-    def prepared(self, node: Node, seconds: float | None) -> None:
+    def prepared(self, node: Node, seconds: float) -> None:
         """See ``flows.execution.engine.Listener``."""
         for listener in self._listeners:
             listener.prepared(node, seconds)
+
+    def unprepared(self, node: Node, error: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        for listener in self._listeners:
+            listener.unprepared(node, error)
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""
@@ -85,9 +90,13 @@ class LogListener:
         """See ``flows.execution.engine.Listener``."""
         self._say(f"{node.title}: begins ({why})")
 
-    def prepared(self, node: Node, seconds: float | None) -> None:
+    def prepared(self, node: Node, seconds: float) -> None:
         """See ``flows.execution.engine.Listener``."""
-        self._say(ended_ahead(node, seconds))
+        self._say(f"{node.title}: done in {seconds:.1f} s")
+
+    def unprepared(self, node: Node, error: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._say(not_done_ahead(node, error))
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""
@@ -105,6 +114,7 @@ class Display:
         self._graph, self._place = graph, place
         self._running: dict[str, tuple[Node, Step]] = {}
         self._done = self._cached = self._failed = 0
+        self._ahead: set[str] = set()  # titles of parts that were done ahead
         self._left = sum(node.seconds + node.ahead for node in graph.values())
         self._started = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
@@ -121,24 +131,29 @@ class Display:
         """See ``flows.execution.engine.Listener``."""
         self._running.pop(node.name, None)
         self._cached += 1
-        self._left -= node.seconds + node.ahead
+        self._left -= self._seconds(node)
 
     def started(self, node: Node, step: Step, why: str) -> None:
         """See ``flows.execution.engine.Listener``."""
         self._running[node.name] = (node, step)
 
-    def prepared(self, node: Node, seconds: float | None) -> None:
+    def prepared(self, node: Node, seconds: float) -> None:
         """See ``flows.execution.engine.Listener``."""
         self._running.pop(node.name, None)
         self._left -= node.ahead
-        if seconds is not None:
-            self._console.print(f"[green]✓[/] {node.title} [dim]{seconds:.1f} s[/]")
+        self._ahead.add(node.title)
+        self._console.print(f"[green]✓[/] {node.title} [dim]{seconds:.1f} s[/]")
+
+    def unprepared(self, node: Node, error: str) -> None:
+        """See ``flows.execution.engine.Listener``."""
+        self._running.pop(node.name, None)
+        self._console.print(Text.assemble(("! ", "yellow"), not_done_ahead(node, error)))
 
     def finished(self, node: Node, step: Step, record: Record) -> None:
         """See ``flows.execution.engine.Listener``."""
         self._running.pop(node.name, None)
         self._done += 1
-        self._left -= node.seconds
+        self._left -= self._seconds(node)
         self._console.print(f"[green]✓[/] {node.title} [dim]{record['data']['seconds']:.1f} s[/]")
 
     def failed(self, node: Node, error: str) -> None:
@@ -146,6 +161,10 @@ class Display:
         self._running.pop(node.name, None)
         self._failed += 1
         self._console.print(Text.assemble(("✗ ", "red"), node.title, ": ", error.splitlines()[0] if error else ""))
+
+    def _seconds(self, node: Node) -> float:
+        """Of a step's expected duration, what is still counted as left."""
+        return node.seconds + (0.0 if node.part_ahead.title in self._ahead else node.ahead)
 
     def _render(self) -> Group:
         table = Table.grid(padding=(0, 1))
@@ -217,7 +236,10 @@ class TrackingListener:
     def started(self, node: Node, step: Step, why: str) -> None:
         """See ``flows.execution.engine.Listener``."""
 
-    def prepared(self, node: Node, seconds: float | None) -> None:
+    def prepared(self, node: Node, seconds: float) -> None:
+        """See ``flows.execution.engine.Listener``."""
+
+    def unprepared(self, node: Node, error: str) -> None:
         """See ``flows.execution.engine.Listener``."""
 
     def finished(self, node: Node, step: Step, record: Record) -> None:

@@ -23,6 +23,20 @@ def test_measure_finds_what_was_done_ahead(exercise: Exercise) -> None:
     assert before.parts == whole.parts, "parts depend on what is measured before them"
 
 
+def test_measure_takes_what_was_found_and_finds_it_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the parts passes from one process to the other."""
+    exercise = exercise_22()
+    assert exercise.ahead
+    before, after = make_context(exercise), make_context(exercise)
+    exercise.ahead(before)
+    monkeypatch.setattr(after, "once", lambda name, compute: before.parts[name])
+    untimed = [
+        [(run.rescored, run.texts, run.craft) for run in exercise.measure(context).runs.values()]
+        for context in (after, make_context(exercise))
+    ]
+    assert untimed[0] == untimed[1]
+
+
 def test_only_timed_exercises_do_anything_ahead() -> None:
     with pytest.raises(ValueError, match=r"exercise 21\.22: ahead is for timed exercises"):
         replace(exercise_22(), timed=False)

@@ -99,7 +99,10 @@ class Silent:
     def cached(self, node: Node, step: Step, record: Record) -> None: ...
     def finished(self, node: Node, step: Step, record: Record) -> None: ...
     def failed(self, node: Node, error: str) -> None: ...
-    def prepared(self, node: Node, seconds: float | None) -> None: ...
+    def prepared(self, node: Node, seconds: float) -> None: ...
+    def unprepared(self, node: Node, error: str) -> None:
+        self.whys[node.name] = error
+
     def started(self, node: Node, step: Step, why: str) -> None:
         self.whys[node.name] = why
 
@@ -243,17 +246,53 @@ def test_a_runner_that_cannot_do_it_ahead_does_it_with_the_rest(store: Store) ->
     assert set(outcome.records) == {"a", "b", "c", "timed"}
 
 
-@pytest.mark.parametrize("kind", ["failed", "crashed", "lost artifact"])
-def test_what_fails_ahead_is_done_with_the_rest(store: Store, kind: Any) -> None:
-    told: list[float | None] = []
-    runner = Preparing(store, act=lambda name: Failure("", kind) if name == "timed, ahead" else None)
+@pytest.mark.parametrize("kind", ["failed", "crashed"])
+def test_what_fails_ahead_is_told_of_and_done_with_the_rest(store: Store, kind: Any) -> None:
+    runner = Preparing(store, act=lambda name: Failure("killed", kind) if name == "timed, ahead" else None)
     listener = Silent()
-    listener.prepared = lambda node, seconds: told.append(seconds)  # type: ignore[method-assign]
     outcome = execute(ahead_of_time(), store, runner, listener)
     assert set(outcome.records) == {"a", "b", "c", "timed"}
     assert not outcome.errors
     assert runner.order.count("timed, ahead") == runner.order.count("timed") == 1
-    assert told == [None]
+    assert listener.whys["timed, ahead"] == "killed"
+
+
+def test_a_blob_whose_loss_is_found_ahead_is_made_again_at_once(store: Store) -> None:
+    run(graph_of(node("a")), store, FakeRunner(store))
+    lost = iter([True])
+
+    def act(name: str) -> Failure | None:
+        if name == "timed, ahead" and next(lost, False):
+            for blob in (Path(store.url) / "blobs").rglob("*/*"):
+                if blob.read_bytes() == b"a":
+                    blob.unlink()
+            return Failure("gone", "lost artifact")
+        return None
+
+    runner = Preparing(store, act=act)
+    outcome = run(ahead_of_time(), store, runner)
+    assert set(outcome.records) == {"a", "b", "c", "timed"}
+    assert runner.order.index("a") < runner.order.index("c"), "beside others, and not when they are done"
+    assert runner.order.count("timed, ahead") == 2
+    assert runner.order[-1] == "timed"
+
+
+def test_what_another_run_has_measured_meanwhile_is_a_hit(store: Store) -> None:
+    def act(name: str) -> Failure | None:
+        if name == "timed, ahead":
+            run(ahead_of_time(), store, FakeRunner(store))
+        return None
+
+    runner = Preparing(store, act=act)
+    outcome = run(ahead_of_time(), store, runner)
+    assert set(outcome.records) == {"a", "b", "c", "timed"}
+    assert "timed" not in runner.order
+
+
+def test_in_one_process_nothing_is_done_ahead(store: Store) -> None:
+    runner = Preparing(store, slots=1)
+    run(ahead_of_time(), store, runner)
+    assert runner.order == ["a", "b", "c", "timed"]
 
 
 def test_a_full_disk_ends_the_run_ahead_too(store: Store) -> None:
@@ -266,8 +305,7 @@ def test_the_same_timed_work_under_two_names_is_done_ahead_once(store: Store) ->
     first, second = (replace(node(name, alone=True, inputs="same"), ahead=9.0) for name in ("x", "y"))
     runner = Preparing(store)
     outcome = run(graph_of(first, second), store, runner)
-    assert [name for name in runner.order if name.endswith("ahead")] == [f"{runner.order[-1]}, ahead"]
-    assert len(runner.order) == 2
+    assert [name.endswith(", ahead") for name in runner.order] == [True, False]
     assert set(outcome.records) == {"x", "y"}
 
 

@@ -121,7 +121,7 @@ def test_a_total_in_two_processes_shares_what_is_done_ahead(store: Store) -> Non
     timed = replace(node("timed", seconds=10.0, alone=True), ahead=60.0)
     planned, _ = plan(graph_of(node("a", seconds=40.0), timed), store)
     assert Total.of(planned, 1).seconds == 110.0
-    assert Total.of(planned, 2).seconds == 60.0, "half of 40 and 60, and 10 alone"
+    assert Total.of(planned, 2).seconds == 70.0, "60 beside 40, and 10 alone"
 
 
 def test_who_needs_a_step() -> None:

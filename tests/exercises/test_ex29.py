@@ -44,7 +44,7 @@ SMALL = {"rows": 1, "planted_length": 16, "stream": 96, "new": 4, "places": 3}
 def test_parts_are_kept_as_json_and_taken_up_again():
     context = make_context(EXERCISE, pretrained="llama", **SMALL)
     first = measured(EXERCISE, context)
-    kept = context._once
+    kept = context.parts
     again = make_context(EXERCISE, pretrained="llama", **SMALL)
     again.once = lambda name, compute: kept[name]
     assert measured(EXERCISE, again) == first

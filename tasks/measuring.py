@@ -13,9 +13,8 @@ from reports.plain import to_json
 from reports.types import Provenance
 from tasks.cache.keys import Step, digest
 from tasks.context import StoreContext
-from tasks.exercise import Exercise
 from tasks.job import Job, Record, load_pretrained
-from tasks.recipes.profiles import PROFILES, Profile
+from tasks.recipes.profiles import PROFILES
 
 AHEAD = "seconds of what was done ahead"  # the name of a part
 
@@ -24,16 +23,16 @@ def measure(job: Job) -> Record:
     """An exercise's findings; what is said of them is made later, by ``tasks.answers``."""
     from tasks.answers import dump
 
-    step, exercise, profile = job.step, _exercise(job), _profile(job)
-    context = _context(job)
+    step, context = job.step, _context(job)
+    exercise = context.exercise
     started = time.perf_counter()
     with _threads(step):
         findings = exercise.measure(context)
     ahead = context.once(AHEAD, lambda: 0.0) if exercise.ahead else 0.0
     provenance = Provenance(
-        profile=profile.name,
+        profile=context.profile,
         sources=dict(job.local["sources"]),
-        seeds=tuple(sorted({seed for recipe in exercise.recipes for seed in profile.seeds(recipe)})),
+        seeds=tuple(sorted({seed for recipe in exercise.recipes for seed in context.seeds(recipe)})),
         fingerprint=step.key,
         code_version=digest(step.code)[:12],
         device=step.inputs["environment"]["device"],
@@ -46,27 +45,19 @@ def measure(job: Job) -> Record:
 
 def measure_ahead(job: Job) -> None:
     """The parts of a timed exercise that need no quiet machine, for ``measure`` to find; how long they took is one."""
-    exercise, context = _exercise(job), _context(job)
+    context = _context(job)
     started = time.perf_counter()
-    if exercise.ahead:
+    if context.exercise.ahead:
         with _threads(job.step):
-            exercise.ahead(context)
+            context.exercise.ahead(context)
     context.once(AHEAD, lambda: time.perf_counter() - started)
 
 
-def _exercise(job: Job) -> Exercise:
-    exercise: Exercise = importlib.import_module(job.step.inputs["module"]).EXERCISE
-    return exercise
-
-
-def _profile(job: Job) -> Profile:
-    return PROFILES[job.step.inputs["profile"]].scaled(job.local["budget"]).computed_in(job.local["precision"])
-
-
 def _context(job: Job) -> StoreContext:
+    inputs = job.step.inputs
     return StoreContext(
-        _exercise(job),
-        _profile(job),
+        importlib.import_module(inputs["module"]).EXERCISE,
+        PROFILES[inputs["profile"]].scaled(job.local["budget"]).computed_in(job.local["precision"]),
         job.store,
         job.step.upstream,
         job.device,
@@ -74,7 +65,7 @@ def _context(job: Job) -> StoreContext:
         load_bpe=_bpe,
         progress=job.progress,
         parts=job.checkpoints,
-        precision=job.step.inputs["environment"].get("precision", "fp32"),
+        precision=inputs["environment"].get("precision", "fp32"),
     )
 
 

@@ -221,8 +221,8 @@ class _Execution:
         if name in self.preparing:
             self._settle_prepared(name, step, finished.result)
             return
-        twins = sorted(self.twins.get(step.key, ()))
         if isinstance(finished.result, Failure):
+            twins = sorted(self.twins.get(step.key, ()))
             self._settle_failure(name, step, finished.result)
             for twin in twins:
                 self._line_up(twin)  # its turn may have come while this one ran
@@ -234,9 +234,7 @@ class _Execution:
         else:
             self.outcome.ran.append(name)
             self.listener.finished(node, step, record)
-        for twin in twins:
-            self._no_more_ready(twin)
-            self._open(twin)  # a hit by now
+        self._open_twins(step)  # hits by now
 
     def _settle_prepared(self, name: str, step: Step, result: Record | Failure) -> None:
         """Look the step up again: another run may have done it meanwhile, and what it needs may be lost."""
@@ -255,9 +253,7 @@ class _Execution:
         else:
             self.prepared.add(step.key)
             self._open(name)
-        for twin in sorted(self.twins.get(step.key, ())):
-            self._no_more_ready(twin)
-            self._open(twin)
+        self._open_twins(step)
 
     def _settle_failure(self, name: str, step: Step, failure: Failure) -> None:
         if failure.kind == "no room":
@@ -271,6 +267,11 @@ class _Execution:
             self._make_ready(name, step)
         else:
             self._reopen(name)
+
+    def _open_twins(self, step: Step) -> None:
+        for twin in sorted(self.twins.get(step.key, ())):
+            self._no_more_ready(twin)
+            self._open(twin)
 
     def _open(self, name: str) -> None:
         self.open.add(name)

@@ -140,29 +140,26 @@ class LocalPool:
 
     def submit(self, node: Node, step: Step) -> None:
         """Hand a step to a free place."""
-        slot, future = self._send(cached_task(step, self.place, self.storage), node, step)
+        task = cached_task(step, self.place, self.storage)
+        future = self._send(task, node, step, lambda state: _finished(node, step, state, self.place))
         self.task_runs[node.name] = future.task_run_id
-        self._watched(slot, node, future, lambda state: _finished(node, step, state, self.place))
 
     def prepare(self, node: Node, step: Step) -> None:
         """Hand what can be done ahead of a step to a free place."""
-        named = do_ahead.with_options(task_run_name=node.part_ahead.title)
-        began = time.monotonic()
-        slot, future = self._send(named, node, step)
-        self._watched(slot, node, future, lambda state: Finished(node, _ahead(state, time.monotonic() - began)))
+        task, began = do_ahead.with_options(task_run_name=node.part_ahead.title), time.monotonic()
+        self._send(task, node, step, lambda state: Finished(node, _ahead(state, time.monotonic() - began)))
 
-    def _send(self, task: Task[..., Any], node: Node, step: Step) -> tuple[int, PrefectFuture[Any]]:
+    def _send(
+        self, task: Task[..., Any], node: Node, step: Step, ended: Callable[[State[Any]], Finished]
+    ) -> PrefectFuture[Any]:
         slot = self._free.pop(0)
         if slot not in self._runners:
             self._runners[slot] = ProcessPoolTaskRunner(max_workers=1, initializer=_begin)
             self._runners[slot].__enter__()
         parameters = {"step": step, "local": dict(node.local), "place": self.place}
-        return slot, self._runners[slot].submit(task, parameters)
-
-    def _watched(
-        self, slot: int, node: Node, future: PrefectFuture[Any], ended: Callable[[State[Any]], Finished]
-    ) -> None:
+        future: PrefectFuture[Any] = self._runners[slot].submit(task, parameters)
         threading.Thread(target=self._watch, args=(slot, node, future, ended), daemon=True).start()
+        return future
 
     def _watch(
         self, slot: int, node: Node, future: PrefectFuture[Any], ended: Callable[[State[Any]], Finished]

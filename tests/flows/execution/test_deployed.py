@@ -221,6 +221,7 @@ def test_a_process_of_the_pool_that_ends_by_itself(place: Place) -> None:
     pool = LocalPool(place, 1)
     pool._free.clear()
     future: Any = SimpleNamespace(wait=ended.result)
-    pool._watched(0, node, future, lambda state: Finished(node, {}))
+    ended = (0, node, future, lambda state: Finished(node, {}))
+    threading.Thread(target=pool._watch, args=ended, daemon=True).start()
     [finished] = hears(pool.wait)
     assert isinstance(finished.result, Failure)

@@ -12,6 +12,7 @@ from torch import Tensor
 from minigpt.config import GPTConfig
 from minigpt.decoding.sampling import GREEDY, PLAIN, Sampling, generate, warp
 from minigpt.decoding.speculative import (
+    acceptance_probabilities,
     acceptance_probability,
     draw,
     expected_speedup,
@@ -188,6 +189,18 @@ def test_acceptance_probability_is_what_is_measured():
     runs = [speculate(target, draft, prompts[:1], 2, gamma=1, generator=g) for _ in range(500)]
     measured = sum(run.accepted for run in runs) / sum(run.tested for run in runs)
     assert abs(measured - alpha) < 4 * math.sqrt(alpha * (1 - alpha) / 500)
+
+
+def test_acceptance_of_several_drafts_is_that_of_each():
+    target = peaked_model(0, context=64)
+    drafts = [perturbed(target, 0.2), perturbed(target, 0.5), target]
+    texts = torch.tensor([[1, 2, 0, 1], [0, 2, 2, 1]])
+    together = acceptance_probabilities(target, drafts, texts)
+    for draft, found in zip(drafts, together, strict=True):
+        assert torch.equal(found, acceptance_probability(target, draft, texts))
+        assert not found.requires_grad
+    assert together[2] == pytest.approx(1.0, abs=1e-5)
+    assert together[1].mean() < together[0].mean() < 1
 
 
 def test_expected_tokens_against_the_sum_and_the_limits():

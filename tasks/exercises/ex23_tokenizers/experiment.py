@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from minigpt.tokenizers import Tokenizer
 from tasks.exercise import Context, Exercise
 from tasks.exercises.ex23_tokenizers.findings import CLASSES, SELDOM, WORD, Findings, Kind, Pieces
 from tasks.exercises.ex23_tokenizers.spans import PIECE, SPANS
+from tasks.parts import part
 from tasks.recipes.catalogue import STUDY_BPE, STUDY_ROPE, STUDY_WORD
 from tasks.study import variants
 from tasks.variants import Variant, at_equal_time
@@ -29,75 +31,117 @@ def measure(ctx: Context) -> Findings:
     paragraph = choose_paragraph(text, 700)
     counts = Counter(WORD.findall(ctx.text("train")))
     own = sorted(set(WORD.findall(paragraph)), key=lambda word: (counts[word], word))
-    rare = (*own[:4], *FOREIGN)
+    rare, untimed = (*own[:4], *FOREIGN), ahead(ctx)
     ctx.progress(0.0, "timing the steps")
     rows = variants(ctx, KINDS)
     kinds = {}
     for i, (row, late) in enumerate(zip(rows, at_equal_time(rows), strict=True)):
         ctx.progress((i + 1) / (len(KINDS) + 1), row.label)
         late = late or tuple(curve.finished_losses[0] for curve in row.curves)
-        kinds[row.label], sizes = study(ctx, row, late, paragraph, counts, rare)
+        kinds[row.label] = study(ctx, row, late, paragraph, rare, untimed.reads[row.label])
     words = set(ctx.model(STUDY_WORD).tokenizer.to_json()["words"])
     return Findings(
         kinds=kinds,
         text=paragraph,
         rare=tuple((word, counts[word]) for word in rare),
-        rarity_sizes=sizes,
+        rarity_sizes=untimed.rarity_sizes,
         unknown_pieces=sum(piece not in words for piece in PIECE.findall(text)),
-        transformers_agrees=transformers_agrees(ctx.bpe(), (paragraph, UNSEEN, text[:2000])),
+        transformers_agrees=untimed.transformers_agrees,
     )
 
 
-def study(
-    ctx: Context,
-    variant: Variant,
-    late: tuple[float, ...],
-    paragraph: str,
-    counts: Counter[str],
-    rare: tuple[str, ...],
-) -> tuple[Kind, tuple[int, ...]]:
-    """Everything about one tokenizer; also how many words of each class the validation text has."""
-    name, recipe, text, train = variant.label, KINDS[variant.label], ctx.text(), ctx.text("train")
-    trained = [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)]
-    tokenizer, ids, train_ids = trained[0].tokenizer, ctx.tokens(recipe), ctx.tokens(recipe, "train")
+@dataclass(frozen=True)
+class Read:
+    """The validation text as the models of one tokenizer read it; see ``Kind`` for the fields."""
+
+    spelling: float
+    bits: tuple[float, ...]
+    nats_per_token: tuple[float, ...]
+    by_rarity: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Untimed:
+    """What needs no quiet machine."""
+
+    reads: dict[str, Read]  # by tokenizer
+    rarity_sizes: tuple[int, ...]
+    transformers_agrees: bool
+
+
+def ahead(ctx: Context) -> Untimed:
+    """See ``Exercise.ahead``."""
+
+    def find() -> Untimed:
+        text, counts = ctx.text(), Counter(WORD.findall(ctx.text("train")))
+        read_by = {name: read(ctx, name, counts) for name in KINDS}
+        samples = (choose_paragraph(text, 700), UNSEEN, text[:2000])
+        [sizes] = {sizes for _, sizes in read_by.values()}
+        return Untimed(
+            {name: found for name, (found, _) in read_by.items()}, sizes, transformers_agrees(ctx.bpe(), samples)
+        )
+
+    return part(ctx, Untimed, "the text as it is read", find)
+
+
+def read(ctx: Context, name: str, counts: Counter[str]) -> tuple[Read, tuple[int, ...]]:
+    """The text read with one tokenizer; also how many words of each class it has."""
+    recipe, text = KINDS[name], ctx.text()
+    trained, ids = [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)], ctx.tokens(recipe)
+    tokenizer = trained[0].tokenizer
     bits = tuple(token_losses(one.model, ids).double().cpu() / math.log(2) for one in trained)
     spans = SPANS[name](text, tokenizer, ids.tolist())
     unknown: list[tuple[int, str]] = []
     if name == "words":
         known = set(tokenizer.to_json()["words"])
         unknown = [(match.start(), match[0]) for match in PIECE.finditer(text) if match[0] not in known]
-    extra = {start: spelling_bits(train, [word]) for start, word in unknown}
+    extra = {start: spelling_bits(ctx.text("train"), [word]) for start, word in unknown}
     first = torch.zeros(1, dtype=torch.float64)
     rarity = [cost_by_rarity(text, spans, torch.cat([first, one]), extra, counts) for one in bits]
+    found = Read(
+        spelling=sum(extra.values()),
+        bits=tuple(one.sum().item() for one in bits),
+        nats_per_token=tuple(one.mean().item() * math.log(2) for one in bits),
+        by_rarity=tuple(zip(*(costs for costs, _ in rarity), strict=True)),
+    )
+    return found, rarity[0][1]
+
+
+def study(
+    ctx: Context, variant: Variant, late: tuple[float, ...], paragraph: str, rare: tuple[str, ...], read: Read
+) -> Kind:
+    """Everything about one tokenizer."""
+    name, recipe, text, train = variant.label, KINDS[variant.label], ctx.text(), ctx.text("train")
+    trained = ctx.model(recipe)
+    tokenizer, ids, train_ids = trained.tokenizer, ctx.tokens(recipe), ctx.tokens(recipe, "train")
     occurrences = torch.bincount(train_ids, minlength=tokenizer.vocab_size).cpu()
-    config = trained[0].model.config
+    config = trained.model.config
     flops = training_flops(config, 1, config.context)
     encode, decode = tokenizer.encode, tokenizer.decode
-    kind = Kind(
+    return Kind(
         name=name,
         variant=variant,
         late=late,
         vocabulary=tokenizer.vocab_size,
         d_model=config.d_model,
         context=config.context,
-        tokens_per_step=trained[0].recipe.train.batch_size * config.context,
+        tokens_per_step=trained.recipe.train.batch_size * config.context,
         flops_per_token=flops / config.context,
         logits_share=6 * config.vocab_size * config.d_model * config.context / flops,  # 6 · V · C a token
         spans=tuple(SPANS[name](paragraph, tokenizer, encode(paragraph))),
         tokens=len(ids),
         unknown=0 if name == "byte pairs" else int((ids == 0).sum()),
-        spelling=sum(extra.values()),
+        spelling=read.spelling,
         train_tokens=len(train_ids),
-        bits=tuple(one.sum().item() for one in bits),
-        nats_per_token=tuple(one.mean().item() * math.log(2) for one in bits),
-        by_rarity=tuple(zip(*(costs for costs, _ in rarity), strict=True)),
+        bits=read.bits,
+        nats_per_token=read.nats_per_token,
+        by_rarity=read.by_rarity,
         entries_below={times: (occurrences < times).double().mean().item() for times in (1, SELDOM)},
         rare=tuple(Pieces(len(encode(word)), pieces(tokenizer, word)) for word in rare),
         round_trips=(decode(encode(paragraph)) == paragraph, decode(encode(UNSEEN)) == UNSEEN),
         n_bytes=len(text.encode()),
         train_bytes=len(train.encode()),
     )
-    return kind, rarity[0][1]
 
 
 def spelling_bits(text: str, unknown: Sequence[str]) -> float:
@@ -161,5 +205,7 @@ EXERCISE = Exercise(
     sources=("bpe",),
     numbers={"smoke": {}, "laptop": {}, "gpu": {}},
     timed=True,
-    seconds={"smoke": 4, "laptop": 13, "gpu": 30},
+    seconds={"smoke": 3, "laptop": 6, "gpu": 20},
+    ahead=ahead,
+    seconds_ahead={"smoke": 2, "laptop": 10, "gpu": 15},
 )

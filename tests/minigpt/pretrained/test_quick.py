@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from minigpt.pretrained import quick as reading
 from minigpt.pretrained.quick import RoundedLinear, quick
 from tests.exercise_context import tiny_pretrained
 
@@ -83,3 +84,27 @@ def test_a_linear_layer_with_a_bias():
     exact = (x.bfloat16().double() @ weight.bfloat16().double().T + bias.bfloat16().double()).float()
     assert found.dtype == torch.float32
     assert torch.allclose(found, exact, rtol=2**-8, atol=1e-2)
+
+
+@pytest.mark.skipif(not reading._packs(), reason="this processor has no bf16 products")
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("rows", [(1,), (7,), (40, 1), (2, 300), (0,)])
+def test_a_packed_weight_gives_the_bits_of_a_plain_one(monkeypatch, rows, biased):
+    g = torch.Generator().manual_seed(2)
+    weight, bias, x = (torch.randn(*shape, generator=g) for shape in ((192, 576), (192,), (*rows, 576)))
+    packed = RoundedLinear(weight, bias if biased else None)
+    monkeypatch.setattr(reading, "_packs", lambda: False)
+    plain = RoundedLinear(weight, bias if biased else None)
+    assert packed.packed
+    assert not plain.packed
+    assert torch.equal(packed(x), plain(x))
+
+
+def test_without_bf16_products_weights_stay_plain(monkeypatch, tokens):
+    """Asked for by name, bf16 works on any processor, only slowly."""
+    monkeypatch.setattr(reading, "_packs", lambda: False)
+    model = tiny_pretrained("llama").model
+    other = quick(model, "bf16")
+    head = next(m for m in reversed(list(other.modules())) if isinstance(m, RoundedLinear))
+    assert torch.equal(head.weight, model.lm_head.weight.bfloat16())
+    assert logits(other, tokens).isfinite().all()

@@ -13,6 +13,7 @@ from minigpt.evaluation.entropy import unigram_loss
 from minigpt.evaluation.words import spaced
 from minigpt.pretrained.causal_lm import ScoredText, row_losses, score_text
 from minigpt.pretrained.limits import context_of
+from minigpt.pretrained.quick import quick
 from tasks.exercise import Context, Exercise, Pretrained, Source
 from tasks.exercises.ex09_perplexity.findings import GIVEN, UNIFORM, Findings, Scored, Study
 from tasks.recipes.catalogue import STUDY
@@ -44,12 +45,12 @@ def measure(ctx: Context) -> Findings:
 
 def scored(ctx: Context, pretrained: Pretrained) -> list[Scored]:
     """Both texts."""
-    n, found = ctx.numbers, []
+    n, found, reader = ctx.numbers, [], quick(pretrained.model, ctx.precision)
     for i, (name, corpus) in enumerate(TEXTS.items()):
         ctx.progress(i / 2, f"scoring {name} with {pretrained.name}")
         text = ctx.text("validation", corpus)
         losses = score_text(
-            pretrained.model, pretrained.tokenizer, text, tokens=n["tokens"], window=n["window"], batch_size=n["batch"]
+            reader, pretrained.tokenizer, text, tokens=n["tokens"], window=n["window"], batch_size=n["batch"]
         )
         found.append(summary(pretrained, losses))
     return found

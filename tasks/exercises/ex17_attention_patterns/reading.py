@@ -15,6 +15,7 @@ from minigpt.evaluation.statistics import mean_std
 from minigpt.evaluation.words import is_punctuation
 from minigpt.pretrained.causal_lm import ordinary_tokens, row_losses
 from minigpt.pretrained.limits import context_of
+from minigpt.pretrained.quick import quick
 from tasks.exercise import Context
 from tasks.exercises.ex17_attention_patterns.findings import KINDS
 
@@ -165,7 +166,7 @@ def read_sentences(ctx: Context) -> list[ReadSentence]:
 
 def removals(ctx: Context, scores: Mapping[str, HeadScores], copying: RandomTokens, text: Tensor) -> list[Removal]:
     """Losses without the best induction heads, without the best previous-token heads, and without random ones."""
-    model, ranked = ctx.pretrained().model, scores["induction"].ranked
+    model, ranked = quick(ctx.pretrained().model, ctx.precision), scores["induction"].ranked
     size = min(ctx.numbers["ablated"], len(ranked) // 4)
     chosen = ranked[:size]
     others = [head for head in scores["previous"].ranked if head not in chosen][:size]
@@ -178,7 +179,7 @@ def removals(ctx: Context, scores: Mapping[str, HeadScores], copying: RandomToke
 
         def compute(heads: list[Head] = heads) -> Any:
             with without_heads(model, heads):
-                repeats = row_losses(model, copying.rows.tokens.to(ctx.device)) if heads else copying.losses
+                repeats = row_losses(model, copying.rows.tokens.to(ctx.device))
                 return [repeats.tolist(), row_losses(model, text).mean().item()]
 
         losses, nats = ctx.once(f"without heads: {name}", compute)

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from minigpt.analysis.head_ablation import head_outputs, output_projections, random_heads, without_heads
+from minigpt.pretrained.quick import quick
 
 V = 31
 
@@ -91,6 +92,19 @@ def test_silent_heads_are_zero_weights(kind: str, ids: Tensor) -> None:
         torch.testing.assert_close(silent, zeroed(ids).logits)
         assert (silent - before).abs().max() > 1e-2
         assert torch.equal(model(ids).logits, before)  # and the heads are back
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_heads_are_silent_in_a_model_rounded_for_reading_too(kind: str, ids: Tensor) -> None:
+    model = build(kind)
+    rounded, gone = quick(model, "bf16"), [(0, 1), (2, 0), (2, 3)]
+    assert len(output_projections(rounded)) == 3
+    with torch.inference_mode():
+        before, near = model(ids).logits, rounded(ids).logits
+        with without_heads(model, gone), without_heads(rounded, gone):
+            silent, found = model(ids).logits, rounded(ids).logits
+    assert (found - silent).abs().mean() < 0.2 * (silent - before).abs().mean()
+    assert (near - before).abs().mean() < 0.2 * (silent - before).abs().mean()
 
 
 def test_heads_are_back_after_an_error(ids: Tensor) -> None:

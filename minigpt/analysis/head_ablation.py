@@ -19,8 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minigpt.pretrained.quick import RoundedLinear
-
 Head = tuple[int, int]  # layer, head within the layer, from 0
 
 # Llama and its many relatives, OPT, Phi; GPT-2, GPT-J; GPT-Neo; GPT-NeoX; Bloom and Falcon.
@@ -47,7 +45,7 @@ def _width(projection: nn.Module) -> int:
     """H·D: inputs of a linear layer, whose weight GPT-2 keeps the other way round."""
     weight = projection.weight
     assert isinstance(weight, Tensor)
-    return weight.shape[1] if isinstance(projection, (nn.Linear, RoundedLinear)) else weight.shape[0]
+    return weight.shape[0] if type(projection).__name__ == "Conv1D" else weight.shape[1]
 
 
 @contextmanager

@@ -153,14 +153,14 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention as Transformers calls it, → (B, T, H, D)."""
+    width = value.shape[-1]
     if most := int(stream.sinks.max()):
         query = torch.cat([query, shifted(query, stream.theta, -stream._turn)], dim=-1)
         key = torch.cat(
             [F.pad(key[:, :, :most], (key.shape[-1], 0)), F.pad(key[:, :, most:], (0, key.shape[-1]))], dim=2
         )
-    # Values as wide as keys: only then there is a fused kernel, which takes half the time with its useless half.
-    width = value.shape[-1]
-    value = F.pad(value, (0, key.shape[-1] - width))
+        if value.device.type == "cpu":  # its fused kernel wants them as wide as keys, and so takes half the time
+            value = F.pad(value, (0, width))
     y = F.scaled_dot_product_attention(
         query,
         key,

@@ -23,9 +23,9 @@ class RoundedLinear(nn.Module):
     """A linear layer with weight and input rounded to bf16, for reading; its output has the type of its input.
 
     The weight is rounded once, where autocast would do it at each call. All between such layers stays in fp32: the
-    residual stream, norms, rotations, attention and its cache. On a processor that multiplies bf16, the weight is also
-    laid out once as oneDNN's kernels want it: ``F.linear`` does so at each call, and a product for one token takes
-    twice as long for it. The result is the same, bit for bit.
+    residual stream, norms, rotations, attention and its cache. On a processor for which oneDNN has bf16 kernels, the
+    weight is also laid out once as they want it: ``F.linear`` does so at each call, and a product for one token takes
+    up to twice as long for it. A packed weight can be read from, not moved, copied or trained.
     """
 
     weight: Tensor  # (out, in) bf16; in oneDNN's own layout if ``packed``
@@ -67,7 +67,7 @@ def quick(model: Any, precision: Precision = "fp32", *, maps: bool = False) -> A
 
 
 def _packs() -> bool:
-    """Whether this processor and this PyTorch can multiply by a packed bf16 weight."""
+    """Whether oneDNN has bf16 kernels for this processor, and this PyTorch gives access to packed weights."""
     names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
     return all(hasattr(_ONEDNN, name) for name in names) and bool(_ONEDNN._is_mkldnn_bf16_supported())
 

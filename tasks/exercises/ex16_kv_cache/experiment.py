@@ -32,6 +32,7 @@ from tasks.exercises.ex16_kv_cache.loops import (
 from tasks.recipes.catalogue import TIMING
 
 STEADY = 32  # steps timed together: a single one after a long pass would find the weights gone from the caches
+WARM = 32  # tokens that a loop writes before it is timed; the cost model's passes have been over the whole context
 
 
 def counted_flops(model: GPT, tokens: Tensor) -> tuple[int, int]:
@@ -77,19 +78,26 @@ def fit_cost_model(model: GPT, device: torch.device, repeats: int) -> CostModel:
 
 def watched(loop: Loop, model: GPT, prompt: Tensor, n_new: int) -> tuple[Tensor, Tensor, list[float]]:
     """Run a loop; also the milliseconds of each of its steps, from forward pass to forward pass."""
-    stamps = [time.perf_counter()]
+    stamps: list[float] = []
+    events: list[torch.cuda.Event] = []
 
     def stamp(*_: object) -> None:
-        if prompt.is_cuda:
-            torch.cuda.synchronize(prompt.device)
-        stamps.append(time.perf_counter())
+        if prompt.is_cuda:  # without waiting for the GPU, which is to go on as it would unwatched
+            events.append(torch.cuda.Event(enable_timing=True))
+            events[-1].record()
+        else:
+            stamps.append(time.perf_counter() * 1e3)
 
+    stamp()
     handle = model.register_forward_hook(stamp)
     try:
         tokens, logits = loop(model, prompt, n_new)
     finally:
         handle.remove()
-    return tokens, logits, [(after - before) * 1e3 for before, after in pairwise(stamps)]
+    if events:
+        torch.cuda.synchronize(prompt.device)
+        stamps = [events[0].elapsed_time(event) for event in events]
+    return tokens, logits, [after - before for before, after in pairwise(stamps)]
 
 
 def per_token(milliseconds: list[float], prompt_tokens: int) -> PerToken:
@@ -106,7 +114,7 @@ def time_length(ctx: Context, model: GPT, prompt: Tensor, n: int, cost: CostMode
     rounds: dict[str, list[tuple[Tensor, Tensor, list[float]]]] = {"uncached": [], "cached": []}
 
     def timed(name: str, loop: Loop) -> Callable[[], None]:
-        loop(model, prompt, STEADY)  # warm
+        loop(model, prompt, min(n, WARM))
         return lambda: rounds[name].append(watched(loop, model, prompt, n))
 
     loops = {"uncached": timed("uncached", generate_uncached), "cached": timed("cached", generate_cached)}

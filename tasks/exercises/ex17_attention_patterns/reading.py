@@ -143,7 +143,8 @@ def on_repeats(ctx: Context) -> tuple[HeadScores, RandomTokens]:
     def compute() -> list[Any]:
         both = (rows.tokens.to(ctx.device), rows.controls.to(ctx.device))
         scores = (survey(model, ids, {"induction": rows.wanted})["induction"] for ids in both)
-        return [*scores, *(row_losses(model, ids).tolist() for ids in both)]
+        reader = quick(model, ctx.precision)  # as without heads: losses are compared
+        return [*scores, *(row_losses(reader, ids).tolist() for ids in both)]
 
     repeats, controls, losses, other = map(torch.tensor, ctx.once("random tokens", compute))
     blind = mean_std(row_uniform_shares(rows.wanted))[0]
@@ -179,7 +180,7 @@ def removals(ctx: Context, scores: Mapping[str, HeadScores], copying: RandomToke
 
         def compute(heads: list[Head] = heads) -> Any:
             with without_heads(model, heads):
-                repeats = row_losses(model, copying.rows.tokens.to(ctx.device))
+                repeats = row_losses(model, copying.rows.tokens.to(ctx.device)) if heads else copying.losses
                 return [repeats.tolist(), row_losses(model, text).mean().item()]
 
         losses, nats = ctx.once(f"without heads: {name}", compute)

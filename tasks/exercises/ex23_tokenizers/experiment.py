@@ -21,6 +21,7 @@ from tasks.study import variants
 from tasks.variants import Variant, at_equal_time
 
 KINDS = {"characters": STUDY_ROPE, "byte pairs": STUDY_BPE, "words": STUDY_WORD}
+PARAGRAPH = 700  # characters, at most
 FOREIGN = ("tokenization", "ChatGPT", "naïve", "🙂")  # what a text of any age may not contain
 UNSEEN = "Tokenization of a naïve ChatGPT prompt: 🙂 (100 %)."
 
@@ -28,7 +29,7 @@ UNSEEN = "Tokenization of a naïve ChatGPT prompt: 🙂 (100 %)."
 def measure(ctx: Context) -> Findings:
     """Everything the answer rests on."""
     text = ctx.text()
-    paragraph = choose_paragraph(text, 700)
+    paragraph = choose_paragraph(text, PARAGRAPH)
     counts = Counter(WORD.findall(ctx.text("train")))
     own = sorted(set(WORD.findall(paragraph)), key=lambda word: (counts[word], word))
     rare, untimed = (*own[:4], *FOREIGN), ahead(ctx)
@@ -38,7 +39,7 @@ def measure(ctx: Context) -> Findings:
     for i, (row, late) in enumerate(zip(rows, at_equal_time(rows), strict=True)):
         ctx.progress((i + 1) / (len(KINDS) + 1), row.label)
         late = late or tuple(curve.finished_losses[0] for curve in row.curves)
-        kinds[row.label] = study(ctx, row, late, paragraph, rare, untimed.reads[row.label])
+        kinds[row.label] = study(ctx, row, late, paragraph, rare, untimed.read[row.label])
     words = set(ctx.model(STUDY_WORD).tokenizer.to_json()["words"])
     return Findings(
         kinds=kinds,
@@ -64,7 +65,7 @@ class Read:
 class Untimed:
     """What needs no quiet machine."""
 
-    reads: dict[str, Read]  # by tokenizer
+    read: dict[str, Read]  # by tokenizer
     rarity_sizes: tuple[int, ...]
     transformers_agrees: bool
 
@@ -74,12 +75,10 @@ def ahead(ctx: Context) -> Untimed:
 
     def find() -> Untimed:
         text, counts = ctx.text(), Counter(WORD.findall(ctx.text("train")))
-        read_by = {name: read(ctx, name, counts) for name in KINDS}
-        samples = (choose_paragraph(text, 700), UNSEEN, text[:2000])
-        [sizes] = {sizes for _, sizes in read_by.values()}
-        return Untimed(
-            {name: found for name, (found, _) in read_by.items()}, sizes, transformers_agrees(ctx.bpe(), samples)
-        )
+        samples = (choose_paragraph(text, PARAGRAPH), UNSEEN, text[:2000])
+        found = {name: read(ctx, name, counts) for name in KINDS}
+        [sizes] = {sizes for _, sizes in found.values()}  # of words, whatever the tokens
+        return Untimed({name: one for name, (one, _) in found.items()}, sizes, transformers_agrees(ctx.bpe(), samples))
 
     return part(ctx, Untimed, "the text as it is read", find)
 
@@ -108,7 +107,7 @@ def read(ctx: Context, name: str, counts: Counter[str]) -> tuple[Read, tuple[int
 
 
 def study(
-    ctx: Context, variant: Variant, late: tuple[float, ...], paragraph: str, rare: tuple[str, ...], read: Read
+    ctx: Context, variant: Variant, late: tuple[float, ...], paragraph: str, rare: tuple[str, ...], text_read: Read
 ) -> Kind:
     """Everything about one tokenizer."""
     name, recipe, text, train = variant.label, KINDS[variant.label], ctx.text(), ctx.text("train")
@@ -131,11 +130,11 @@ def study(
         spans=tuple(SPANS[name](paragraph, tokenizer, encode(paragraph))),
         tokens=len(ids),
         unknown=0 if name == "byte pairs" else int((ids == 0).sum()),
-        spelling=read.spelling,
+        spelling=text_read.spelling,
         train_tokens=len(train_ids),
-        bits=read.bits,
-        nats_per_token=read.nats_per_token,
-        by_rarity=read.by_rarity,
+        bits=text_read.bits,
+        nats_per_token=text_read.nats_per_token,
+        by_rarity=text_read.by_rarity,
         entries_below={times: (occurrences < times).double().mean().item() for times in (1, SELDOM)},
         rare=tuple(Pieces(len(encode(word)), pieces(tokenizer, word)) for word in rare),
         round_trips=(decode(encode(paragraph)) == paragraph, decode(encode(UNSEEN)) == UNSEEN),

@@ -49,9 +49,9 @@ TRAINED = {
 
 def measure(ctx: Context) -> Findings:
     """Everything the answer rests on."""
-    untimed = ahead(ctx)
+    found = ahead(ctx)
     rows = variants(ctx, TRAINED)
-    return replace(untimed, rows=tuple(rows), costs=all_costs(ctx, untimed.configs[NARROW]))
+    return replace(found, rows=tuple(rows), costs=all_costs(ctx, found.configs[NARROW]))
 
 
 def ahead(ctx: Context) -> Findings:
@@ -179,7 +179,7 @@ def all_costs(ctx: Context, config: GPTConfig) -> tuple[Cost, ...]:
                 KVCache(config, 1, length).nbytes,
             )
         )
-        ctx.progress(0.1 + 0.5 * (done + 1) / len(lengths), f"timed {length} tokens")
+        ctx.progress(0.1 + 0.9 * (done + 1) / len(lengths), f"timed {length} tokens")
     return tuple(found)
 
 

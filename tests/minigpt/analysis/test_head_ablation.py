@@ -18,6 +18,7 @@ from transformers import (
     MambaForCausalLM,
 )
 
+from minigpt.analysis import head_ablation
 from minigpt.analysis.head_ablation import head_outputs, output_projections, random_heads, without_heads
 from minigpt.pretrained.quick import quick
 
@@ -105,6 +106,22 @@ def test_heads_are_silent_in_a_model_rounded_for_reading_too(kind: str, ids: Ten
             silent, found = model(ids).logits, rounded(ids).logits
     assert (found - silent).abs().mean() < 0.2 * (silent - before).abs().mean()
     assert (near - before).abs().mean() < 0.2 * (silent - before).abs().mean()
+
+
+def test_projections_may_be_of_another_width_than_the_model() -> None:
+    """H·D is what they read: 4 heads of 8, in a model 36 wide."""
+    shape = LlamaConfig(
+        hidden_size=36,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        vocab_size=V,
+    )
+    model = LlamaForCausalLM(shape)
+    for one in (model, quick(model, "bf16")):
+        assert [head_ablation._width(projection) for projection in output_projections(one)] == [32, 32]
 
 
 def test_heads_are_back_after_an_error(ids: Tensor) -> None:

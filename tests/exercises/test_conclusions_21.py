@@ -77,5 +77,5 @@ def test_each_failed_check_has_its_own_reason():
     assert said.startswith("The loss on the domain itself did not fall: ")
     assert "Python" not in said
     said = composed(findings(code=FALLS)).unexpected
-    assert said.startswith("Python was not forgotten. A likely reason: ")
+    assert said.startswith("Python was not forgotten. A possible reason, not tested: ")
     assert "Python was not forgotten, though the change may be noise." in composed(findings(code=WAVERS)).unexpected

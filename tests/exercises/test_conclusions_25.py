@@ -57,7 +57,7 @@ def test_one_page_gives_one_verdict_on_rope(findings):
         *(ended(row, (2.0, 2.2, 1.9), (2.3, 2.32, 2.28)) for row in others),
     ]
     text = said(replace(findings, variants=tuple(rows)), 2)
-    assert "RoPE is better in the end" not in text
+    assert "RoPE is better at the end of training" not in text
     assert "cannot be told from learned" in text or "not as one of" in text
     assert "Here the end cannot tell them apart" in text
 
@@ -67,11 +67,11 @@ def test_rope_is_better_where_the_comparisons_say_so(findings):
     rows = [learned, ended(rope, (1.5, 1.521, 1.48), (2.3, 2.32, 2.28)), *others]
     never = {**findings.escapes, rope.label: (None,) * 3}
     text = said(replace(findings, variants=tuple(rows), escapes=never), 2)
-    assert "RoPE is better in the end: by 0.500 nats" in text
+    assert "RoPE is better at the end of training: by 0.500 nats" in text
     assert "RoPE ended 0.500 nats lower" in text
     sooner = {**findings.escapes, learned.label: (300.0, 310.0, 320.0), rope.label: (100.0, 112.0, 118.0)}
     text = said(replace(findings, variants=tuple(rows), escapes=sooner), 2)
-    assert "RoPE is better in the end, too: by 0.500 nats" in text
+    assert "RoPE is better at the end of training, too: by 0.500 nats" in text
     assert "learned positions are after 310 (95% interval −" in text
 
 

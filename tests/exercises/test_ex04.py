@@ -107,7 +107,7 @@ def with_losses(findings, bigram=3.0, **losses):
     ("warm", "conclusion", "picture"),
     [
         (1.0, "the picture appears. The validation loss of post-norm with warm-up is 0.99", "yes"),
-        (2.0, "the picture does not appear. The validation loss of post-norm with warm-up and that of", "no"),
+        (2.0, "the picture does not appear, and is not refuted either. The validation loss of post-norm with", "no"),
         (2.5, "the picture does not appear; post-norm even trains worse with the warm-up.", "no"),
     ],
 )

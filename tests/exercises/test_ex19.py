@@ -129,7 +129,7 @@ FEW, SOME, MANY = (0.01, 0.02, 0.01), (0.11, 0.12, 0.12), (0.8, 0.9, 0.85)
             SOME,
             SOME,
             SOME,
-            "repeats as many 4-grams, up to noise, as people; at α = 1.2 it still repeats as many",
+            "repeats neither more nor fewer 4-grams, beyond noise, than people; at α = 1.2 it still repeats neither",
         ),
     ],
 )

@@ -67,6 +67,10 @@ def test_vocabulary_share():
             "lowest after the last epoch (2.700 nats per token), so more epochs might still help",
         ),
         (
+            (3.0, 2.9, 2.71, 2.7),
+            "and hardly lower than after the one before (2.710): of more epochs, after a schedule that has ended",
+        ),
+        (
             (3.0, 2.7, 2.8, 2.95),
             "lowest after epoch 1, and 0.250 nats per token higher after the last epoch (one seed)",
         ),

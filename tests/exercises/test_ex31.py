@@ -49,7 +49,11 @@ def judged(pair: ex31.Pair, shift: float) -> ex31.Pair:
     ("book", "paper", "said"),
     [
         (1.0, -1.0, "writes less likely text at α = 0.5; the paper's writes likelier text at α = 1."),
-        (0.0, 0.0, "writes text as likely, up to noise, at α = 0.5; the paper's writes text as likely, up to noise,"),
+        (
+            0.0,
+            0.0,
+            "writes text neither more nor less likely, beyond noise, at α = 0.5; the paper's writes text neither more",
+        ),
     ],
 )
 def test_the_summary_follows_the_texts(findings, book, paper, said):
@@ -68,7 +72,10 @@ def test_several_alphas_and_verdicts_are_one_sentence(findings):
     ]
     pairs = (findings.at(ex31.BOOK, 0.0), *more, *findings.of(ex31.PAPER))
     answer = answered(ex31.EXERCISE, replace(findings, pairs=pairs, baselines=BEATEN))
-    wanted = "writes less likely text at α = 0.75 and text as likely, up to noise, at α = 0.25 and 0.5; the paper's"
+    wanted = (
+        "writes less likely text at α = 0.75 and text neither more nor less likely, beyond noise, at α = 0.25 and 0.5; "
+        "the paper's"
+    )
     assert wanted in answer.summary
 
 

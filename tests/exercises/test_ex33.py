@@ -62,14 +62,14 @@ def timing(median: float, spread: float) -> Timing:
 
 @pytest.mark.parametrize(
     ("drafted", "spread", "said"),
-    [(0.5, 0.01, "It pays here"), (0.98, 0.05, "makes no difference"), (1.2, 0.01, "It does not pay")],
+    [(0.5, 0.01, "It pays here"), (0.98, 0.05, "By the clock no gain shows"), (1.2, 0.01, "It does not pay")],
 )
 def test_whether_drafting_pays_is_read_off_the_clock(findings, drafted, spread, said):
     runs = ((Run(passes=5, emitted=12, by_head=((4, 3), (0, 0))),),)
     found = Drafting("N = 4", runs, runs, 0, timing(1.0, spread), timing(drafted, spread))
     part = answered(EXERCISE, replace(findings, drafts=(found,))).parts[3]
     sentence = next(b.text for b in part.blocks if isinstance(b, Prose) and "Tokens per pass are" in b.text)
-    assert sentence.startswith((said, f"By the clock it {said}"))
+    assert sentence.startswith(said)
     assert "2.40 tokens a pass" in sentence
     assert found.acceptance(2) == 0.75
     assert found.acceptance(3) is None  # never tested is not never accepted

@@ -18,12 +18,12 @@ LAWS: dict[str, Law] = {
     "Besiroglu et al. (2024)": besiroglu_loss,
 }
 STEPS = ((GPT1, GPT2[-1]), (GPT2[-1], GPT3[-1]))
-PAIRS = (  # models that differ in one thing
+PAIRS = (  # models that differ in little
     ("size, same data", GPT2[0], GPT2[-1]),
     ("size, same data", GPT3[0], GPT3[-1]),
-    ("data and context, same size", GPT2[0], GPT3[0]),
-    ("data and context, same size", GPT2[1], GPT3[1]),
-    ("data and context, about the same size", GPT2[2], GPT3[2]),
+    ("data, context and sparse attention, same size", GPT2[0], GPT3[0]),
+    ("data, context and sparse attention, same size", GPT2[1], GPT3[1]),
+    ("data, context and sparse attention, about the same size", GPT2[2], GPT3[2]),
 )
 
 

@@ -9,7 +9,7 @@ import math
 import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from reports.live.kinds import Distribution as Distribution
 from reports.live.kinds import Mask as Mask
@@ -212,6 +212,16 @@ class Part:
     question: str = ""  # what this part asks, in a few words
 
 
+class Repeated(Protocol):
+    """A difference with a verdict on its noise: ``minigpt.evaluation.statistics.Comparison``, by its fields."""
+
+    @property
+    def difference(self) -> float: ...  # noqa: D102
+
+    @property
+    def verdict(self) -> str: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Check:
     """A claim with the measured value, its bound and the verdict.
@@ -246,6 +256,12 @@ class Check:
         """|measured - expected| <= tolerance."""
         passed = math.isfinite(measured) and abs(measured - expected) <= tolerance
         return Check(claim, kind, float(measured), f"{expected:.6g} ± {tolerance:g}", passed)
+
+    @staticmethod
+    def beyond_noise(claim: str, found: "Repeated", side: Literal["lower", "higher"]) -> "Check":
+        """Empirical: a comparison of repeated measurements has this verdict, so that chance alone confirms nothing."""
+        sign = "<" if side == "lower" else ">"
+        return Check(claim, "empirical", found.difference, f"{sign} 0 beyond the noise", found.verdict == side)
 
 
 @dataclass(frozen=True)

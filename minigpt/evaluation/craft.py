@@ -4,7 +4,7 @@ Each measure is one of a text's own, held against a source (the training text) a
 of the same length scores. None of them sees sense: a text may pass all of them and mean nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ class Craft:
     paired: tuple[float, ...]  # share of the neighbouring words that are neighbours in the source, too
     repeated: tuple[float, ...]  # share of the 8-grams of characters that the text had before
     copied: tuple[int, ...]  # characters of the longest run that the source has, too
-    invented: tuple[str, ...]  # words that do not occur in the source, the first few
+    invented: tuple[str, ...]  # words that neither the source nor the common ones beside it have, the first few
     fluent: str  # the longest run of words of which all neighbours are neighbours in the source
 
 
@@ -35,11 +35,16 @@ class _Words:
 
 
 class Source:
-    """A text whose words and word pairs count as known."""
+    """A text whose words and word pairs count as known.
 
-    def __init__(self, text: str) -> None:
+    ``common`` are words, in lower case, that nobody would call invented though the text does not have them ("has" in a
+    Bible that writes "hath"). They are not quoted as such; the shares go by the text alone.
+    """
+
+    def __init__(self, text: str, common: Collection[str] = ()) -> None:
         words = _words(text).words
         self.text, self.words, self.pairs = text, frozenset(words), frozenset(pairwise(words))
+        self.common = self.words.union(common)
 
     def judge(self, texts: Sequence[str]) -> Craft:
         """Texts that go on from a prompt. Where a text has no words, or no pair of them, its share is 0.
@@ -50,7 +55,7 @@ class Source:
         if not texts:
             raise ValueError("there is no text to judge")
         found = [_words(text, inner=True) for text in texts]
-        invented = dict.fromkeys(word for text in found for word in text.words if word not in self.words)
+        invented = dict.fromkeys(word for text in found for word in text.words if word not in self.common)
         return Craft(
             spelled=tuple(_share([word in self.words for word in text.words]) for text in found),
             paired=tuple(_share([pair in self.pairs for pair in pairwise(text.words)]) for text in found),

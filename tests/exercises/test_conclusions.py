@@ -1,5 +1,6 @@
 """What a page claims and what a difference is put down to follows from intervals, not from means."""
 
+import ast
 from pathlib import Path
 from types import SimpleNamespace as Any
 
@@ -76,3 +77,16 @@ def test_sharing_cost_its_size_where_parameters_gave_something_back(wide, claime
         f=Any(widened=compare_paired(HIGH, wide)),
     )
     assert ("what it paid for was its size" in text) == claimed
+
+
+def test_no_prediction_is_confirmed_by_a_bare_difference():
+    """``Check.beyond_noise`` takes the comparison itself, so that what lies inside the noise confirms nothing."""
+    bare = [
+        f"{path.parent.name}: line {call.lineno}"
+        for path in EXERCISES.glob("*/answer.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("Check.at_least", "Check.at_most")
+        if any(ast.unparse(argument) == "'empirical'" for argument in call.args)
+        if ast.unparse(call.args[1]).endswith(".difference")
+    ]
+    assert not bare

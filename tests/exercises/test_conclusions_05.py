@@ -35,7 +35,7 @@ def test_a_likeness_inside_the_noise_lets_neither_prevail(inputs, outputs, expec
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [
-        ("noise", "is not shown, and not refuted either: the untied model is ahead by no more than noise."),
+        ("noise", "is not shown, and not refuted either: the two differ by no more than noise."),
         ("one seed", "One seed cannot confirm or refute it."),
         ("untrained", "not put to the test"),
         ("lower", ""),

@@ -51,7 +51,10 @@ def part(f, index):
     [
         (HIGH, ""),
         ((0.40, 0.411, 0.419), "A likely reason for the probes: in equal steps"),
-        ((0.60, 0.62, 0.60), "not refuted either: on spelling and word order the masked model is behind by no more"),
+        (
+            (0.60, 0.62, 0.60),
+            "on spelling and word order is not shown, and not refuted either: the two models differ there by no more",
+        ),
         ((0.5,), "One seed cannot confirm or refute"),
     ],
 )
@@ -93,3 +96,13 @@ def test_the_best_way_is_best_beyond_noise(gaps, expected):
     summary = answered(made(gaps=gaps)).summary
     assert expected in summary
     assert ("The best way" in summary) == expected.startswith("The best way")
+
+
+def test_what_noise_gives_confirms_nothing():
+    found = answered(made((0.60, 0.62, 0.625)))
+    probes = [check for check in found.checks if "probe accuracy of the masked model" in check.claim]
+    assert [(check.measured > 0, check.passed) for check in probes] == [(True, False)] * len(TASKS)
+    assert "the two models differ there by no more than noise" in " ".join(found.unexpected.split())
+    gap = answered(made(gaps=((1.5, 1.51, 1.52), (1.3, 1.2, 1.25), (1.2, 1.3, 1.2)))).checks[-1]
+    assert gap.measured < 0
+    assert not gap.passed

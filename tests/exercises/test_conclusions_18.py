@@ -24,6 +24,7 @@ from tasks.exercises.ex18_beam_search.findings import (
     Truncation,
     Writer,
     Written,
+    different,
 )
 from tasks.nearness import as_near, few
 
@@ -91,7 +92,7 @@ def test_greedy_decoding_is_compared_with_beam_search_only(findings):
 
 def test_means_of_loss_and_of_perplexity_may_disagree(findings):
     """Greedy losses are higher after all prompts but one, and lower after the one that rules the mean perplexity."""
-    note = "Likelier is meant by the mean loss"
+    note = "That goes by the mean loss"
     f = with_written(findings, beam_5={"nats": (2.0, 2.1, 9.0)}, greedy={"nats": (2.9, 3.0, 8.99)})
     assert f.beam.perplexity > f.of(GREEDY).perplexity
     assert note not in told(f, 1), "within noise nothing is called likelier"
@@ -140,3 +141,27 @@ def test_likelier_per_token_need_not_be_likelier_per_character(findings):
     f = replace(f, written={**f.written, "greedy": per_character})
     assert f"{note} the difference is inside the noise (95% interval" in told(f, 1)
     assert note not in told(f, 2)
+
+
+def test_a_text_that_several_strategies_wrote_counts_once():
+    one, other = written("plain", own=(1.0, 1.1, 1.2)), written("top_k_50")
+    assert len(different([one, other])) == 3
+    apart = replace(other, texts=(*TEXTS[:2], "so he went"), nats=(3.0, 3.1, 9.0))
+    assert len(different([one, apart])) == 4
+    assert (9.0, 0.11) in different([one, apart])
+
+
+def test_likelier_to_the_writer_goes_by_an_interval(findings):
+    """Greedy decoding is dearer to the writer by 0.2 on average, but by 0.1 to 0.3."""
+    judge = {"nats": (4.0, 4.1, 4.2)}
+    close = with_written(findings, beam_5={"own": (0.9, 0.9, 0.9), **judge})
+    assert "as likely, up to noise, to the model that writes costs the judge more per token" in told(close, 1)
+    clear = with_written(findings, beam_5={"own": (0.5, 0.6, 0.7), **judge})
+    assert "So what is likelier to the model that writes costs the judge more per token" in told(clear, 1)
+
+
+def test_likelier_is_said_where_tokens_and_characters_agree(findings):
+    f = with_written(findings, greedy={"nats": (4.0, 4.1, 4.2)})
+    assert "the text of beam search is likelier than that of greedy decoding" in told(f, 1)
+    f = replace(f, written={**f.written, "greedy": replace(f.of(GREEDY), bits=(2.0, 3.1, 4.2))})
+    assert "the text of beam search costs less per token than that of greedy decoding" in told(f, 1)

@@ -78,3 +78,22 @@ def test_why_drawn_text_repeats_more_was_not_tested(findings):
     said = told(replace(findings, written=more), 1)
     assert "A likely reason that drawn text repeats more than people" in said
     assert "shows that" not in said
+
+
+def test_what_noise_gives_confirms_nothing(findings):
+    """Greedy text repeats more than drawn text after two prompts of three."""
+    grams = {("greedy", 1.0): (0.3, 0.1, 0.2), ("greedy", 1.2): (0.05, 0.12, 0.05), ("nucleus", 2.0): (0.1, 0.12, 0.11)}
+    some = tuple(written(w.key, w.alpha, grams.get((w.key, w.alpha), (0.1, 0.12, 0.11))) for w in findings.written)
+    found = composed(replace(findings, written=some))
+    first, second = (check for check in found.checks if "4-grams" in check.claim and check.kind == "empirical")
+    assert (first.measured > 0, first.passed) == (True, False)
+    assert (second.measured > 0, second.passed) == (True, False)
+    said = " ".join(found.unexpected.split())
+    assert (
+        "greedy text repeats more 4-grams than drawn text (Holtzman et al., 2020) is not shown, and not refuted" in said
+    )
+    sure = tuple(written(w.key, w.alpha, (0.9, 0.92, 0.9)) if w.key == "greedy" else w for w in some)
+    first, second = (
+        c for c in composed(replace(findings, written=sure)).checks if "4-grams" in c.claim and c.bound[0] == ">"
+    )
+    assert (first.passed, second.passed) == (True, False)

@@ -79,3 +79,13 @@ def test_each_failed_check_has_its_own_reason():
     said = composed(findings(code=FALLS)).unexpected
     assert said.startswith("Python was not forgotten. A possible reason, not tested: ")
     assert "Python was not forgotten, though the change may be noise." in composed(findings(code=WAVERS)).unexpected
+
+
+def test_what_noise_gives_confirms_nothing():
+    found = composed(findings(domain=WAVERS, code=scores(0.5, -0.4, 0.2)))
+    changes = [check for check in found.checks if "(nats/token, change)" in check.claim]
+    assert [(check.measured < 0, check.passed) for check in changes] == [(True, False), (False, False)]
+    assert "On the domain itself the loss fell by no more than noise." in found.unexpected
+    assert "On Python source the loss rose by no more than noise: that it was forgotten is not shown." in (
+        " ".join(found.unexpected.split())
+    )

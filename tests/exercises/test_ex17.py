@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,20 @@ def test_the_maps_shown_are_those_of_the_model(context, findings):
             for h, head in enumerate(maps.heads[la]):
                 shown = torch.tensor(maps.weights[s][la][h])
                 torch.testing.assert_close(shown, whole[layer][0, head], atol=1e-4, rtol=0)
+
+
+def test_random_heads_are_of_the_layers_of_those_they_are_compared_with(context, readings):
+    _, best, before, *_ = readings.removals
+    [beside] = readings.beside_previous
+    layers, others = (Counter(layer for layer, _ in one.heads) for one in (before, beside))
+    free = Counter(layer for layer, _ in {*readings.scores["previous"].ranked} - {*best.heads, *before.heads})
+    assert all(others[layer] >= min(free[layer], wanted) for layer, wanted in layers.items())
+    assert not set(beside.heads) & {*best.heads, *before.heads}
+    found = plain(context, readings)
+    own = [b - a for a, b in zip(readings.removals[0].repeated, before.repeated, strict=True)]
+    random = [b - a for a, b in zip(readings.removals[0].repeated, beside.repeated, strict=True)]
+    assert found.previous_or_random.difference == pytest.approx(sum(own) / len(own) - sum(random) / len(random))
+    assert "Against random heads of the same layers the former is" in told(found)
 
 
 def test_punctuation_is_found_where_it_stands(context):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigpt.evaluation.statistics import compare_paired
 from reports.plain import from_json, to_json
 from reports.types import BLOCKS, Check, Result, Table
 from tests.reports import sample
@@ -43,6 +44,23 @@ def test_foreign_data_are_refused():
 def test_a_ragged_table_is_refused():
     with pytest.raises(ValueError, match="1 cells under 2 columns"):
         Table(("a", "b"), ((1,),))
+
+
+@pytest.mark.parametrize(
+    ("other", "lower", "higher"),
+    [
+        ((1.0, 1.2, 0.9), True, False),
+        ((3.0, 3.2, 2.9), False, True),
+        ((2.0, 2.4, 1.7), False, False),
+        ((1.0,), False, False),
+    ],
+)
+def test_noise_and_one_seed_confirm_nothing(other, lower, higher):
+    found = compare_paired((2.0, 2.1, 1.9)[: len(other)], other)
+    below, above = (Check.beyond_noise("c", found, side) for side in ("lower", "higher"))
+    assert (below.passed, above.passed) == (lower, higher)
+    assert (below.bound, above.bound) == ("< 0 beyond the noise", "> 0 beyond the noise")
+    assert below.measured == found.difference
 
 
 def test_a_nan_passes_no_check():

@@ -2,7 +2,7 @@
 
 import math
 
-from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.evaluation.statistics import compare_paired, mean_std
 from minigpt.pretrained.gpt2_published import HEADS
 from reports.answers import Draft
 from reports.types import AttentionMaps, Cell, Check, Figure, Heatmap, Series, Table
@@ -41,17 +41,9 @@ def answer(f: Findings) -> Draft:
             "name_of": name_of,
             "drawn_and_named": [head for head in f.drawn_heads if head in f.named],
             "uniform": math.log(f.vocab_size),
-            "against_random": without_previous_or_random(f) if f.ablations else None,
             "elsewhere": [each.text - f.ablations[0].text for each in f.ablations[3:]],
         },
     )
-
-
-def without_previous_or_random(f: Findings) -> Comparison:
-    """Loss where tokens repeat: what removing previous-token heads costs beyond random ones, paired over rows."""
-    whole, previous = f.ablations[0], f.ablations[2]
-    rises = [after - before for before, after in zip(whole.repeated, previous.repeated, strict=True)]
-    return compare_paired(f.rises[1], rises)
 
 
 def maps(f: Findings) -> AttentionMaps:
@@ -200,7 +192,7 @@ def ablation(f: Findings) -> Table:
     """Losses without some heads."""
     whole = f.ablations[0]
     rows: list[tuple[Cell, ...]] = []
-    for each in f.ablations:
+    for each in (*f.ablations, *f.beside_previous):
         change, early = compare_paired(whole.repeated, each.repeated), compare_paired(whole.first, each.first)
         means = mean_std(each.repeated)[0], change.difference, *change.interval, early.difference
         rows.append((each.name, name_of(*each.heads), *means, each.text, each.text - whole.text))
@@ -217,7 +209,7 @@ def ablation(f: Findings) -> Table:
     )
     caption = (
         "Losses without some heads. Intervals over rows of random tokens, paired; random heads come from the layers of "
-        "the best for induction, while these have others."
+        "the best for induction, or of those for the previous token, while these have others."
     )
     return Table(columns, tuple(rows), caption, "ablation")
 

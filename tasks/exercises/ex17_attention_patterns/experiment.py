@@ -19,7 +19,7 @@ from tasks.exercises.ex17_attention_patterns.findings import (
     Scores,
     Sentence,
 )
-from tasks.exercises.ex17_attention_patterns.reading import RandomTokens, Readings, ReadSentence, read
+from tasks.exercises.ex17_attention_patterns.reading import RandomTokens, Readings, ReadSentence, Removal, read
 
 
 def measure(ctx: Context) -> Findings:
@@ -40,13 +40,16 @@ def plain(ctx: Context, r: Readings) -> Findings:
         sentences=tuple(sentence_of(r, sentence) for sentence in r.sentences),
         drawn={layer: tuple(heads) for layer, heads in r.drawn.items()},
         copying=copying_of(r.copying) if r.copying else None,
-        ablations=tuple(
-            Ablation(each.name, tuple(each.heads), tuple(each.first), tuple(each.repeated), each.text)
-            for each in removals
-        ),
+        ablations=tuple(map(ablation_of, removals)),
+        beside_previous=tuple(map(ablation_of, r.beside_previous)),
         untested=r.removals if isinstance(r.removals, str) else "",
         accuracy=accuracy(ctx, r),
     )
+
+
+def ablation_of(each: Removal) -> Ablation:
+    """Losses without some heads."""
+    return Ablation(each.name, tuple(each.heads), tuple(each.first), tuple(each.repeated), each.text)
 
 
 def scores_of(s: HeadScores) -> Scores:

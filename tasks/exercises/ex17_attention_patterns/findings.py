@@ -136,6 +136,7 @@ class Findings:
     drawn: dict[int, tuple[int, ...]]  # layer: heads
     copying: Copying | None  # None where the model knows too few tokens for rows that repeat and rows that do not
     ablations: tuple[Ablation, ...]  # nothing removed, best for induction, for the previous token, random ones
+    beside_previous: tuple[Ablation, ...]  # random ones again, of the layers of those for the previous token
     untested: str  # why there are no ablations; "" where there are some
     accuracy: Accuracy
 
@@ -175,9 +176,13 @@ class Findings:
     @property
     def rises(self) -> tuple[list[float], list[float]]:
         """Change of each row's loss in the repetitions, nats: without the best heads, without random ones (mean)."""
-        whole, chosen, _, *draws = self.ablations
-        rises = [[b - a for a, b in zip(whole.repeated, each.repeated, strict=True)] for each in (chosen, *draws)]
-        return rises[0], [sum(row) / len(row) for row in zip(*rises[1:], strict=True)]
+        _, chosen, _, *draws = self.ablations
+        return self._rises(chosen), self._rises(*draws)
+
+    def _rises(self, *removed: Ablation) -> list[float]:
+        """Change of each row's loss in the repetitions, nats, mean over several removals."""
+        rows = zip(self.ablations[0].repeated, *(each.repeated for each in removed), strict=True)
+        return [sum(after) / len(after) - before for before, *after in rows]
 
     @property
     def cost(self) -> Comparison:
@@ -189,6 +194,11 @@ class Findings:
     def without_previous(self) -> Comparison:
         """Loss where tokens repeat without previous-token heads against that with all heads, paired over rows."""
         return compare_paired(self.ablations[0].repeated, self.ablations[2].repeated)
+
+    @property
+    def previous_or_random(self) -> Comparison:
+        """What removing previous-token heads costs beyond random ones of their layers, paired over rows."""
+        return compare_paired(self._rises(*self.beside_previous), self._rises(self.ablations[2]))
 
     @property
     def metrics(self) -> dict[str, float | int]:

@@ -77,6 +77,7 @@ class Readings:
     drawn: dict[int, list[int]]  # layer: heads
     copying: RandomTokens | None  # None where there are too few tokens to choose from
     removals: list[Removal] | str  # or why there are none
+    beside_previous: list[Removal]  # random heads of the layers of those that were removed for the previous token
 
 
 def read(ctx: Context) -> Readings:
@@ -87,6 +88,7 @@ def read(ctx: Context) -> Readings:
     ctx.progress(0.2, "random tokens that repeat")
     copying: RandomTokens | None = None
     removed: list[Removal] | str = "without rows that repeat there is no score of induction to go by"
+    beside: list[Removal] = []
     if len(ordinary_tokens(ctx.pretrained().tokenizer)) >= FEWEST:
         scores["induction"], copying = on_repeats(ctx)
         try:
@@ -94,7 +96,7 @@ def read(ctx: Context) -> Readings:
         except LookupError as unknown:
             removed = str(unknown)
         else:
-            removed = removals(ctx, scores, copying, text[: ctx.numbers["ablation_windows"]])
+            removed, beside = removals(ctx, scores, copying, text[: ctx.numbers["ablation_windows"]])
     ctx.progress(0.95, "five sentences")
     return Readings(
         scores=scores,
@@ -103,6 +105,7 @@ def read(ctx: Context) -> Readings:
         drawn=heads_to_draw(list(scores.values())),
         copying=copying,
         removals=removed,
+        beside_previous=beside,
     )
 
 
@@ -165,15 +168,25 @@ def read_sentences(ctx: Context) -> list[ReadSentence]:
     return result
 
 
-def removals(ctx: Context, scores: Mapping[str, HeadScores], copying: RandomTokens, text: Tensor) -> list[Removal]:
-    """Losses without the best induction heads, without the best previous-token heads, and without random ones."""
+def removals(
+    ctx: Context, scores: Mapping[str, HeadScores], copying: RandomTokens, text: Tensor
+) -> tuple[list[Removal], list[Removal]]:
+    """Losses without the best induction heads, without the best previous-token heads, and without random ones.
+
+    The random ones of the first list are of the layers of the former, those of the second of the layers of the latter.
+    """
     model, ranked = quick(ctx.pretrained().model, ctx.precision), scores["induction"].ranked
     size = min(ctx.numbers["ablated"], len(ranked) // 4)
     chosen = ranked[:size]
     others = [head for head in scores["previous"].ranked if head not in chosen][:size]
     sets = {"none": [], f"{size} best for induction": chosen, f"{size} best for the previous token": others}
-    for draw in range(ctx.numbers["draws"]):
+    draws = range(ctx.numbers["draws"])
+    for draw in draws:
         sets[f"random {draw + 1}"] = random_heads(chosen, ranked, ctx.generator(f"random heads {draw}"))
+    matched = [head for head in ranked if head not in chosen]  # else copying would be hurt by way of the best
+    for draw in draws:
+        generator = ctx.generator(f"random heads beside the previous token's {draw}")
+        sets[f"random {draw + 1}, layers of the previous token's"] = random_heads(others, matched, generator)
     result = []
     for i, (name, heads) in enumerate(sets.items()):
         ctx.progress(0.5 + 0.45 * i / len(sets), f"without heads: {name}")
@@ -185,4 +198,4 @@ def removals(ctx: Context, scores: Mapping[str, HeadScores], copying: RandomToke
 
         losses, nats = ctx.once(f"without heads: {name}", compute)
         result.append(Removal(name, heads, *copying.rows.split(torch.tensor(losses)), nats))
-    return result
+    return result[: 3 + len(draws)], result[3 + len(draws) :]

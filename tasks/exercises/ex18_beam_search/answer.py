@@ -25,6 +25,7 @@ from tasks.exercises.ex18_beam_search.findings import (
     Findings,
     Strategy,
     Written,
+    different,
 )
 from tasks.nearness import as_near, few
 
@@ -60,6 +61,9 @@ def answer(f: Findings) -> Draft:
         blocks=blocks,
         checks=checks(f),
         values={
+            "written": [len(w.texts) for w in f.ours],
+            "texts": len(different(f.ours)),
+            "own": compare_paired(f.beam.own, f.of(GREEDY).own),
             "lowest": min(f.ours, key=lambda w: w.loss),
             "nearest": nearest,
             "nearest_rivals": few(as_near(f.human.nats, {w.name: w.nats for w in f.ours}, nearest.name)),

@@ -32,6 +32,7 @@ from tasks.exercises.ex18_beam_search.findings import (
     Truncation,
     Writer,
     Written,
+    different,
 )
 from tasks.exercises.ex18_beam_search.lab import Lab, own_loss, prepare
 from tasks.exercises.ex18_beam_search.pretrained_writing import pretrained_writing, prompts
@@ -61,7 +62,7 @@ def measure(context: Context) -> Findings:
         by_pretrained=pretrained_writing(lab, rows),
         pretrained_vocabulary=len(lab.judge.tokenizer),
         pretrained_prompt=lab.judge.tokenizer.decode(rows[0, :PROMPT]),
-        correlation=rank_correlation([v for w in ours for v in w.nats], [v for w in ours for v in w.repeated]),
+        correlation=rank_correlation(*zip(*different(ours), strict=True)),
         accuracy=accuracy(lab, written),
         source=inspect.getsource(beam_search),
     )

@@ -111,6 +111,12 @@ class Written:
         return distinct([words(text) for text in self.texts], 2)
 
 
+def different(written: Sequence[Written]) -> list[tuple[float, float]]:
+    """Loss in nats per token and share of repeated runs of all texts; one that several strategies wrote counts once."""
+    texts = {(i, text): (w.nats[i], w.repeated[i]) for w in written for i, text in enumerate(w.texts)}
+    return list(texts.values())
+
+
 @dataclass(frozen=True)
 class ByPretrained:
     """Continuations that the pretrained model wrote by one strategy, with one value per text; or people's."""
@@ -207,7 +213,7 @@ class Findings:
     by_pretrained: dict[str, ByPretrained]  # by key of the strategy; people first
     pretrained_vocabulary: int
     pretrained_prompt: str  # the first
-    correlation: float  # rank correlation of loss and repetition over all written texts
+    correlation: float  # rank correlation of loss and repetition over all different texts
     accuracy: Accuracy
     source: str  # of the search
 

@@ -299,7 +299,8 @@ def counted(f: Findings) -> Table:
     )
     caption = (
         f"{plural(len(f.prompts), 'text')} of {f.characters} characters each, after the same prompts. Known: in the "
-        "training text. The last row is what people wrote, in pieces of the same length."
+        "training text; of its own: neither there nor in GPT-2's vocabulary. The last row is what people wrote, in "
+        "pieces of the same length."
     )
     return Table(columns, tuple(rows), caption, "samples")
 

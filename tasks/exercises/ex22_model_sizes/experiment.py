@@ -11,6 +11,7 @@ from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation.craft import Craft, Source
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.timing import Timing
+from minigpt.evaluation.words import whole_words
 from minigpt.files import blank_model
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex22_model_sizes.findings import BYTE_PAIRS, Count, Findings, Run
@@ -85,7 +86,9 @@ def ahead(ctx: Context) -> Untimed:
 
     def find() -> Untimed:
         trained = [name for name, recipe in RUNS.items() if ctx.seeds(recipe)]
-        prompts, known = prompts_of(ctx), Source(ctx.text("train"))
+        bpe = ctx.bpe()
+        common = whole_words(bpe.decode([token]) for token in range(bpe.vocab_size))
+        prompts, known = prompts_of(ctx), Source(ctx.text("train"), common)
         found = {}
         for i, name in enumerate(trained):
             found[name] = read(ctx, name, prompts, known)
@@ -192,6 +195,7 @@ def instantiated_parameters(config: GPTConfig) -> int:
 EXERCISE = Exercise(
     measure=measure,
     recipes=tuple(RUNS.values()),
+    sources=("main", "bpe"),
     numbers={
         "smoke": {"repeats": 3, "texts": 3, "characters": 100, "temperature": 0.8},
         "laptop": {"repeats": 5, "texts": 8, "characters": 160, "temperature": 0.8},

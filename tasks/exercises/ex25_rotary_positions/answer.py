@@ -168,11 +168,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
         Check.at_least(
             "a cache whose positions restart at 0 is noticed (max difference)", a.trap.wrong, 1e-2, "empirical"
         ),
-        Check(
-            "RoPE reaches a lower validation loss than learned positions (Su et al., 2021, section 4)",
-            "empirical",
-            better.difference,
-            "< 0 beyond the noise",
-            better.verdict == "lower",
+        Check.beyond_noise(
+            "RoPE reaches a lower validation loss than learned positions (Su et al., 2021, section 4)", better, "lower"
         ),
     )

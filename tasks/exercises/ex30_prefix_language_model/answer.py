@@ -180,11 +180,9 @@ def checks(f: Findings) -> tuple[Check, ...]:
             f.losses["prefix model, read causally"][1][0],
             1e-6,
         ),
-        Check(
+        Check.beyond_noise(
             f"at P = {f.half} the prefix model predicts the suffix better than the causal one",
-            "empirical",
-            f.against_causal.difference,
-            "< 0 beyond the noise",
-            f.against_causal.verdict == "lower",
+            f.against_causal,
+            "lower",
         ),
     )

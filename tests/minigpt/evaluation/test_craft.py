@@ -14,6 +14,12 @@ def test_words_and_pairs_by_hand():
     assert found.fluent == "the earth was"
 
 
+def test_a_common_word_is_not_invented_though_the_source_lacks_it():
+    found = Source(SOURCE.text, common=["has", "was"]).judge(["xx the earth has cremated and the hea"])
+    assert found.invented == ("cremated",)
+    assert found.spelled == (4 / 6,)
+
+
 def test_the_source_itself_is_flawless_and_copied():
     found = SOURCE.judge([SOURCE.text])
     assert found.spelled == found.paired == (1.0,)

@@ -1,4 +1,4 @@
-"""What an answer makes of trained variants: the same table, curves and sentences wherever an exercise compares some.
+"""What an answer makes of comparisons: of trained variants the same table, curves and sentences in all exercises.
 
 Apart from ``tasks.variants``, so that no measurement depends on how its numbers are worded.
 """
@@ -6,7 +6,7 @@ Apart from ``tasks.variants``, so that no measurement depends on how its numbers
 from collections.abc import Sequence
 
 from minigpt.evaluation.ngrams import Baselines
-from minigpt.evaluation.statistics import Comparison, mean_std
+from minigpt.evaluation.statistics import Comparison, holm, mean_std
 from reports.types import Cell, Figure, Series, Table
 from reports.words import fixed, interval, listed, nats, noun, plural, signed, span, verdict
 from tasks.variants import Variant, at_equal_time, comparisons, comparisons_at_equal_time
@@ -163,3 +163,8 @@ def _grouped(base: Variant, rows: Sequence[Variant], found: Sequence[Comparison]
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def least(found: Sequence[Comparison]) -> Comparison:
+    """The least of several differences that should all be positive; one that is not so beyond noise before others."""
+    return min(holm(found), key=lambda c: (c.verdict == "higher", c.difference))

@@ -165,3 +165,23 @@ def test_likelier_is_said_where_tokens_and_characters_agree(findings):
     assert "the text of beam search is likelier than that of greedy decoding" in told(f, 1)
     f = replace(f, written={**f.written, "greedy": replace(f.of(GREEDY), bits=(2.0, 3.1, 4.2))})
     assert "the text of beam search costs less per token than that of greedy decoding" in told(f, 1)
+
+
+def test_a_step_inside_the_noise_confirms_no_prediction(findings):
+    """Each wider beam is ahead on average, from K = 5 to K = 10 by 0.02 ± 0.08."""
+    steps = {
+        "greedy": {"own": (1.0, 1.1, 1.2)},
+        "beam_2": {"own": (0.8, 0.91, 1.0)},
+        "beam_5": {"own": (0.6, 0.7, 0.8)},
+        "beam_10": {"own": (0.5, 0.7, 0.84)},
+    }
+    f = with_written(findings, **steps)
+    found = compose(TEMPLATE, f, ex18.answer(f))
+    check = next(c for c in found.checks if "a wider beam" in c.claim)
+    assert check.measured == pytest.approx(0.02)
+    assert not check.passed
+    assert "one of the steps is inside the noise. Nothing guarantees it" in " ".join(found.unexpected.split())
+    f = with_written(f, beam_10={"own": (0.4, 0.51, 0.6)})
+    found = compose(TEMPLATE, f, ex18.answer(f))
+    assert next(c for c in found.checks if "a wider beam" in c.claim).passed
+    assert not found.unexpected

@@ -4,7 +4,7 @@ from types import SimpleNamespace as Any
 
 import pytest
 
-from tasks.exercises.ex32_watermarking.answer import rivals
+from tasks.exercises.ex32_watermarking.answer import rise, rivals
 from tasks.exercises.ex32_watermarking.findings import Width
 from tests.exercises.test_conclusions import said
 
@@ -48,3 +48,16 @@ def test_a_mark_that_is_missed_more_often_than_predicted_has_its_reason(flagged,
     )
     assert ("would write 88% green ones; this one is often sure, and writes 69%." in text) == missed
     assert ("12% at 24 characters, 86% at 96." in text) == missed
+
+
+@pytest.mark.parametrize(
+    ("dearest", "verdict", "difference"),
+    [((1.30, 1.42, 1.51), "higher", 0.11), ((1.15, 1.40, 1.27), "noise", -0.02667), ((1.0, 1.1, 1.2), "lower", -0.2)],
+)
+def test_every_rise_of_the_cost_is_beyond_noise_or_the_prediction_fails(dearest, verdict, difference):
+    losses = ((0.5, 0.61, 0.72), (1.2, 1.3, 1.4), dearest)
+    found = rise(Any(marked=[Any(nll=nll) for nll in losses]))
+    assert found.verdict == verdict
+    assert found.difference == pytest.approx(difference, abs=1e-4)
+    text = said("ex32_watermarking", '{% if rise.verdict != "higher" %}', "{% endif %}", rise=found)
+    assert bool(text) == (verdict != "higher")

@@ -5,10 +5,12 @@ import math
 from statistics import NormalDist
 
 from minigpt.cost.published import GPT2_VOCABULARY
+from minigpt.evaluation.statistics import Comparison, compare_paired
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Cell, Check, Figure, Series, Table, TokenScores
 from reports.words import shown_token
+from tasks.comparison import least
 from tasks.exercises.ex32_watermarking.findings import (
     EDGES,
     RATE,
@@ -53,6 +55,7 @@ def answer(f: Findings) -> Draft:
         checks=checks(f),
         values={
             "rate": RATE,
+            "rise": rise(f),
             "gpt2_tokens": GPT2_VOCABULARY,
             "usual_delta": USUAL,
             "undecided": uniform_share(f.fraction, USUAL),
@@ -257,9 +260,13 @@ def trade_off(f: Findings) -> Table:
     return Table(columns, tuple(rows), caption, "trade_off")
 
 
+def rise(f: Findings) -> Comparison:
+    """What the texts cost with each δ against the next larger one, paired by prompt: the least rise."""
+    return least([compare_paired(one.nll, other.nll) for one, other in itertools.pairwise(f.marked)])
+
+
 def checks(f: Findings) -> tuple[Check, ...]:
     """The claims."""
-    rise = min(after - before for before, after in itertools.pairwise(costs(f)))
     return (
         Check.equal("biased logits = those of Transformers' WatermarkLogitsProcessor", f.biased_as_transformers, True),
         Check.equal(
@@ -279,5 +286,5 @@ def checks(f: Findings) -> tuple[Check, ...]:
             for name, found in unmarked(f).items()
         ),
         Check.at_least(f"marked with δ = {f.usual.delta:g} flagged at 1 %", f.usual.right.flagged, 0.95, "empirical"),
-        Check.at_least("every larger δ costs these texts more on average (least rise, nats)", rise, 0.0, "empirical"),
+        Check.beyond_noise("every larger δ costs these texts more on average (least rise, nats)", rise(f), "higher"),
     )

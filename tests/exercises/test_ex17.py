@@ -84,7 +84,21 @@ def test_random_heads_are_of_the_layers_of_those_they_are_compared_with(context,
     own = [b - a for a, b in zip(readings.removals[0].repeated, before.repeated, strict=True)]
     random = [b - a for a, b in zip(readings.removals[0].repeated, beside.repeated, strict=True)]
     assert found.previous_or_random.difference == pytest.approx(sum(own) / len(own) - sum(random) / len(random))
-    assert "Against random heads of the same layers the former is" in told(found)
+    assert "Random heads of the same layers were taken 1 time" in told(found)
+
+
+def test_heads_that_chance_can_match_are_not_called_needed(context, readings):
+    """Of three random sets one costs as much as the heads for the previous token."""
+    whole, *_ = readings.removals
+    of = [[loss + rise for loss in whole.repeated] for rise in (9.2, 9.4, 2.1, 1.3)]
+    previous, *beside = (replace(readings.removals[2], repeated=losses) for losses in of)
+    removals = [*readings.removals[:2], previous, *readings.removals[3:]]
+    matched = plain(context, replace(readings, removals=removals, beside_previous=beside))
+    assert "for 1.30 to 9.40 nats where tokens repeat" in told(matched)
+    assert "is not shown, as chance can do as much harm" in told(matched)
+    alone = plain(context, replace(readings, removals=removals, beside_previous=beside[1:]))
+    assert alone.previous_or_random.difference == pytest.approx(7.1)
+    assert "copying needs these more than others there." in told(alone)
 
 
 def test_punctuation_is_found_where_it_stands(context):

@@ -174,11 +174,14 @@ def sizes(f: Findings) -> Table:
 def of_sizes(f: Findings, task: str) -> dict[str, str | float]:
     """Accuracies on a task, of the larger causal models that of the best language model."""
     best = min(f.larger, key=lambda name: f.larger[name].loss)
+    top = max(f.larger, key=lambda name: f.accuracy[task][f"causal {name}, mean"][0])
     return {
         "task": task,
         "masked": f.mean_accuracy(task, "masked, mean"),
         "causal": f.mean_accuracy(task, "causal, mean"),
         "larger": f.accuracy[task][f"causal {best}, mean"][0],
+        "top": f.larger[top].recipe,
+        "most": f.accuracy[task][f"causal {top}, mean"][0],
     }
 
 

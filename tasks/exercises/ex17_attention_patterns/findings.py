@@ -197,8 +197,17 @@ class Findings:
 
     @property
     def previous_or_random(self) -> Comparison:
-        """What removing previous-token heads costs beyond random ones of their layers, paired over rows."""
-        return compare_paired(self._rises(*self.beside_previous), self._rises(self.ablations[2]))
+        """What removing previous-token heads costs beyond the dearest random ones of their layers, paired over rows.
+
+        The dearest, and not their mean: which heads chance takes is not in an interval over rows.
+        """
+        dearest = max((self._rises(each) for each in self.beside_previous), key=sum)
+        return compare_paired(dearest, self._rises(self.ablations[2]))
+
+    @property
+    def random_costs(self) -> list[float]:
+        """Mean rise without each of those random sets, nats."""
+        return [mean_std(self._rises(each))[0] for each in self.beside_previous]
 
     @property
     def metrics(self) -> dict[str, float | int]:

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
+from minigpt.evaluation.statistics import Comparison, compare_paired, holm, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Block, Cell, Check, Figure, Sample, Series, Table
@@ -67,6 +67,7 @@ def answer(f: Findings) -> Draft:
             "wider": wider(f),
             "own": compare_paired(f.beam.own, f.of(GREEDY).own),
             "lowest": min(f.ours, key=lambda w: w.loss),
+            "lowest_rivals": few(as_likely(f)),
             "nearest": nearest,
             "nearest_rivals": few(as_near(f.human.nats, {w.name: w.nats for w in f.ours}, nearest.name)),
             "large_rivals": large_rivals(f),
@@ -195,7 +196,8 @@ def large(f: Findings) -> Table:
     human = f.large(HUMAN)
     caption = (
         f"The same strategies, written by {f.judge}, of {f.pretrained_vocabulary:,} tokens; loss under itself. "
-        f"{plural(len(human.texts), 'text')} each. What a sampler keeps and removes is measured on what people wrote."
+        f"{plural(len(human.texts), 'text')} each. What a sampler keeps and removes is measured on what people wrote; "
+        "tokens that tie with the k-th are kept."
     )
     return Table(columns, tuple(rows), caption, "pretrained_strategies")
 
@@ -268,6 +270,13 @@ def checks(f: Findings) -> tuple[Check, ...]:
         ),
         *empirical_checks(f),
     )
+
+
+def as_likely(f: Findings) -> list[str]:
+    """Strategies whose loss under the pretrained model cannot be told from the lowest, after Holm."""
+    lowest, *others = sorted(f.ours, key=lambda w: w.loss)
+    found = holm([compare_paired(lowest.nats, w.nats) for w in others])
+    return [w.name for w, c in zip(others, found, strict=True) if c.verdict != "higher"]
 
 
 def wider(f: Findings) -> Comparison:

@@ -295,7 +295,7 @@ def predictions(f: Findings) -> dict[str, Comparison]:
     aggressive = f.change(NUCLEUS, 2.0, "loss")
     return {
         "without a penalty greedy text repeats more 4-grams than drawn text (Holtzman et al., 2020), shares": likeliest,
-        "at α = 1.2, which Keskar et al. (2019) recommend, greedy text repeats no more 4-grams than people, shares": (
+        "at α = 1.2, which Keskar et al. (2019) recommend, greedy text repeats fewer 4-grams than people, shares": (
             beside_people
         ),
         "nucleus-sampled text at α = 2 is less likely than without a penalty, nats/token": aggressive,

@@ -244,8 +244,18 @@ def _code(block: Code) -> RenderableType:
     return _captioned(block.caption, Text(visible(block.text), no_wrap=True, overflow="fold"))
 
 
+def _two_kinds(block: TokenScores) -> list[RenderableType]:
+    """The tokens, those of the second kind underlined."""
+    text = Text()
+    for token, score in zip(block.tokens, block.scores, strict=True):
+        text.append(visible(token), style="bold underline" if score == 1 else "dim" if score is None else "")
+    return [Text(f"{visible(block.label)}; underlined: {block.sides[1]}", style="dim"), text]
+
+
 def _token_scores(block: TokenScores) -> RenderableType:
     known = sorted((score, index) for index, score in enumerate(block.scores) if score is not None)
+    if block.sides:
+        return _captioned(block.caption, *_two_kinds(block))
     high = {index for _, index in known[-max(1, len(known) // 10) :]}
     text = Text()
     for index, token in enumerate(block.tokens):

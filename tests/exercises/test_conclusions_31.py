@@ -40,7 +40,7 @@ def wrote(setting, nll=2.0, *, by_amateur=(0.0,) * SEEDS, noise=1.0, repeated=0.
         by_seed=tuple(sum(values[i * PROMPTS : (i + 1) * PROMPTS]) / PROMPTS for i in range(len(by_amateur))),
         known=0.9,
         distinct=0.5,
-        repeated=repeated,
+        repeats=tuple(repeated + 0.01 * chance for chance in itertools.islice(NOISE, len(values))),
     )
 
 
@@ -63,7 +63,7 @@ def made_of(*, book=2.0, paper=2.0, expert=1.5, longer=(1.7, 1.71, 1.69), steps=
         step=step,
         source="",
         pairs=pairs or (pair(BOOK, 0.0), pair(BOOK, 0.5, book), pair(PAPER, 0.0), pair(PAPER, 1.0, paper)),
-        greedy=Greedy(wrote(Setting("", 0.0, 0.0), by_amateur=(0.0,)), wrote(Setting(PAPER, 1.0, 0.0))),
+        greedy=Greedy(wrote(Setting("", 0.0, 0.0), by_amateur=(0.0,)), wrote(Setting(PAPER, 1.0, 0.0), repeated=0.02)),
         exact=Exactness(True, 0.0, True, 0.0, 0.0),
         texts=PROMPTS,
         n_new=16,
@@ -167,3 +167,16 @@ def test_variety_stands_beside_likelihood_with_what_of_it_is_misspelt(distinct, 
     text = part(made_of(pairs=(pair(BOOK, 0.0), pair(BOOK, 0.5), pair(PAPER, 0.0), strong)), "c")
     assert told in text
     assert ("Likely is not all" in text) == bool(told)
+
+
+def test_repetition_goes_by_an_interval_over_texts():
+    few = made_of()
+    assert few.greedy.repetition.verdict == "lower"
+    assert "Chosen greedily, the paper's text repeats fewer 8-grams (2.0% against 10.0%; 95% interval" in part(few, "c")
+    paper = replace(few.greedy.paper, repeats=tuple(0.2 * (k % 2) - 0.005 for k in range(len(few.greedy.paper.nll))))
+    found = replace(few, greedy=replace(few.greedy, paper=paper))
+    assert found.greedy.repetition.difference < 0
+    assert "repeats neither more nor fewer 8-grams, beyond noise," in part(found, "c")
+    answer = answer_of("21.31", found)
+    assert not next(check for check in answer.checks if "repeats less" in check.claim).passed
+    assert "That greedy contrastive decoding repeats less is not shown, and not refuted either." in answer.unexpected

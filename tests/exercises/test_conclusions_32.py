@@ -4,7 +4,7 @@ from types import SimpleNamespace as Any
 
 import pytest
 
-from tasks.exercises.ex32_watermarking.answer import rise, rivals
+from tasks.exercises.ex32_watermarking.answer import found_often, rise, rivals
 from tasks.exercises.ex32_watermarking.findings import Width
 from tests.exercises.test_conclusions import said
 
@@ -61,3 +61,12 @@ def test_every_rise_of_the_cost_is_beyond_noise_or_the_prediction_fails(dearest,
     assert found.difference == pytest.approx(difference, abs=1e-4)
     text = said("ex32_watermarking", '{% if rise.verdict != "higher" %}', "{% endif %}", rise=found)
     assert bool(text) == (verdict != "higher")
+
+
+@pytest.mark.parametrize(
+    ("flagged", "texts", "often"), [(290, 300, False), (293, 300, True), (285, 300, False), (3, 3, False)]
+)
+def test_a_rate_above_the_bound_by_chance_confirms_nothing(flagged, texts, often):
+    """Of 300 texts at a rate of 95 %, up to 292 are found in 97.5 % of all cases."""
+    right = Any(flagged=flagged / texts, mean_z=3.5)
+    assert found_often(Any(usual=Any(nll=(1.0,) * texts, right=right))) == often

@@ -252,7 +252,7 @@ def test_byte_pairs_stand_beside_the_run_of_as_many_passes():
 def test_texts_that_are_alike_are_called_so_and_the_examples_are_theirs():
     text = said(made_of(), 3)
     assert "Here all spell alike, with 92% known words where held-out text has 100%" in text
-    assert "Of words that neither the training text nor GPT-2's vocabulary has, small writes `cremated`" in text
+    assert "Of words that neither the training text nor GPT-2's vocabulary has whole, small writes `cremated`" in text
     assert "longest faultless stretch of large is `the earth was`" in text
 
 

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -64,3 +65,11 @@ def test_sparklines_follow_the_values():
     assert sparkline([1.0, math.nan, 2.0]) == "▁ █"
     assert len(sparkline(range(1000))) == 40
     assert sparkline([math.nan]) == " "
+
+
+def test_tokens_of_two_kinds_are_told_apart_by_name():
+    """A score is a place among the names, so that the highest is no more than the second kind."""
+    block = TokenScores(("In", " the", " end"), (None, 1.0, 0.0), "list", sides=("red", "green"))
+    text = shown(replace(sample.results()[0], parts=(Part("", (block,)),)))
+    assert "list; underlined: green" in text
+    assert "highest" not in text

@@ -135,7 +135,7 @@ def judge(ctx: Context, lab: Lab, setting: Setting) -> Quality:
         by_seed=tuple(mean_std(own)[0] for own in scores),
         known=share_of_real_words(texts, lab.words, cut_start=True),
         distinct=distinct([words(text)[1:-1] for text in texts], 1),
-        repeated=sum(repetition(text, 8) for text in texts) / len(texts),
+        repeats=tuple(repetition(text, 8) for text in texts),
     )
 
 

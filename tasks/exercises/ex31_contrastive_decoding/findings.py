@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -52,31 +53,37 @@ class Quality:
     by_seed: tuple[float, ...]  # means of these, one per seed of the amateur; without one, per seed of the sampling
     known: float  # share of the words that occur in the training text
     distinct: float  # distinct words over words, all texts together
-    repeated: float  # repeated 8-grams of characters within a text, mean
+    repeats: tuple[float, ...]  # share of 8-grams of characters that a text had before, one per text, as ``nll``
 
     @property
     def mean_nll(self) -> float:
         """Over the texts."""
         return mean_std(self.nll)[0]
 
+    @property
+    def repeated(self) -> float:
+        """Repeated 8-grams, mean over the texts."""
+        return mean_std(self.repeats)[0]
 
-def between(baseline: Quality, other: Quality, confidence: float = 0.95) -> Comparison:
-    """The NLL of two settings, whose texts continue the same prompts, with amateurs of the same seeds.
+
+def between(
+    baseline: Quality, other: Quality, of: Literal["nll", "repeats"] = "nll", confidence: float = 0.95
+) -> Comparison:
+    """NLL or repetition of two settings, whose texts continue the same prompts, with amateurs of the same seeds.
 
     Other prompts would change the difference, and so would other amateurs: the squared errors of its mean over prompts
     and over seeds add up, with Satterthwaite's degrees of freedom. What belongs to neither is in both, so that the
     interval is rather too wide. With one amateur it holds for that one.
     """
-    one, two = (np.reshape(quality.nll, (len(quality.by_seed), -1)) for quality in (baseline, other))  # (S, B)
+    before, after = (quality.nll if of == "nll" else quality.repeats for quality in (baseline, other))
+    one, two = np.reshape(before, (len(baseline.by_seed), -1)), np.reshape(after, (len(other.by_seed), -1))  # (S, B)
     differences = two - one  # of a setting that is certain there is one row for all seeds
     means = [differences.mean(axis=axis) for axis in (0, 1)]
     squares = [(mean_std(values)[1] ** 2 / len(values), len(values) - 1) for values in means if len(values) > 1]
     total = sum(square for square, _ in squares)
     freedom = total**2 / sum(square**2 / n for square, n in squares) if total else 1.0
     error = math.sqrt(total) if squares else math.inf
-    return compared(
-        float(differences.mean()), error, max(1.0, freedom), baseline.nll, other.nll, confidence, paired=True
-    )
+    return compared(float(differences.mean()), error, max(1.0, freedom), before, after, confidence, paired=True)
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,11 @@ class Greedy:
     def change(self) -> Comparison:
         """NLL of the paper's texts against that of the expert's."""
         return between(self.expert, self.paper)
+
+    @property
+    def repetition(self) -> Comparison:
+        """Repeated 8-grams of the paper's texts against those of the expert's."""
+        return between(self.expert, self.paper, "repeats")
 
 
 @dataclass(frozen=True)

@@ -379,9 +379,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
             2e-3,
         ),
         Check.at_most("no training starts further from ln V, in nats, than", furthest_start(f), 0.3, "empirical"),
-        Check.at_least(
-            "large has read the training text (epochs)", runs["large"].characters / f.epoch, 2.0, "empirical"
-        ),
+        Check.at_least("large has read the text (epochs)", runs["large"].characters / f.epoch, 2.0, "empirical"),
         Check.at_most(
             "the worst of the models on characters, trained in full, against a bigram (nats per character)",
             max(runs[name].loss for name in CHARACTERS),

@@ -66,6 +66,15 @@ def growth(setting: Setting) -> dict[str, Figure]:
     return {name: makers[name]() for name in GROWTH if name in setting.rows}
 
 
+def keep(out: Path, machine: dict[str, Any], measured: Sequence[Row], drawn: Mapping[str, Figure]) -> None:
+    """Writes the rows, as JSON and as a table, and the figures into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "benchmarks.json", machine, measured, {name: asdict(figure) for name, figure in drawn.items()})
+    (out / "benchmarks.md").write_text(f"{sentence(machine)}\n\n{markdown(measured)}\n", encoding="utf-8")
+    for name, figure in drawn.items():
+        (out / f"{name}.svg").write_text(standalone(figure), encoding="utf-8")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=(__doc__ or "").splitlines()[0])
@@ -100,14 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         setting = Setting(chosen, rounds, threads, machine, Path(scratch), parsed.short)
         measured = measure(wanted, setting, SECTIONS)
+        print(f"{sentence(machine)}\n\n{markdown(measured)}")
+        keep(parsed.out, machine, measured, {})  # half an hour's rows are not lost with a figure
         drawn = growth(setting)
-    table, about = markdown(measured), sentence(machine)
-    print(f"{about}\n\n{table}")
-    parsed.out.mkdir(parents=True, exist_ok=True)
-    write_json(parsed.out / "benchmarks.json", machine, measured, {name: asdict(f) for name, f in drawn.items()})
-    (parsed.out / "benchmarks.md").write_text(f"{about}\n\n{table}\n", encoding="utf-8")
-    for name, figure in drawn.items():
-        (parsed.out / f"{name}.svg").write_text(standalone(figure), encoding="utf-8")
+    keep(parsed.out, machine, measured, drawn)
     if parsed.write_docs:
         PAGE.renew(machine, measured, drawn)
     return status(measured)

@@ -155,6 +155,19 @@ def test_the_command_line_writes_all_three_forms(
     assert (tmp_path / "token.svg").read_text().startswith("<svg")
 
 
+def test_a_figure_that_fails_costs_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goal = GOALS[0]
+
+    def growth(setting: Setting) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(umbrella, "SECTIONS", {goal.section: lambda _: {goal.name: measured(0.1)}})
+    monkeypatch.setattr(umbrella, "growth", growth)
+    with pytest.raises(InterruptedError):
+        umbrella.main(["--rows", f"{goal.name},token", "--rounds", "1", "--threads", "1", "--out", str(tmp_path)])
+    assert [row["name"] for row in json.loads((tmp_path / "benchmarks.json").read_text())["rows"]] == [goal.name]
+
+
 @pytest.mark.parametrize(
     "wrong", [["--rows", "nothing"], ["--rounds", "0"], ["--threads", "0"], ["--write-docs", "--short"]]
 )

@@ -165,7 +165,9 @@ def test_a_figure_that_fails_costs_no_rows(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(umbrella, "growth", growth)
     with pytest.raises(InterruptedError):
         umbrella.main(["--rows", f"{goal.name},token", "--rounds", "1", "--threads", "1", "--out", str(tmp_path)])
-    assert [row["name"] for row in json.loads((tmp_path / "benchmarks.json").read_text())["rows"]] == [goal.name]
+    assert [row["goal"]["name"] for row in json.loads((tmp_path / "benchmarks.json").read_text())["rows"]] == [
+        goal.name
+    ]
 
 
 @pytest.mark.parametrize(

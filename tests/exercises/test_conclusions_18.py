@@ -185,3 +185,12 @@ def test_a_step_inside_the_noise_confirms_no_prediction(findings):
     found = compose(TEMPLATE, f, ex18.answer(f))
     assert next(c for c in found.checks if "a wider beam" in c.claim).passed
     assert not found.unexpected
+
+
+def test_the_lowest_loss_has_its_rivals(findings):
+    low = with_written(findings, beam_2={"nats": (1.0, 1.1, 1.2)}, greedy={"nats": (1.1, 1.1, 1.15)})
+    assert "Beam search (K = 2) has the lowest loss under GPT-2, not to be told from that of greedy decoding: " in told(
+        low, 0
+    )
+    alone = with_written(findings, beam_2={"nats": (1.0, 1.1, 1.2)})
+    assert "Beam search (K = 2) has the lowest loss under GPT-2: perplexity" in told(alone, 0)

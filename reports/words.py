@@ -241,6 +241,19 @@ def describe(
     return f"{sentence}."
 
 
+def unconfirmed(comparison: Difference, of: str, why: str) -> str:
+    """What a comparison leaves of the prediction that its difference is positive; ``of`` is what was repeated.
+
+    ``{{ gain | unconfirmed("prompt", "it is inside the noise") }}`` may give "not shown, and not refuted either: it is
+    inside the noise".
+    """
+    if comparison.verdict == "lower":
+        return "refuted here"
+    if comparison.verdict == "one seed":
+        return f"not to be said of one {of}"
+    return f"not shown, and not refuted either: {why}"
+
+
 def _places(digits: int) -> str:
     return f"{spelled(digits)} {noun(digits, 'decimal')}" if digits else "whole numbers"
 
@@ -330,6 +343,7 @@ FILTERS: Mapping[str, Any] = {
         verdict,
         interval,
         describe,
+        unconfirmed,
         code,
         token,
         upper_first,

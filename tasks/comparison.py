@@ -57,6 +57,11 @@ def counted(baselines: Baselines) -> list[tuple[str, float]]:
     return [("unigram", baselines.unigram), ("bigram", baselines.bigram), *best]
 
 
+def least(found: Sequence[Comparison]) -> Comparison:
+    """The least of several differences that should all be positive; one that is not so beyond noise before others."""
+    return min(holm(found), key=lambda c: (c.verdict == "higher", c.difference))
+
+
 def _how(rows: Sequence[Variant]) -> str:
     seeds = " and ".join(map(str, sorted({len(row.curves) for row in rows}, reverse=True)))
     steps = span([row.steps for row in rows], spec=",", joint=" or ")
@@ -163,8 +168,3 @@ def _grouped(base: Variant, rows: Sequence[Variant], found: Sequence[Comparison]
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def least(found: Sequence[Comparison]) -> Comparison:
-    """The least of several differences that should all be positive; one that is not so beyond noise before others."""
-    return min(holm(found), key=lambda c: (c.verdict == "higher", c.difference))

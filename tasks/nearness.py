@@ -9,6 +9,12 @@ from reports.words import listed
 Name = TypeVar("Name", bound=Hashable)
 
 
+def as_low(least: Sequence[float], others: Mapping[Name, Sequence[float]]) -> list[Name]:
+    """Those whose mean cannot be told from the least, beyond noise: values in pairs, corrected after Holm."""
+    found = holm([compare_paired(least, values) for values in others.values()])
+    return [name for name, comparison in zip(others, found, strict=True) if comparison.verdict != "higher"]
+
+
 def as_near(people: Sequence[float], ways: Mapping[Name, Sequence[float]], nearest: Name) -> list[Name]:
     """The ways whose mean is not farther from people's than that of the nearest one, beyond noise.
 
@@ -22,10 +28,7 @@ def as_near(people: Sequence[float], ways: Mapping[Name, Sequence[float]], neare
         sign = -1 if mean_std(apart)[0] < 0 else 1
         return [sign * difference for difference in apart]
 
-    others = [name for name in ways if name != nearest]
-    least = distances(ways[nearest])
-    found = holm([compare_paired(least, distances(ways[name])) for name in others])
-    return [name for name, comparison in zip(others, found, strict=True) if comparison.verdict != "higher"]
+    return as_low(distances(ways[nearest]), {name: distances(ways[name]) for name in ways if name != nearest})
 
 
 def few(names: Sequence[object]) -> str:

@@ -26,7 +26,7 @@ from tasks.exercises.ex18_beam_search.findings import (
     Written,
     different,
 )
-from tasks.nearness import as_near, few
+from tasks.nearness import as_low, as_near, few
 
 TEMPLATE = Path(ex18.__file__).with_name("answer.md").read_text(encoding="utf-8")
 TEXTS = ("so it was so", "and it was day", "let there be")
@@ -194,3 +194,13 @@ def test_the_lowest_loss_has_its_rivals(findings):
     )
     alone = with_written(findings, beam_2={"nats": (1.0, 1.1, 1.2)})
     assert "Beam search (K = 2) has the lowest loss under GPT-2: perplexity" in told(alone, 0)
+
+
+def test_what_cannot_be_told_from_the_least_is_corrected_for_its_number():
+    least, higher = (1.0, 1.1, 1.2), (2.0, 2.12, 2.19)
+    near = (1.05, 1.08, 1.3)
+    assert as_low(least, {"near": near, "higher": higher}) == ["near"]
+    between = (1.1, 1.23, 1.38)  # beyond noise alone (p = 0.03), and no longer as one of two
+    assert as_low(least, {"between": between}) == []
+    assert as_low(least, {"between": between, "near": near}) == ["between", "near"]
+    assert as_low(least[:1], {"higher": higher[:1]}) == ["higher"], "one prompt tells nothing"

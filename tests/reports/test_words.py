@@ -167,3 +167,16 @@ def test_sentences_say_no_more_than_the_data():
     assert "one seed" in words.describe(compare([1.0], [2.0]), "a", "b")
     assert "3 texts each" in words.describe(compare([1.0, 1.5, 0.5], [1.1, 1.6, 0.6]), "a", "b", of="texts")
     assert " bits " in words.describe(compare([1.0], [2.0]), "a", "b", unit="bits")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ((1.0, 1.2, 0.9), "refuted here"),
+        ((2.0, 2.4, 1.7), "not shown, and not refuted either: it is inside the noise"),
+        ((1.0,), "not to be said of one prompt"),
+    ],
+)
+def test_what_is_left_of_a_prediction(other, said):
+    found = compare_paired((2.0, 2.1, 1.9)[: len(other)], other)
+    assert words.unconfirmed(found, "prompt", "it is inside the noise") == said

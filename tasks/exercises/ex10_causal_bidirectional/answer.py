@@ -9,6 +9,7 @@ from reports.answers import Draft
 from reports.types import Cell, Check, Sample, Table
 from reports.words import mean_std
 from tasks.exercises.ex10_causal_bidirectional.findings import PAIRS, TASKS, Findings, Gap
+from tasks.nearness import as_low
 
 FEATURES = (
     "letter counts",
@@ -89,9 +90,8 @@ def past_bigram(f: Findings, *gaps: Gap) -> bool:
 
 def rivals(f: Findings) -> list[str]:
     """Ways of filling a gap that cannot be told from the one of the lowest loss; corrected for their number."""
-    others = [way for way in f.gaps if way != f.best_way]
-    found = holm([compare_paired(f.gaps[f.best_way].nats, f.gaps[way].nats) for way in others])
-    return [f"“{way}”" for way, c in zip(others, found, strict=True) if c.verdict != "higher"]
+    others = {way: gap.nats for way, gap in f.gaps.items() if way != f.best_way}
+    return [f"“{way}”" for way in as_low(f.gaps[f.best_way].nats, others)]
 
 
 def generation(f: Findings) -> Table:

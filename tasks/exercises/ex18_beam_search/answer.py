@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from minigpt.evaluation.statistics import Comparison, compare_paired, holm, mean_std
+from minigpt.evaluation.statistics import Comparison, compare_paired, mean_std
 from reports.answers import Draft
 from reports.live.listings import listing
 from reports.types import Block, Cell, Check, Figure, Sample, Series, Table
@@ -28,7 +28,7 @@ from tasks.exercises.ex18_beam_search.findings import (
     Written,
     different,
 )
-from tasks.nearness import as_near, few
+from tasks.nearness import as_low, as_near, few
 
 MEASURES: dict[str, Callable[[Written], Sequence[float]]] = {
     "perplexity": lambda w: w.perplexities,
@@ -56,6 +56,7 @@ def answer(f: Findings) -> Draft:
     for strategy in LETTERED:
         blocks[strategy.key] = against(f, strategy)
         blocks[f"samples of {strategy.key}"] = (sample(f, BEAMS[BEAM]), sample(f, strategy))
+    lowest = min(f.ours, key=lambda w: w.loss)
     nearest = min(f.ours, key=lambda w: abs(w.loss - f.human.loss))
     confidence = f.truncates.confidence
     return Draft(
@@ -66,8 +67,8 @@ def answer(f: Findings) -> Draft:
             "texts": len(different(f.ours)),
             "wider": wider(f),
             "own": compare_paired(f.beam.own, f.of(GREEDY).own),
-            "lowest": min(f.ours, key=lambda w: w.loss),
-            "lowest_rivals": few(as_likely(f)),
+            "lowest": lowest,
+            "lowest_rivals": few(as_low(lowest.nats, {w.name: w.nats for w in f.ours if w is not lowest})),
             "nearest": nearest,
             "nearest_rivals": few(as_near(f.human.nats, {w.name: w.nats for w in f.ours}, nearest.name)),
             "large_rivals": large_rivals(f),
@@ -270,13 +271,6 @@ def checks(f: Findings) -> tuple[Check, ...]:
         ),
         *empirical_checks(f),
     )
-
-
-def as_likely(f: Findings) -> list[str]:
-    """Strategies whose loss under the pretrained model cannot be told from the lowest, after Holm."""
-    lowest, *others = sorted(f.ours, key=lambda w: w.loss)
-    found = holm([compare_paired(lowest.nats, w.nats) for w in others])
-    return [w.name for w, c in zip(others, found, strict=True) if c.verdict != "higher"]
 
 
 def wider(f: Findings) -> Comparison:

@@ -258,8 +258,8 @@ def byte_pairs(f: Findings) -> Table:
             )
     base = trained_on_pairs(f)[0].variant.baselines
     per_token = trained_on_pairs(f)[0].characters_per_token
-    counted = {"bigrams of byte pairs": base.bigram, f"{base.n}-grams of byte pairs": base.ngram}
-    for name, loss in list(counted.items())[: 1 if base.n == 2 else 2]:
+    grams = {2: base.bigram, base.n: base.ngram}
+    for name, loss in ((f"{n}-grams of byte pairs", loss) for n, loss in grams.items()):
         rows.append((name, None, None, 1.0, None, loss, loss / per_token, loss / per_token / math.log(2)))
     columns = (
         "model",

@@ -11,7 +11,6 @@ from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation.craft import Craft, Source
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.timing import Timing
-from minigpt.evaluation.words import whole_words
 from minigpt.files import blank_model
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex22_model_sizes.findings import BYTE_PAIRS, Count, Findings, Run
@@ -27,6 +26,7 @@ from tasks.recipes.catalogue import (
 )
 from tasks.study import variants
 from tasks.variants import Variant
+from tasks.vocabulary import common_words
 
 SIZES = {"small": SMALL, "medium": MEDIUM, "large": LARGE}
 RUNS = {
@@ -86,9 +86,7 @@ def ahead(ctx: Context) -> Untimed:
 
     def find() -> Untimed:
         trained = [name for name, recipe in RUNS.items() if ctx.seeds(recipe)]
-        bpe = ctx.bpe()
-        common = whole_words(bpe.decode([token]) for token in range(bpe.vocab_size))
-        prompts, known = prompts_of(ctx), Source(ctx.text("train"), common)
+        prompts, known = prompts_of(ctx), Source(ctx.text("train"), common_words(ctx))
         found = {}
         for i, name in enumerate(trained):
             found[name] = read(ctx, name, prompts, known)

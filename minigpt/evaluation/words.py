@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 import regex
 
+from minigpt.tokenizers import Tokenizer
+
 _ALONE = r"[\p{L}&&[\p{Ideographic}\p{Script=Hiragana}\p{Script=Katakana}\p{Line_Break=Complex_Context}]]"
 _LETTER = rf"[\p{{L}}--{_ALONE}]"
 _MARKS = r"[\p{M}\u200c\u200d]*"  # and the joiners of Persian and Hindi
@@ -41,6 +43,11 @@ def letters_of_words(text: str) -> bool:
 def whole_words(pieces: Iterable[str]) -> frozenset[str]:
     """Words that a byte-pair vocabulary has whole, with a space before them, in lower case: the common ones."""
     return frozenset(piece[1:].lower() for piece in pieces if piece[:1] == " " and piece[1:].isalpha())
+
+
+def common_words(tokenizer: Tokenizer) -> frozenset[str]:
+    """``whole_words`` of all tokens of a byte-pair tokenizer."""
+    return whole_words(tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
 
 
 def is_punctuation(text: str) -> bool:

@@ -15,7 +15,7 @@ from minigpt.decoding.sampling import Sampling, warp
 from minigpt.decoding.side_by_side import side_by_side
 from minigpt.evaluation.diversity import repetition
 from minigpt.evaluation.excerpts import spread_starts
-from minigpt.evaluation.words import share_of_real_words
+from minigpt.evaluation.words import common_words, share_of_real_words
 from minigpt.pretrained.causal_lm import row_losses
 from minigpt.pretrained.limits import context_of
 from tasks.exercise import Context
@@ -33,7 +33,6 @@ from tasks.exercises.ex18_beam_search.findings import (
     Strategy,
 )
 from tasks.exercises.ex18_beam_search.lab import Lab
-from tasks.vocabulary import common_words
 
 DRAWN = (GREEDY, TOP_K, NUCLEUS, COOL, PLAIN)
 
@@ -62,7 +61,7 @@ def pretrained_writing(lab: Lab, rows: Tensor) -> dict[str, ByPretrained]:
 
 def known_words(lab: Lab) -> frozenset[str]:
     """Words of the training text, and the common ones that GPT-2's vocabulary has whole."""
-    return common_words(lab.context) | lab.known
+    return common_words(lab.context.bpe()) | lab.known
 
 
 def prompts(context: Context) -> Tensor:

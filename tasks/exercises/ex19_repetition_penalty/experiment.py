@@ -16,7 +16,7 @@ from minigpt.decoding.sampling import Processor, Sampling
 from minigpt.decoding.side_by_side import side_by_side
 from minigpt.evaluation.diversity import ngrams, repetition
 from minigpt.evaluation.excerpts import spread_starts
-from minigpt.evaluation.words import share_of_real_words, words
+from minigpt.evaluation.words import common_words, share_of_real_words, words
 from minigpt.pretrained.causal_lm import continue_text, losses_under
 from minigpt.pretrained.limits import context_of
 from minigpt.pretrained.quick import quick
@@ -34,7 +34,6 @@ from tasks.exercises.ex19_repetition_penalty.findings import (
     Reading,
     Written,
 )
-from tasks.vocabulary import common_words
 
 SAMPLINGS = {NUCLEUS: Sampling(top_p=TOP_P), GREEDY: Sampling(temperature=0.0)}
 
@@ -88,7 +87,7 @@ def prepare(context: Context) -> Lab:
     last = offsets[len(offsets) - length - n_new - 8][0]  # some tokens to spare: text cut elsewhere has others
     starts = spread_starts(text, n["samples"], last)
     rows = [tokenizer(text[start:], add_special_tokens=False)["input_ids"][: length + n_new] for start in starts]
-    known = common_words(context).union(words(context.text("train")))
+    known = common_words(context.bpe()).union(words(context.text("train")))
     model = quick(pretrained.model, context.precision)
     return Lab(model, pretrained.model, tokenizer, torch.tensor(rows, device=context.device), length, n_new, known)
 

@@ -11,6 +11,7 @@ from minigpt.decoding.sampling import Sampling, generate
 from minigpt.evaluation.craft import Craft, Source
 from minigpt.evaluation.evaluate import evaluate
 from minigpt.evaluation.timing import Timing
+from minigpt.evaluation.words import common_words
 from minigpt.files import blank_model
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex22_model_sizes.findings import BYTE_PAIRS, Count, Findings, Run
@@ -26,7 +27,6 @@ from tasks.recipes.catalogue import (
 )
 from tasks.study import variants
 from tasks.variants import Variant
-from tasks.vocabulary import common_words
 
 SIZES = {"small": SMALL, "medium": MEDIUM, "large": LARGE}
 RUNS = {
@@ -86,7 +86,7 @@ def ahead(ctx: Context) -> Untimed:
 
     def find() -> Untimed:
         trained = [name for name, recipe in RUNS.items() if ctx.seeds(recipe)]
-        prompts, known = prompts_of(ctx), Source(ctx.text("train"), common_words(ctx))
+        prompts, known = prompts_of(ctx), Source(ctx.text("train"), common_words(ctx.bpe()))
         found = {}
         for i, name in enumerate(trained):
             found[name] = read(ctx, name, prompts, known)

@@ -1,9 +1,19 @@
+from types import SimpleNamespace
+
 import pytest
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt.evaluation.words import is_punctuation, letters_of_words, longest_copy, share_of_real_words, spaced, words
+from minigpt.evaluation.words import (
+    common_words,
+    is_punctuation,
+    letters_of_words,
+    longest_copy,
+    share_of_real_words,
+    spaced,
+    words,
+)
 from tests.any_text import KINDS
 
 
@@ -89,3 +99,9 @@ def test_words_are_made_of_letters_of_words(kind: str) -> None:
     for word in words(text):
         assert letters_of_words(word) or len(regex.findall(r"\p{L}", word)) == 1 or "'" in word
     assert bool(words(text)) == (kind not in ("emoji", "a mark and a space"))
+
+
+def test_common_words_are_the_whole_ones_of_a_vocabulary():
+    pieces = [" The", "he", " cat", " 12", "cat", " b"]
+    tokenizer = SimpleNamespace(vocab_size=len(pieces), decode=lambda ids: "".join(pieces[i] for i in ids))
+    assert common_words(tokenizer) == {"the", "cat", "b"}

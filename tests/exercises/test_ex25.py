@@ -1,3 +1,6 @@
+import itertools
+import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,7 +13,8 @@ from reports.types import flattened
 from tasks.exercises.ex25_rotary_positions import rotation
 from tasks.exercises.ex25_rotary_positions.experiment import EXERCISE
 from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, escape
-from tests.exercise_context import answered, assert_sound, measured
+from tasks.recipes.catalogue import POSITIONS_ROPE
+from tests.exercise_context import answered, assert_sound, make_context, measured
 from tests.exercises.formulas import assert_formulas
 
 
@@ -128,6 +132,23 @@ def test_a_model_of_fewer_seeds_is_compared_without_pairs(findings):
     tables = flattened(answered(EXERCISE, replace(findings, extrapolation=found)).parts[3].blocks)
     rows = {row[0]: row for block in tables if getattr(block, "name", "") == "remedies" for row in block.rows}
     assert rows["no positions"][1:6] == (2.25, 0.5, None, None, "one seed")
+
+
+def test_a_training_loss_is_held_against_bigrams_of_the_training_text(findings):
+    """Their loss on the text that they were counted on, beside the most likely bigram model of it in closed form."""
+    ctx = make_context(EXERCISE)
+    tokens = ctx.tokens(POSITIONS_ROPE, "train").tolist()
+    pairs, before = Counter(itertools.pairwise(tokens)), Counter(tokens[:-1])
+    least = -sum(n * math.log(n / before[pair[0]]) for pair, n in pairs.items()) / (len(tokens) - 1)
+    assert least < findings.training_bigram < least + 0.2, "smoothing costs a little"
+    assert findings.training_bigram < findings.variants[0].baselines.bigram, "held-out text costs more"
+    text = prose(
+        answered(
+            EXERCISE, replace(findings, training_bigram=9.0, escapes=dict.fromkeys(findings.escapes, (10.0, 12.0)))
+        ),
+        3,
+    )
+    assert "A training loss below the bigram's (9.000 nats, counted and scored on the training text)" in text
 
 
 def test_the_plateau_ends_where_five_rows_are_below_the_bigram_at_their_mean():

@@ -48,6 +48,7 @@ def answer(f: Findings) -> Draft:
             "untrained": untrained(f.variants[:2]),
             "best": best,
             "read_on": found.read_on[best],
+            "unplaced": f.escaped(f.variants[-1].label),
             "learned_enough": found.inside_beats(f.rope.baselines.bigram),
             "tolerated": TOLERATED,
         },
@@ -61,8 +62,17 @@ def escapes(f: Findings) -> Table:
         steps = f.escaped(row.label)
         ends = [mean_std([curve.finished_losses[i] for curve in row.curves])[0] for i in (0, -1)]
         rows.append((row.label, steps, *ends, ends[0] - ends[1]))
-    columns = ("positions", "steps to below the bigram", f"loss of {f.shorter} steps", f"of {f.rope.steps}", "gain")
-    caption = "When a model is below the bigram, and where finished trainings end (nats per token), means over seeds."
+    columns = (
+        "positions",
+        "steps to a training loss below the bigram",
+        f"loss of {f.shorter} steps",
+        f"of {f.rope.steps}",
+        "gain",
+    )
+    caption = (
+        "When the training loss, averaged over five rows of its history, is below the bigram's on the same text, and "
+        "which validation loss finished trainings end with (nats per token); means over seeds."
+    )
     return Table(columns, tuple(rows), caption, "escapes")
 
 

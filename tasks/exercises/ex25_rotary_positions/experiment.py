@@ -6,6 +6,7 @@ from torch import Tensor
 
 from minigpt.decoding.sampling import generate
 from minigpt.evaluation.extrapolation import losses_by_bucket, readings
+from minigpt.evaluation.ngrams import ngram_losses
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex25_rotary_positions.attention import measure_attention
 from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, Findings, Written, escape
@@ -31,12 +32,14 @@ def measure(ctx: Context) -> Findings:
     attention = measure_attention(ctx, rope.model, tokens)
     models = {label: [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for label, recipe in TRAINED.items()}
     extrapolation = ahead(ctx)
+    read = ctx.tokens(POSITIONS_ROPE, "train").cpu().numpy()
+    bigram = ngram_losses(read, read, rope.model.config.vocab_size, 2)[1]  # on the text that the histories are of
     escapes = {
-        label: tuple(escape(m.history["step"], m.history["train_loss"], m.baselines.bigram) for m in seeds)
+        label: tuple(escape(m.history["step"], m.history["train_loss"], bigram) for m in seeds)
         for label, seeds in models.items()
     }
     written = write(ctx, rope, tokens, extrapolation.length)
-    return Findings(rotation, attention, tuple(rows), escapes, extrapolation, written)
+    return Findings(rotation, attention, tuple(rows), bigram, escapes, extrapolation, written)
 
 
 def ahead(ctx: Context) -> Extrapolation:

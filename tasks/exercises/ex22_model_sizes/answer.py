@@ -44,7 +44,8 @@ def answer(f: Findings) -> Draft:
                 tuple(validation_curve(f.runs[name], f.runs[name].tokens_per_step) for name in SIZES),
                 seen,
                 "validation loss, nats per character",
-                "Equal tokens: validation loss, mean ± standard deviation over the seeds.",
+                "Equal tokens: validation loss, mean ± standard deviation over the seeds "
+                f"({', '.join(f'{len(f.runs[name].losses)} of {name}' for name in SIZES)}).",
                 hlines=lines(f),
             ),
             "validation by seconds": Figure(
@@ -54,6 +55,7 @@ def answer(f: Findings) -> Draft:
                 "validation loss at the end, nats per character",
                 "Finished trainings by the time they took; between two of a size the loss is taken as straight.",
                 hlines=lines(f),
+                x_log=True,
             ),
             "validation": validation(f),
             **({"byte pairs": byte_pairs(f)} if trained_on_pairs(f) else {}),
@@ -79,7 +81,7 @@ def answer(f: Findings) -> Draft:
             "training_span": by_training_loss(f)[-1].training_loss - by_training_loss(f)[0].training_loss,
             "rivals": {"tokens": f.at_equal_tokens.rivals, "time": f.at_equal_time.rivals if f.at_equal_time else []},
             "in_order": [run.name for run in by_training_loss(f)] == list(reversed(SIZES)),
-            "furthest_start": furthest_start(f),
+            "furthest_start": f.furthest_start,
             "untaught": f.untaught,
             "base": f.base,
             "writers": writers(f),
@@ -213,13 +215,15 @@ def validation(f: Findings) -> Table:
             run.steps,
             run.characters / f.epoch,
             run.seconds,
-            len(run.losses),
-            run.loss,
-            mean_std(run.losses)[1] if len(run.losses) > 1 else None,
-            math.exp(run.loss),
-            run.loss / math.log(2),
+            len(losses),
+            loss,
+            spread if len(losses) > 1 else None,
+            math.exp(loss),
+            loss / math.log(2),
         )
         for name, run in ((name, f.runs[name]) for name in CHARACTERS)
+        for losses in (f.at_equal_tokens.losses.get(name) or run.losses,)  # of small, branches of more seeds
+        for loss, spread in (mean_std(losses),)
     ]
     base = f.base
     for name, loss in (("bigrams", base.bigram), (f"{base.n}-grams, smoothed", base.ngram)):
@@ -343,12 +347,6 @@ def time(f: Findings) -> Table:
     return Table(columns, rows, caption, "time")
 
 
-def furthest_start(f: Findings) -> float:
-    """How far from ln V the loss of a training begins, at most."""
-    runs = f.runs.values()
-    return max(abs(curve.losses[0] - math.log(run.vocab_size)) for run in runs for curve in run.variant.curves)
-
-
 def checks(f: Findings) -> tuple[Check, ...]:
     """The claims."""
     runs = f.runs
@@ -378,7 +376,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
             runs["small"].variant.losses[0],
             2e-3,
         ),
-        Check.at_most("no training starts further from ln V, in nats, than", furthest_start(f), 0.3, "empirical"),
+        Check.at_most("no training starts further from ln V, in nats, than", f.furthest_start, 0.3, "empirical"),
         Check.at_least("large has read the text (epochs)", runs["large"].characters / f.epoch, 2.0, "empirical"),
         Check.at_most(
             "the worst of the models on characters, trained in full, against a bigram (nats per character)",

@@ -5,11 +5,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from minigpt.evaluation.craft import Craft
 from minigpt.evaluation.curves import mean_between
 from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.pooled import compare_pooled
-from minigpt.evaluation.statistics import Comparison, holm, mean_std, widened
+from minigpt.evaluation.statistics import Comparison, compare_blocks, holm, mean_std, widened
 from minigpt.evaluation.timing import Timing
 from tasks.variants import Variant
 
@@ -195,6 +197,12 @@ class Findings:
         return min(run.seconds for run in self.trunks.values())
 
     @property
+    def furthest_start(self) -> float:
+        """How far from ln V the loss of a training begins, at most."""
+        runs = self.runs.values()
+        return max(abs(curve.losses[0] - math.log(run.vocab_size)) for run in runs for curve in run.variant.curves)
+
+    @property
     def untaught(self) -> list[Run]:
         """Those that do not beat the bigram, and have no opinion."""
         return [self.runs[name] for name in CHARACTERS if not self.runs[name].variant.beats_bigram]
@@ -211,7 +219,8 @@ class Findings:
         steps = {size: min(self.budget / run.step.median, float(run.steps)) for size, run in self.trunks.items()}
         if any(run.variant.finished_after(steps[size]) is None for size, run in self.trunks.items()):
             return None
-        return self._standing(steps, {size: self.timing_error(size) for size in SIZES})
+        errors = {size: self.timing_error(size) + self.reading_error(size, steps[size]) for size in SIZES}
+        return self._standing(steps, errors)
 
     def timing_error(self, size: str) -> float:
         """How far the quartiles of its step times leave a size's loss at a given time open, nats."""
@@ -221,6 +230,19 @@ class Findings:
         ratio = math.log(curves[0].finished_steps[-1] / curves[0].finished_steps[0])
         return abs((ends[1] - ends[0]) / ratio) * math.log(run.step.high / run.step.low) / 2 if ratio else 0.0
 
+    def reading_error(self, size: str, steps: float) -> float:
+        """What a straight line in the steps reads else than one in their logarithm, between two finished lengths, nats.
+
+        Raises:
+            ValueError: the size has finished no training so short.
+        """
+        variant = self.trunks[size].variant
+        read = variant.finished_after(steps)
+        if read is None:
+            raise ValueError(f"{size} has finished no training as short as {steps:g} steps")
+        line = [float(np.interp(steps, curve.finished_steps, curve.finished_losses)) for curve in variant.curves]
+        return abs(mean_std(line)[0] - mean_std(read)[0])
+
     def _standing(self, steps: dict[str, float], errors: dict[str, float]) -> Standing:
         ended = {size: run.variant.finished_after(steps[size]) or () for size, run in self.trunks.items()}
         losses = dict(sorted(ended.items(), key=lambda item: mean_std(item[1])[0]))
@@ -228,13 +250,25 @@ class Findings:
         untaught = tuple(size for size in losses if max(losses[size], default=0.0) >= self.base.bigram)
         judged = []
         for better, worse in pairs:
-            found, error = compare_pooled(losses, worse, better), errors[better] + errors[worse]
+            found, error = self._compared(losses, worse, better), errors[better] + errors[worse]
             if {better, worse} & set(untaught):
                 judged.append(replace(found, verdict="untrained"))
             else:
                 judged.append(widened(found, [found.difference - error, found.difference + error]))
         corrected = zip(pairs, holm(judged), strict=True)
         return Standing(losses, steps, tuple((*pair, found) for pair, found in corrected), untaught)
+
+    def _compared(self, losses: dict[str, tuple[float, ...]], worse: str, better: str) -> Comparison:
+        """Trainings of one seed read the same batches and are pairs, where all sizes have the same seeds."""
+        if not self.in_pairs:
+            return compare_pooled(losses, worse, better)
+        rest = [ended for size, ended in losses.items() if size not in (worse, better)]
+        return compare_blocks([losses[worse], losses[better], *rest])[0]
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether the sizes have their seeds in common."""
+        return len({run.variant.seeds for run in self.trunks.values()}) == 1
 
     @property
     def metrics(self) -> dict[str, float | int]:

@@ -9,7 +9,7 @@ from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.statistics import Comparison, holm, mean_std
 from reports.types import Cell, Figure, Series, Table
 from reports.words import fixed, interval, listed, nats, noun, plural, signed, span, verdict
-from tasks.variants import Variant, at_equal_time, comparisons, comparisons_at_equal_time
+from tasks.variants import Variant, at_equal_time, comparisons, comparisons_at_equal_time, contrast
 
 
 def table(rows: Sequence[Variant], *, name: str, caption: str = "") -> Table:
@@ -100,7 +100,7 @@ def sentences(rows: Sequence[Variant]) -> str:
     if not rows[0].beats_bigram:
         return untrained(rows)
     base, steps, time = rows[0], comparisons(rows), comparisons_at_equal_time(rows)
-    said = [untrained(rows), _grouped(base, rows[1:], steps)]
+    said = [untrained(rows), _grouped(base, rows[1:], steps), _by_their_own_pairs(rows, steps)]
     turned = [(row, late) for row, at, late in zip(rows[1:], steps, time, strict=True) if at.verdict != late.verdict]
     if turned and time and not rows[0].beats_bigram_with(at_equal_time(rows)[0] or base.losses):
         said.append(
@@ -125,6 +125,19 @@ def untrained(rows: Sequence[Variant]) -> str:
         f"({nats(rows[0].baselines.bigram)}), so that what is compared would be how soon a model learns to look "
         "further back than one token, and not what it does then."
     )
+
+
+def _by_their_own_pairs(rows: Sequence[Variant], found: Sequence[Comparison]) -> str:
+    """Rows that are inside the noise by the scatter of all rows, and would not be by that of their own pairs."""
+    said = []
+    for row, together in zip(rows[1:], found, strict=True):
+        alone = contrast(rows[0], row)
+        if together.verdict == "noise" and alone.verdict in ("lower", "higher"):
+            said.append(
+                f"By its own pairs alone {row.label} would be {alone.verdict}, by {nats(abs(alone.difference))} "
+                f"({interval(alone)}): it is the scatter of all rows that leaves this open."
+            )
+    return " ".join(said)
 
 
 def _grouped(base: Variant, rows: Sequence[Variant], found: Sequence[Comparison], open_by: str = "") -> str:

@@ -40,7 +40,12 @@ class CostModel:
         rate = (large - small) / max(whole_context - one_token, 1e-9)
         return cls(max(0.0, one_token - small / rate), rate)
 
+    def seconds(self, config: GPTConfig, prompt: int, n_new: int) -> tuple[float, float]:
+        """Predicted time of a generation without cache, and with it."""
+        uncached, cached = (n_new * self.overhead + f / self.rate for f in generation_flops(config, prompt, n_new))
+        return uncached, cached
+
     def speedup(self, config: GPTConfig, prompt: int, n_new: int) -> float:
         """Predicted time of a generation without cache over its time with cache."""
-        uncached, cached = (n_new * self.overhead + f / self.rate for f in generation_flops(config, prompt, n_new))
+        uncached, cached = self.seconds(config, prompt, n_new)
         return uncached / cached

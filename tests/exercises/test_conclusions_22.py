@@ -80,11 +80,13 @@ def test_byte_pairs_that_do_not_beat_their_bigrams_are_not_judged():
 
 
 def test_the_branches_that_are_compared_are_told_from_the_row_of_the_table():
-    """Both have as many seeds, and other losses."""
+    """The table shows what is compared; the small model that writes may have other seeds, or other losses."""
     found = made_of()
-    note = "The table's row of small is a training of its own, of"
-    assert f"{note} 1 seed; what is compared here are branches of its longer training, 3 seeds.)" in said(found, 2)
+    note = (
+        "Of small these are branches of its longer training. The small model of (a) and (c) is a training of its own,"
+    )
+    assert f"{note} of 1 seed: 1.700" in said(found, 2)
     other = {**found.runs, "small": invented("small", around(1.75, 3), second=0.25)}
-    assert f"{note} 3 seeds;" in said(replace(found, runs=other), 2)
+    assert f"{note} of 3 seeds: 1.75" in said(replace(found, runs=other), 2)
     same = {**found.runs, "small": invented("small", around(1.7, 3), second=0.25)}
     assert note not in said(replace(found, runs=same), 2)

@@ -52,19 +52,49 @@ def test_the_verdict_is_that_of_the_timings(findings, speedups, said):
 @pytest.mark.parametrize(
     ("predicted", "said"),
     [
-        ((1.0, 3.3), "3.3 at 40 tokens, 10% more than measured, but 1.0 at 10, where it is furthest off (50% less)"),
-        ((2.0, 3.3), "3.3 at 40 tokens, 10% more than measured: a model"),
+        (
+            (1.0, 3.3),
+            "3.3 at 40 tokens, 10% more than measured, but 1.0 at 10, where it is furthest off (50% less). The two "
+            "times that it is made of are off by +10% (without cache) and +0% (with it) at 40 tokens, −50% (without "
+            "cache) and +0% (with it) at 10 tokens.",
+        ),
+        (
+            (2.0, 3.3),
+            "3.3 at 40 tokens, 10% more than measured. The two times that it is made of are off by +10% (without "
+            "cache) and +0% (with it) at 40 tokens.",
+        ),
     ],
 )
 def test_the_cost_model_is_shown_where_it_is_furthest_off(findings, predicted, said):
     one = Timing(1.0, 1.0, 1.0, 1)
     runs = tuple(
-        replace(run, uncached=Timing(speedup, speedup, speedup, 1), cached=one, predicted=by_model)
+        replace(run, uncached=Timing(speedup, speedup, speedup, 1), cached=one, predicted_seconds=(by_model, 1.0))
         for run, speedup, by_model in zip(findings.runs, (2.0, 3.0), predicted, strict=True)
     )
     answer = answered(EXERCISE, replace(findings, runs=runs))
     text = " ".join(block.text for block in answer.parts[0].blocks if block.type == "prose")
     assert said in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "said", "unsaid"),
+    [
+        ((1.9, 1.3), (2.4, 0.8), "At 10 tokens it is the time with cache that is wrong", "None"),
+        ((1.0, 1.0), (2.4, 0.8), "Two errors of one sign cancel in the ratio", "time with cache that is wrong"),
+        ((1.0, 1.0), (3.0, 0.8), "(without cache) and −20% (with it) at 40 tokens", "cancel in the ratio"),
+    ],
+)
+def test_errors_of_both_times_are_told_from_that_of_their_ratio(findings, short, long, said, unsaid):
+    """Measured: 2 seconds without and 1 with cache at 10 tokens, 3 and 1 at 40."""
+    one = Timing(1.0, 1.0, 1.0, 1)
+    runs = tuple(
+        replace(run, uncached=Timing(seconds, seconds, seconds, 1), cached=one, predicted_seconds=predicted)
+        for run, seconds, predicted in zip(findings.runs, (2.0, 3.0), (short, long), strict=True)
+    )
+    answer = answered(EXERCISE, replace(findings, runs=runs))
+    text = " ".join(" ".join(block.text for block in answer.parts[0].blocks if block.type == "prose").split())
+    assert said in text
+    assert unsaid not in text
 
 
 def test_other_tokens_are_not_called_the_same(findings):

@@ -146,7 +146,7 @@ def test_a_training_loss_is_held_against_bigrams_of_the_training_text(findings):
         answered(
             EXERCISE, replace(findings, training_bigram=9.0, escapes=dict.fromkeys(findings.escapes, (10.0, 12.0)))
         ),
-        3,
+        2,
     )
     assert "A training loss below the bigram's (9.000 nats, counted and scored on the training text)" in text
 

@@ -6,7 +6,13 @@ from minigpt.cost import published
 from minigpt.cost.published import GPT1, GPT2, GPT3, MODELS
 from reports.answers import Draft
 from reports.types import Check, Figure, Series, Table
-from tasks.exercises.ex03_architectures.arithmetic import BYTES_PER_TOKEN, GPT1_EPOCHS, TOKENS_PER_WORD
+from tasks.exercises.ex03_architectures.arithmetic import (
+    BYTES_PER_TOKEN,
+    GPT1_EPOCHS,
+    LAWS,
+    TOKENS_PER_WORD,
+    data_if_read_again,
+)
 from tasks.exercises.ex03_architectures.findings import Findings
 
 NORM_PLACES = {"post": "post-norm", "pre": "pre-norm"}
@@ -67,6 +73,7 @@ def answer(f: Findings) -> Draft:
             "worst": max(mix, key=deviation),  # data set, tokens, weight, epochs printed, epochs computed
             "tokens_per_word": TOKENS_PER_WORD,
             "bytes_per_token": BYTES_PER_TOKEN,
+            "read_again": [data_if_read_again(law) for law in LAWS.values()],
             "size_first": sum(share.by_size > share.by_data for share in f.shares),
             "by_size": [pair.per_ten for pair in f.pairs if pair.what.startswith("size")],
             "by_data": [pair.per_ten for pair in f.pairs if pair.what.startswith("data")],

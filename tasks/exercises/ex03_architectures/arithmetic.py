@@ -107,6 +107,13 @@ def shares(law: Law, factor: float = 1.0) -> list[tuple[float, float]]:
     ]
 
 
+def data_if_read_again(law: Law) -> float:
+    """What data would save in the first step if each reading of GPT-1's text were worth new text, nats per token."""
+    before, after = STEPS[0]
+    size, tokens = scale_for(law, before)
+    return contributions(law, (size, GPT1_EPOCHS * tokens), scale_for(law, after))[1]
+
+
 def lambada_drop(before: PublishedModel, after: PublishedModel) -> float:
     """How much ln perplexity on LAMBADA falls from one model to another, nats; zero-shot, as published."""
     return math.log((before.lambada_perplexity or math.nan) / (after.lambada_perplexity or math.nan))

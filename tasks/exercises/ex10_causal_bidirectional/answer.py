@@ -41,7 +41,7 @@ def answer(f: Findings) -> Draft:
             "pairs": PAIRS,
             "masked_writes": mean_and_std(f.next["masked"])[0],
             "probes": readers(f),
-            "averaged_serve": averaged_serve(f),
+            "averaged_serve": {kind: averaged_serve(f, kind) for kind in ("causal", "masked")},
             "own": [f"{f.mean_accuracy(name, 'causal, own loss'):.3f} on {name}" for name in f.tasks],
             "scoring": judged(scoring, past_bigram(f, masked, scored)),
             "rivals": rivals(f),
@@ -72,9 +72,9 @@ def readers(f: Findings) -> dict[str, Comparison]:
     return {name: judged(c, learned) for name, c in f.probes("causal, mean", "masked, mean").items()}
 
 
-def averaged_serve(f: Findings) -> bool:
-    """Whether the causal model's averaged states say more than its last one, on every task."""
-    found = [compare(f.accuracy[name]["causal, last"], f.accuracy[name]["causal, mean"]) for name in f.tasks]
+def averaged_serve(f: Findings, kind: str) -> bool:
+    """Whether a model's averaged states say more than its last one, on every task."""
+    found = [compare(f.accuracy[name][f"{kind}, last"], f.accuracy[name][f"{kind}, mean"]) for name in f.tasks]
     return {c.verdict for c in holm(found)} == {"higher"}
 
 

@@ -131,7 +131,7 @@ def time_length(ctx: Context, model: GPT, prompt: Tensor, n: int, cost: CostMode
         uncached=seconds["uncached"],
         cached=seconds["cached"],
         flop_ratio=uncached_flops / cached_flops,
-        predicted=cost.speedup(model.config, P, n),
+        predicted_seconds=cost.seconds(model.config, P, n),
         same_tokens=torch.equal(tokens, cached_tokens),
         logits_difference=largest(logits - cached_logits),
         cache_bytes=KVCache(model.config, 1, P + n - 1).nbytes,

@@ -23,7 +23,7 @@ class Run:
     uncached: Timing
     cached: Timing
     flop_ratio: float
-    predicted: float  # speed-up by the cost model
+    predicted_seconds: tuple[float, float]  # by the cost model, without cache and with it
     same_tokens: bool
     logits_difference: float
     cache_bytes: int
@@ -34,6 +34,16 @@ class Run:
     def speedup(self) -> float:
         """Of the medians."""
         return self.uncached.median / self.cached.median
+
+    @property
+    def predicted(self) -> float:
+        """The speed-up by the cost model."""
+        return self.predicted_seconds[0] / self.predicted_seconds[1]
+
+    @property
+    def missed(self) -> tuple[float, float]:
+        """By how much the cost model's seconds are off, relatively: without cache, and with it."""
+        return self.predicted_seconds[0] / self.uncached.median - 1, self.predicted_seconds[1] / self.cached.median - 1
 
     @property
     def spread(self) -> float:
@@ -109,6 +119,8 @@ class Findings:
                 f"speedup_{run.n_new}": run.speedup,
                 f"flop_ratio_{run.n_new}": run.flop_ratio,
                 f"predicted_speedup_{run.n_new}": run.predicted,
+                f"predicted_seconds_uncached_{run.n_new}": run.predicted_seconds[0],
+                f"predicted_seconds_cached_{run.n_new}": run.predicted_seconds[1],
                 f"cache_{run.n_new}_kib": run.cache_bytes / KIB,
             }
         return metrics | {

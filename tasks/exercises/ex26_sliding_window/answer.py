@@ -193,7 +193,7 @@ def gradients(f: Findings) -> Heatmap:
     values = tuple(tuple(math.log10(x) if x else None for x in line) for line in f.influence.sizes)
     caption = (
         f"Gradient sizes (log₁₀) in the trained model with window {f.narrow.window} and {f.narrow.n_layer} layers "
-        f"(first 32 positions); blank is exactly 0. Its reach is {f.influence.reach}."
+        f"(first 32 positions); empty (in a terminal, dotted) is exactly 0. Its reach is {f.influence.reach}."
     )
     return Heatmap(values, "input position", "output position", caption)
 

@@ -153,7 +153,7 @@ def checks(f: Findings) -> tuple[Check, ...]:
         ),
         Check.at_most("wider MQA against MHA: relative difference in parameters", f.parameters_apart, 0.005),
         Check(
-            "multi-query attention costs at most 0.05 nats (Shazeer, 2019: minor degradation)",
+            "multi-query attention, though smaller, costs at most 0.05 nats (minor at equal size: Shazeer, 2019)",
             "empirical",
             mqa.loss - mha.loss,
             "≤ 0.05 at the upper end of its interval, of models better than the bigram",

@@ -71,6 +71,15 @@ class Attention:
         return next(share for share in self.shares if share.n == n)
 
     @property
+    def others_above(self) -> dict[int, float]:
+        """Of the first positions those but 0 that get several times their uniform share, and how many times.
+
+        Uniform attention of the late queries, which all see them, gives each of them the same.
+        """
+        ratios = {place: share / self.first().uniform for place, share in enumerate(self.positions) if place}
+        return {place: ratio for place, ratio in ratios.items() if ratio > SEVERAL}
+
+    @property
     def by_head(self) -> dict[tuple[int, int], float]:
         """Share of position 0 by (layer, head)."""
         return {(i, j): value for i, layer in enumerate(self.heads) for j, value in enumerate(layer)}

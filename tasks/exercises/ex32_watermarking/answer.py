@@ -61,6 +61,8 @@ def answer(f: Findings) -> Draft:
             "usual_delta": USUAL,
             "undecided": uniform_share(f.fraction, USUAL),
             "rivals": rivals(f),
+            "lucky": [w.width for w in f.widths if w not in f.honest and w.drift <= f.best.drift] if f.honest else [],
+            "steadiest": min(f.widths, key=lambda w: w.drift),
             "unmarked": unmarked(f),
             "independent_drift": 1 / math.sqrt(f.width_texts),
         },
@@ -180,7 +182,7 @@ def detection(f: Findings) -> Table:
     columns = ("texts", "number", "scored n-grams", "mean z", "std of z", "flagged at 1 %", "flagged at 5 %")
     caption = (
         f"Texts of {f.length} characters. Human text is cut from the corpus; with no mark in it, no key is the right "
-        "one, and both must behave alike."
+        "one, and both must behave alike, up to the luck of a key."
     )
     return Table(columns, rows, caption, "detection")
 

@@ -117,7 +117,8 @@ def students(f: Findings) -> Table:
         f"Loss on the whole validation text, {plural(len(f.alone.losses), 'seed')}. Differences: at equal steps from "
         f"cross-entropy only, at equal time from cross-entropy for {f.longer.steps} steps, about what the teacher's "
         f"passes cost ({f.longer_ratio:.2f} of the time of the best distilled student). Verdicts: 95 % interval over "
-        "seeds, paired, with Holm's correction for the students of a column."
+        "seeds, paired, with Holm's correction for the students of a column; those at equal time hold what that "
+        "ratio and the quartiles of the step times leave open, too."
     )
     return Table(columns, tuple(rows), caption, "students")
 

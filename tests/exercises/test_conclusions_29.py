@@ -1,6 +1,7 @@
 """21.29: what a long stream shows, and what two models' sinks are made to explain."""
 
 import random
+from dataclasses import replace
 from statistics import fmean
 from types import SimpleNamespace as Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from minigpt.evaluation.statistics import compare, compare_paired
 from tasks.exercises.ex29_attention_sinks.answer import dense_growth
-from tasks.exercises.ex29_attention_sinks.findings import LongStream
+from tasks.exercises.ex29_attention_sinks.findings import Attention, LongStream, Share
 from tests.exercises.test_conclusions import HIGH, LOW, said
 
 NOISE = [3.0, 4.0, 5.2]
@@ -82,3 +83,34 @@ def test_a_sink_is_a_reason_only_for_effects_that_differ(brought, effect, shares
     text = of_stream(x, first=Any(ratio=shares[1]), effect=compare_paired(*effect), growth=compare(LOW, HIGH))
     assert ("only one of them has much of a sink" in text) == reason
     assert ("does not show that they do more there" in text) == open_
+
+
+@pytest.mark.parametrize(("scatter", "told"), [(0.0001, True), (1.0, False)])
+def test_units_explain_no_difference_that_would_take_a_token_of_hundreds_of_characters(scatter, told):
+    """A nat per token against some ten thousandths per character, or against what may be a nat."""
+    x = stream([2.0] * 64, by_sinks={0: (3.0, 3.0, 3.0), 4: (3.0 - scatter, 3.0 + scatter, 3.0)})
+    assert x.sinks_bring.verdict == "noise"
+    effect = compare_paired(HIGH, LOW)
+    text = of_stream(x, effect=effect, growth=compare(LOW, HIGH))
+    assert ("does not explain it: a token would have to" in text) == told
+    assert ("does not show that they do more there" in text) != told
+    if told:
+        most = effect.interval[1] / x.sinks_bring.interval[0]
+        assert f"more than {round(most / 10) * 10:,} characters" in text
+
+
+def test_places_beside_the_first_that_get_several_times_their_share_are_named():
+    """Uniform attention gives each of the early positions the same, here 0.01; several is 5 times."""
+    one = Share(n=1, mean=0.4, rows=(0.4,), layers=(0.4,), layers_std=(), uniform=0.01)
+    x = Attention(("a",), "a", 64, 32, (one,), ((0.4,),), (0.4, 0.07, 0.01, 0.055, 0.05), (), 0.0)
+    assert x.others_above == pytest.approx({1: 7.0, 3: 5.5})
+    text = said(
+        "ex29_attention_sinks",
+        "{% set beyond = ",
+        "**Beside GPT-2.**",
+        f=Any(kinds={"random tokens": x, "real text": replace(x, positions=(0.4, 0.01))}),
+        ratios=[40.0],
+        several=5,
+    )
+    assert "too: in random tokens position 1 gets 7.0 times, position 3 gets 5.5 times." in " ".join(text.split())
+    assert "real text" not in text

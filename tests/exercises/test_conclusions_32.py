@@ -31,8 +31,21 @@ def test_the_best_width_has_its_rivals(shares, texts, found, expected):
         f=f,
         best=honest[0],
         rivals=found,
+        lucky=[],
     )
     assert expected in text
+
+
+def test_a_width_that_passed_by_the_luck_of_the_keys_is_said_to():
+    """k = 2 passes although its z depends on the key as much as that of k = 3, which does not."""
+    widths = [Width(k, 50.0, (0.0, 0.0), (0.0, 2**0.5 * drift), 1.0, 0.5) for k, drift in ((2, 0.36), (6, 0.14))]
+    f = Any(honest=widths, best=widths[0], plain=Any(nll=(1.0,) * 60), keys=8)
+    names = {"f": f, "best": widths[0], "rivals": [6], "steadiest": widths[1]}
+    begin, end = "{% if lucky %}", "{% endif %}"
+    text = said("ex32_watermarking", begin, end, lucky=[3, 4], **names)
+    assert "its mean z varies by 0.36, no less than at k = 3 and 4, which did not." in " ".join(text.split())
+    assert "takes the width whose z varies least, k = 6 (0.14)." in " ".join(text.split())
+    assert not said("ex32_watermarking", begin, end, lucky=[], **names).strip()
 
 
 @pytest.mark.parametrize(("flagged", "missed"), [(0.86, True), (0.95, False)])

@@ -49,6 +49,17 @@ def test_the_compute_of_gpt1_counts_its_epochs():
     assert arithmetic.training_flops(GPT3[-1]) == pytest.approx(3.14e23, rel=0.005)
 
 
+def test_read_again_as_new_text_gpt1_has_more_data_than_gpt2():
+    """131 billion tokens against 10: by every law the first step then loses by its data."""
+    assert arithmetic.GPT1_EPOCHS * arithmetic.tokens_of("GPT-1") > arithmetic.tokens_of("GPT-2")
+    for law in arithmetic.LAWS.values():
+        (n0, d0), (n1, d1) = (arithmetic.scale_for(law, model) for model in arithmetic.STEPS[0])
+        d0 *= arithmetic.GPT1_EPOCHS
+        by_hand = (law(n0, d0) - law(n0, d1) + law(n1, d0) - law(n1, d1)) / 2
+        assert arithmetic.data_if_read_again(law) == pytest.approx(by_hand)
+        assert by_hand < 0 < arithmetic.shares(law)[0][1]
+
+
 def test_the_table_has_every_attribute_the_question_names(answer):
     table = next(block for block in answer.parts[0].blocks if getattr(block, "name", "") == "comparison")
     assert len(table.rows) == 13

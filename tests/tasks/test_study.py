@@ -189,6 +189,19 @@ def test_sentences_group_what_is_alike():
     assert "Y and z have one seed each, which carries no claim: −0.100 and +0.700 nats against base, whose" in said
 
 
+def test_a_row_whose_own_pairs_would_decide_is_named():
+    """Three differences of about 0.02, lost in the scatter of a third row, whose seeds vary by 0.06."""
+    close, wild = variant("close", [2.0226, 2.0318, 2.0087], 0.1), variant("wild", [2.3, 2.4, 2.25], 0.1)
+    assert stats.ttest_rel(close.losses, BASE.losses).pvalue < 0.05
+    assert comparisons([BASE, close, wild])[0].verdict == "noise"
+    said = sentences([BASE, close, wild])
+    assert "Close cannot be told from base" in said
+    assert "By its own pairs alone close would be higher, by 0.021 nats (95% interval" in said
+    assert "it is the scatter of all rows that leaves this open" in said
+    assert "own pairs" not in sentences([BASE, close])
+    assert "own pairs" not in sentences([BASE, variant("equal", [2.0, 1.99, 2.01], 0.1), wild])
+
+
 def test_noise_at_equal_time_is_that_of_the_step_times_too():
     """Lower at equal steps; the quartiles of the step times leave more open than that."""
     said = sentences([BASE, variant("loose", [1.9, 1.911, 1.89], 0.1, vary=0.5)])

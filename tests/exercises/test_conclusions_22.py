@@ -85,7 +85,7 @@ def test_the_branches_that_are_compared_are_told_from_the_row_of_the_table():
     note = (
         "Of small these are branches of its longer training. The small model of (a) and (c) is a training of its own,"
     )
-    assert f"{note} of 1 seed: 1.700" in said(found, 2)
+    assert f"{note} of 1 seed: 1.700.)" in said(found, 2)
     other = {**found.runs, "small": invented("small", around(1.75, 3), second=0.25)}
     assert f"{note} of 3 seeds: 1.75" in said(replace(found, runs=other), 2)
     same = {**found.runs, "small": invented("small", around(1.7, 3), second=0.25)}

@@ -130,8 +130,8 @@ def untrained(rows: Sequence[Variant]) -> str:
 def _by_their_own_pairs(rows: Sequence[Variant], found: Sequence[Comparison]) -> str:
     """Rows that are inside the noise by the scatter of all rows, and would not be by that of their own pairs."""
     said = []
-    for row, together in zip(rows[1:], found, strict=True):
-        alone = contrast(rows[0], row)
+    by_pairs = holm([contrast(rows[0], row) for row in rows[1:]])
+    for row, together, alone in zip(rows[1:], found, by_pairs, strict=True):
         if together.verdict == "noise" and alone.verdict in ("lower", "higher"):
             said.append(
                 f"By its own pairs alone {row.label} would be {alone.verdict}, by {nats(abs(alone.difference))} "

@@ -4,7 +4,7 @@ from types import SimpleNamespace as Any
 
 import pytest
 
-from tasks.exercises.ex32_watermarking.answer import found_often, rise, rivals
+from tasks.exercises.ex32_watermarking.answer import found_often, lucky, rise, rivals
 from tasks.exercises.ex32_watermarking.findings import Width
 from tests.exercises.test_conclusions import said
 
@@ -31,7 +31,6 @@ def test_the_best_width_has_its_rivals(shares, texts, found, expected):
         f=f,
         best=honest[0],
         rivals=found,
-        lucky=[],
     )
     assert expected in text
 
@@ -39,13 +38,16 @@ def test_the_best_width_has_its_rivals(shares, texts, found, expected):
 def test_a_width_that_passed_by_the_luck_of_the_keys_is_said_to():
     """k = 2 passes although its z depends on the key as much as that of k = 3, which does not."""
     widths = [Width(k, 50.0, (0.0, 0.0), (0.0, 2**0.5 * drift), 1.0, 0.5) for k, drift in ((2, 0.36), (6, 0.14))]
-    f = Any(honest=widths, best=widths[0], plain=Any(nll=(1.0,) * 60), keys=8)
-    names = {"f": f, "best": widths[0], "rivals": [6], "steadiest": widths[1]}
-    begin, end = "{% if lucky %}", "{% endif %}"
-    text = said("ex32_watermarking", begin, end, lucky=[3, 4], **names)
-    assert "its mean z varies by 0.36, no less than at k = 3 and 4, which did not." in " ".join(text.split())
-    assert "takes the width whose z varies least, k = 6 (0.14)." in " ".join(text.split())
-    assert not said("ex32_watermarking", begin, end, lucky=[], **names).strip()
+    failed = [Width(k, 50.0, (0.5, 0.0), (0.0, 2**0.5 * drift), 1.0, 0.5) for k, drift in ((3, 0.35), (5, 0.4))]
+    f = Any(honest=widths, widths=(*widths, *failed), best=widths[0])
+    assert lucky(f) == [3]
+    assert lucky(Any(honest=(), widths=failed, best=failed[0])) == []
+    assert lucky(Any(honest=widths, widths=(*widths, *failed), best=widths[1])) == []
+    begin, end = "{% if lucky %}", "{% endif %}\n{% endif %}"
+    text = " ".join(said("ex32_watermarking", begin, end, lucky=[3], best=widths[0], steadiest=widths[1]).split())
+    assert "its mean z varies by 0.36, no less than at k = 3, which did not pass." in text
+    assert "takes the one of these widths whose z varies least, k = 6 (0.14)." in text
+    assert "one of these" not in said("ex32_watermarking", begin, end, lucky=[3], best=widths[0], steadiest=widths[0])
 
 
 @pytest.mark.parametrize(("flagged", "missed"), [(0.86, True), (0.95, False)])

@@ -7,6 +7,7 @@ from scipy import stats
 from minigpt.config import GPTConfig
 from minigpt.evaluation.craft import Source
 from minigpt.evaluation.ngrams import Baselines
+from minigpt.evaluation.statistics import compare_paired
 from minigpt.evaluation.timing import Timing
 from reports.types import Prose, flattened
 from tasks.exercises.ex22_model_sizes import answer as ex22
@@ -204,8 +205,42 @@ def test_how_a_loss_is_read_between_two_finished_lengths_is_in_the_interval():
     assert found.reading_error("large", 25.0) == found.reading_error("large", 100.0) == 0.0
     straight, logarithmic = 1.9 - 0.5 * 25 / 75, 1.65
     assert found.reading_error("large", 50.0) == pytest.approx(straight - logarithmic)
+    twice = invented("large", around(1.4), early=around(1.9), second=2.0)  # 50 steps in small's hundred seconds
+    found.runs["large"] = twice
+    assert found.at_equal_time.steps["large"] == 50.0
+    pairs = {pair[:2]: pair[2] for pair in found.at_equal_time.pairs}
+    exact = compare_paired(twice.variant.finished_after(50.0), found.at_equal_time.losses["small"])
+    half = pairs["small", "large"].interval[1] - pairs["small", "large"].difference
+    assert half == pytest.approx(straight - logarithmic), "the seeds of both vary alike"
+    assert pairs["small", "large"].difference == pytest.approx(exact.difference)
     with pytest.raises(ValueError, match="large has finished no training as short as 10 steps"):
         found.reading_error("large", 10.0)
+
+
+def test_what_is_open_besides_the_seeds_is_in_the_pairs_own_interval_too():
+    """Small is 0.018 and 0.020 below large: that may be off by 0.009 by its two pairs alone, and 0.012 by the time."""
+    losses = {"small": (1.7405, 1.7315), "large": (1.7586, 1.7510), "medium": (1.7416, 1.7325)}
+    found = made_of(seeds=2)
+    alone = compare_paired(losses["large"], losses["small"])
+    for error, verdict in ((0.0, "lower"), (0.012, "noise")):
+        judged = found._compared(losses, "large", "small", error)
+        assert judged.verdict == verdict
+        assert (alone.interval[1] + error < 0) == (verdict == "lower")
+
+
+def test_a_size_that_has_learned_nothing_does_not_say_how_far_the_others_scatter():
+    wild = invented("large", around(1.4), early=(2.3, 2.9, 2.6), second=4.0)
+    found, calm = made_of(), made_of()
+    found.runs["large"] = wild
+    assert found.at_equal_time.untaught == ("large",)
+    between = [{p[:2]: p[2] for p in f.at_equal_time.pairs}["small", "medium"] for f in (found, calm)]
+    assert between[0].verdict == "lower"
+    ours = compare_paired(between_losses(found, "medium"), between_losses(found, "small"))
+    assert between[0].interval == pytest.approx(ours.interval), "of two groups, blocks are pairs"
+
+
+def between_losses(found, size):
+    return found.at_equal_time.losses[size]
 
 
 def test_one_seed_decides_nothing():
@@ -233,7 +268,9 @@ def test_equal_time_is_read_off_finished_trainings_alone():
     run = invented("large", around(1.4), second=4.0)  # none so short
     lost = replace(found, runs={**found.runs, "large": run})
     assert lost.at_equal_time is None
-    assert "*Equal time* cannot be compared" in said(lost, 2)
+    assert lost.none_so_short == ["large"]
+    assert "*Equal time* cannot be compared: in 100.0 seconds, the time of the shortest" in said(lost, 2)
+    assert "of the three trainings, large has finished none." in said(lost, 2)
     assert "equal time was not measured" in answered(EXERCISE, lost).summary
 
 
@@ -291,6 +328,21 @@ def test_byte_pairs_stand_beside_the_run_of_as_many_passes():
     text = said(made_of(), 2)
     assert "small pays 1.400 nats on byte pairs and 1.301 nats on characters, after 6 and 8 epochs" in text
     assert "byte pairs want more text" in text
+
+
+def test_byte_pairs_that_were_learned_by_heart_are_told_from_those_that_were_not_learned():
+    """A bigram of them costs 4.9: one training ends above it from above, the other after 4.5 on its way."""
+    for middle, told in ((5.5, False), (4.5, True)):
+        found = made_of()
+        run = invented("small, byte pairs", (5.2,), V=500, per_token=3.0, base=PAIRS)
+        curve = replace(run.variant.curves[0], losses=(6.2, middle, 5.2))
+        found.runs[run.name] = replace(run, variant=replace(run.variant, curves=(curve,)))
+        text = said(found, 2)
+        assert ("says nothing of byte pairs yet" in text) != told
+        heart = (
+            "after 50 steps small, byte pairs was below a bigram of its own tokens (4.500 against 4.900 nats per token)"
+        )
+        assert (heart in text) == told
 
 
 def test_texts_that_are_alike_are_called_so_and_the_examples_are_theirs():

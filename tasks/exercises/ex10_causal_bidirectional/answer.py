@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from minigpt.cost import published
-from minigpt.evaluation.statistics import Comparison, compare, compare_paired, holm
+from minigpt.evaluation.statistics import Comparison, compare_paired, holm
 from minigpt.evaluation.statistics import mean_std as mean_and_std
 from reports.answers import Draft
 from reports.types import Cell, Check, Sample, Table
@@ -74,7 +74,7 @@ def readers(f: Findings) -> dict[str, Comparison]:
 
 def averaged_serve(f: Findings, kind: str) -> bool:
     """Whether a model's averaged states say more than its last one, on every task."""
-    found = [compare(f.accuracy[name][f"{kind}, last"], f.accuracy[name][f"{kind}, mean"]) for name in f.tasks]
+    found = [compare_paired(f.accuracy[name][f"{kind}, last"], f.accuracy[name][f"{kind}, mean"]) for name in f.tasks]
     return {c.verdict for c in holm(found)} == {"higher"}
 
 
@@ -171,17 +171,18 @@ def sizes(f: Findings) -> Table:
     )
 
 
-def of_sizes(f: Findings, task: str) -> dict[str, str | float]:
+def of_sizes(f: Findings, task: str) -> dict[str, str | float | list[str]]:
     """Accuracies on a task, of the larger causal models that of the best language model."""
     best = min(f.larger, key=lambda name: f.larger[name].loss)
-    top = max(f.larger, key=lambda name: f.accuracy[task][f"causal {name}, mean"][0])
+    found = {name: f.accuracy[task][f"causal {name}, mean"][0] for name in f.larger}
+    most = max(found.values())
     return {
         "task": task,
         "masked": f.mean_accuracy(task, "masked, mean"),
         "causal": f.mean_accuracy(task, "causal, mean"),
-        "larger": f.accuracy[task][f"causal {best}, mean"][0],
-        "top": f.larger[top].recipe,
-        "most": f.accuracy[task][f"causal {top}, mean"][0],
+        "larger": found[best],
+        "top": [f.larger[name].recipe for name in found if found[name] == most],
+        "most": most,
     }
 
 

@@ -101,7 +101,7 @@ def traps(f: Findings) -> Table:
     longest = f.runs[-1]
     rows = (
         (
-            "positions restart at 0 in cached steps (difference in the first two)",
+            "positions restart at 0 in cached steps (difference in the first of them)",
             f.restart_difference,
             f"only the first {f.restart_agrees} of {longest.n_new} tokens are right"
             if f.restart_agrees < longest.n_new

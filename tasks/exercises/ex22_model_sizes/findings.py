@@ -11,7 +11,15 @@ from minigpt.evaluation.craft import Craft
 from minigpt.evaluation.curves import mean_between
 from minigpt.evaluation.ngrams import Baselines
 from minigpt.evaluation.pooled import compare_pooled
-from minigpt.evaluation.statistics import Comparison, compare_blocks, holm, mean_std, widened
+from minigpt.evaluation.statistics import (
+    Comparison,
+    compare_blocks,
+    compare_paired,
+    holm,
+    mean_std,
+    unanimous,
+    widened,
+)
 from minigpt.evaluation.timing import Timing
 from tasks.variants import Variant
 
@@ -63,6 +71,12 @@ class Run:
     def loss(self) -> float:
         """Mean over the seeds."""
         return mean_std(self.losses)[0]
+
+    @property
+    def lowest_on_the_way(self) -> tuple[float, float]:
+        """Step and validation loss where that was lowest, nats per token; of the first seed."""
+        curve = self.variant.curves[0]
+        return min(zip(curve.steps, curve.losses, strict=True), key=lambda at: at[1])
 
     @property
     def training_loss(self) -> float:
@@ -216,11 +230,22 @@ class Findings:
     @property
     def at_equal_time(self) -> Standing | None:
         """Trainings that were finished in the time of the shortest; None where a size has finished none so short."""
-        steps = {size: min(self.budget / run.step.median, float(run.steps)) for size, run in self.trunks.items()}
-        if any(run.variant.finished_after(steps[size]) is None for size, run in self.trunks.items()):
+        steps = self._steps_in_time
+        if self.none_so_short:
             return None
         errors = {size: self.timing_error(size) + self.reading_error(size, steps[size]) for size in SIZES}
         return self._standing(steps, errors)
+
+    @property
+    def none_so_short(self) -> list[str]:
+        """The sizes that have finished no training within equal time."""
+        return [
+            name for name, run in self.trunks.items() if run.variant.finished_after(self._steps_in_time[name]) is None
+        ]
+
+    @property
+    def _steps_in_time(self) -> dict[str, float]:
+        return {size: min(self.budget / run.step.median, float(run.steps)) for size, run in self.trunks.items()}
 
     def timing_error(self, size: str) -> float:
         """How far the quartiles of its step times leave a size's loss at a given time open, nats."""
@@ -249,21 +274,25 @@ class Findings:
         pairs = list(itertools.combinations(losses, 2))
         untaught = tuple(size for size in losses if max(losses[size], default=0.0) >= self.base.bigram)
         judged = []
-        for better, worse in pairs:
-            found, error = self._compared(losses, worse, better), errors[better] + errors[worse]
-            if {better, worse} & set(untaught):
-                judged.append(replace(found, verdict="untrained"))
-            else:
-                judged.append(widened(found, [found.difference - error, found.difference + error]))
+        for pair in pairs:
+            better, worse = pair
+            compared = {size: ended for size, ended in losses.items() if size in pair or size not in untaught}
+            found = self._compared(compared, worse, better, errors[better] + errors[worse])
+            judged.append(replace(found, verdict="untrained") if set(pair) & set(untaught) else found)
         corrected = zip(pairs, holm(judged), strict=True)
         return Standing(losses, steps, tuple((*pair, found) for pair, found in corrected), untaught)
 
-    def _compared(self, losses: dict[str, tuple[float, ...]], worse: str, better: str) -> Comparison:
+    def _compared(self, losses: dict[str, tuple[float, ...]], worse: str, better: str, error: float) -> Comparison:
         """Trainings of one seed read the same batches and are pairs, where all sizes have the same seeds."""
+
+        def open_by(found: Comparison) -> Comparison:
+            return widened(found, [found.difference - error, found.difference + error])
+
         if not self.in_pairs:
-            return compare_pooled(losses, worse, better)
+            return open_by(compare_pooled(losses, worse, better))
         rest = [ended for size, ended in losses.items() if size not in (worse, better)]
-        return compare_blocks([losses[worse], losses[better], *rest])[0]
+        together = compare_blocks([losses[worse], losses[better], *rest])[0]
+        return unanimous(open_by(together), open_by(compare_paired(losses[worse], losses[better])))
 
     @property
     def in_pairs(self) -> bool:

@@ -64,13 +64,13 @@ def escapes(f: Findings) -> Table:
         rows.append((row.label, steps, *ends, ends[0] - ends[1]))
     columns = (
         "positions",
-        "steps to a training loss below the bigram",
+        "steps to a training loss below that of pairs",
         f"loss of {f.shorter} steps",
         f"of {f.rope.steps}",
         "gain",
     )
     caption = (
-        "When the training loss, averaged over five rows of its history, is below the bigram's on the same text, and "
+        "When the training loss, averaged over five rows of its history, is below that of counted pairs, and "
         "which validation loss finished trainings end with (nats per token); means over seeds."
     )
     return Table(columns, tuple(rows), caption, "escapes")

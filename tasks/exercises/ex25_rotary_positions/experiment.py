@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from minigpt.decoding.sampling import generate
 from minigpt.evaluation.extrapolation import losses_by_bucket, readings
-from minigpt.evaluation.ngrams import ngram_losses
 from tasks.exercise import Context, Exercise, TrainedModel
 from tasks.exercises.ex25_rotary_positions.attention import measure_attention
 from tasks.exercises.ex25_rotary_positions.findings import Extrapolation, Findings, Written, escape
@@ -32,14 +32,21 @@ def measure(ctx: Context) -> Findings:
     attention = measure_attention(ctx, rope.model, tokens)
     models = {label: [ctx.model(recipe, seed) for seed in ctx.seeds(recipe)] for label, recipe in TRAINED.items()}
     extrapolation = ahead(ctx)
-    read = ctx.tokens(POSITIONS_ROPE, "train").cpu().numpy()
-    bigram = ngram_losses(read, read, rope.model.config.vocab_size, 2)[1]  # on the text that the histories are of
+    bigram = entropy_of_pairs(ctx.tokens(POSITIONS_ROPE, "train"))
     escapes = {
         label: tuple(escape(m.history["step"], m.history["train_loss"], bigram) for m in seeds)
         for label, seeds in models.items()
     }
     written = write(ctx, rope, tokens, extrapolation.length)
     return Findings(rotation, attention, tuple(rows), bigram, escapes, extrapolation, written)
+
+
+def entropy_of_pairs(tokens: Tensor) -> float:
+    """Conditional entropy of each token (T,) given the one before, nats: no bigram model of this text has less loss."""
+    _, pairs = torch.unique(torch.stack([tokens[:-1], tokens[1:]]), dim=1, return_counts=True)
+    _, firsts = tokens[:-1].unique(return_counts=True)
+    within = torch.special.entr(pairs.double()).sum() - torch.special.entr(firsts.double()).sum()
+    return float(within / (len(tokens) - 1))
 
 
 def ahead(ctx: Context) -> Extrapolation:

@@ -162,7 +162,7 @@ class Findings:
     rotation: Rotation
     attention: Attention
     variants: tuple[Variant, ...]  # learned positions, RoPE, sinusoidal, no positions
-    training_bigram: float  # nats per token of the training text, counted and scored on it
+    training_bigram: float  # nats per token of the training text, of one given the one before, counted on it
     escapes: dict[str, tuple[float | None, ...]]  # by label, per seed: see ``escape``
     extrapolation: Extrapolation
     written: Written
@@ -225,7 +225,7 @@ class Findings:
             "score_spread_sinusoidal": self.attention.additive_spread,
             "cache_trap_loss_nats": self.attention.trap.wrong_nats,
             "cache_right_loss_nats": self.attention.trap.nats,
-            "bigram_on_training_text_nats": self.training_bigram,
+            "training_text_entropy_of_pairs_nats": self.training_bigram,
             **self.extrapolation.metrics,
             **{
                 f"steps_to_bigram_{row.key}": steps
@@ -238,8 +238,8 @@ class Findings:
 def escape(steps: Sequence[float], losses: Sequence[float], bigram: float) -> float | None:
     """The step at which a training loss, averaged over five rows of its history, first falls below the bigram's.
 
-    Both are losses on the training text. There the model leaves the plateau on which it knows no more than which token
-    follows which. None if it never does.
+    Both are losses on the training text, and no bigram model has less there. So this is where the model leaves the
+    plateau on which it knows no more than which token follows which. None if it never does.
     """
     for i in range(4, len(losses)):
         if sum(losses[i - 4 : i + 1]) / 5 < bigram:

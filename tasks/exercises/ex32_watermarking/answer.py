@@ -61,8 +61,8 @@ def answer(f: Findings) -> Draft:
             "usual_delta": USUAL,
             "undecided": uniform_share(f.fraction, USUAL),
             "rivals": rivals(f),
-            "lucky": [w.width for w in f.widths if w not in f.honest and w.drift <= f.best.drift] if f.honest else [],
-            "steadiest": min(f.widths, key=lambda w: w.drift),
+            "lucky": lucky(f),
+            "steadiest": min(f.honest or f.widths, key=lambda w: w.drift),
             "unmarked": unmarked(f),
             "independent_drift": 1 / math.sqrt(f.width_texts),
         },
@@ -142,6 +142,11 @@ def rivals(f: Findings) -> list[int]:
         return a - b > quantile * math.sqrt((a * (1 - a) + b * (1 - b)) / texts)
 
     return [width.width for width in others if not apart(shrunk(f.best), shrunk(width))]
+
+
+def lucky(f: Findings) -> list[int]:
+    """Widths that are not honest although they depend on the key no more than the best of those that are."""
+    return [w.width for w in f.widths if f.honest and w not in f.honest and w.drift <= f.best.drift]
 
 
 def unmarked(f: Findings) -> dict[str, Score]:

@@ -233,6 +233,8 @@ def test_a_size_that_has_learned_nothing_does_not_say_how_far_the_others_scatter
     found, calm = made_of(), made_of()
     found.runs["large"] = wild
     assert found.at_equal_time.untaught == ("large",)
+    assert "In the time of the shortest training large does not beat a bigram" in str(answered(EXERCISE, found))
+    assert "In the time of the shortest training" not in str(answered(EXERCISE, calm))
     between = [{p[:2]: p[2] for p in f.at_equal_time.pairs}["small", "medium"] for f in (found, calm)]
     assert between[0].verdict == "lower"
     ours = compare_paired(between_losses(found, "medium"), between_losses(found, "small"))

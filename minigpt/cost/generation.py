@@ -44,8 +44,3 @@ class CostModel:
         """Predicted time of a generation without cache, and with it."""
         uncached, cached = (n_new * self.overhead + f / self.rate for f in generation_flops(config, prompt, n_new))
         return uncached, cached
-
-    def speedup(self, config: GPTConfig, prompt: int, n_new: int) -> float:
-        """Predicted time of a generation without cache over its time with cache."""
-        uncached, cached = self.seconds(config, prompt, n_new)
-        return uncached / cached

@@ -237,12 +237,9 @@ def test_a_size_that_has_learned_nothing_does_not_say_how_far_the_others_scatter
     assert "In the time of the shortest training" not in str(answered(EXERCISE, calm))
     between = [{p[:2]: p[2] for p in f.at_equal_time.pairs}["small", "medium"] for f in (found, calm)]
     assert between[0].verdict == "lower"
-    ours = compare_paired(between_losses(found, "medium"), between_losses(found, "small"))
+    losses = found.at_equal_time.losses
+    ours = compare_paired(losses["medium"], losses["small"])
     assert between[0].interval == pytest.approx(ours.interval), "of two groups, blocks are pairs"
-
-
-def between_losses(found, size):
-    return found.at_equal_time.losses[size]
 
 
 def test_one_seed_decides_nothing():

@@ -9,6 +9,7 @@ from reports.types import Check, Figure, Heatmap, Series, Table
 from tasks.exercises.ex20_position_embeddings.findings import Findings, Studied
 
 SEGMENTS = 8  # series in a cloud of positions
+CLEAR = 0.9  # of a rotation: share of the steps that go its way, and how its axis correlates with the position
 
 
 def answer(f: Findings) -> Draft:
@@ -32,6 +33,7 @@ def answer(f: Findings) -> Draft:
         },
         checks=checks(f),
         values={
+            "clear": CLEAR,
             "gpt2_length": POSITION_TABLE_SIZE[0],
             "gpt2_values": {name: x.value for name, x in POSITION_TABLE.items()},
             "strong": [(k + 1, w) for k, w in enumerate(s.principal.waves[:3]) if w.share > twice],

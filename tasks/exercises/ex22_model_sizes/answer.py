@@ -208,22 +208,22 @@ def finished_curve(run: Run) -> Series:
 
 
 def validation(f: Findings) -> Table:
-    """The losses in all units."""
+    """The losses in all units; of small those that are compared, which are branches of its longer training."""
+    compared = {name: f.runs[name].losses for name in CHARACTERS} | f.at_equal_tokens.losses
     rows: list[tuple[Cell, ...]] = [
         (
             name,
             run.steps,
             run.characters / f.epoch,
             run.seconds,
-            len(losses),
+            len(compared[name]),
             loss,
-            spread if len(losses) > 1 else None,
+            spread if len(compared[name]) > 1 else None,
             math.exp(loss),
             loss / math.log(2),
         )
         for name, run in ((name, f.runs[name]) for name in CHARACTERS)
-        for losses in (f.at_equal_tokens.losses.get(name) or run.losses,)  # of small, branches of more seeds
-        for loss, spread in (mean_std(losses),)
+        for loss, spread in (mean_std(compared[name]),)
     ]
     base = f.base
     for name, loss in (("bigrams", base.bigram), (f"{base.n}-grams, smoothed", base.ngram)):

@@ -276,8 +276,8 @@ class Findings:
         judged = []
         for pair in pairs:
             better, worse = pair
-            compared = {size: ended for size, ended in losses.items() if size in pair or size not in untaught}
-            found = self._compared(compared, worse, better, errors[better] + errors[worse])
+            in_view = {size: ended for size, ended in losses.items() if size in pair or size not in untaught}
+            found = self._compared(in_view, worse, better, errors[better] + errors[worse])
             judged.append(replace(found, verdict="untrained") if set(pair) & set(untaught) else found)
         corrected = zip(pairs, holm(judged), strict=True)
         return Standing(losses, steps, tuple((*pair, found) for pair, found in corrected), untaught)

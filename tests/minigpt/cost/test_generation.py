@@ -33,6 +33,7 @@ def test_the_cost_model_recovers_the_machine_it_was_fitted_on():
     assert fitted.rate == pytest.approx(truth.rate)
 
 
-def test_a_machine_without_overhead_gets_the_ratio_of_flops():
-    uncached, cached = generation_flops(CONFIG, 4, 20)
-    assert CostModel(0.0, 1e9).speedup(CONFIG, 4, 20) == pytest.approx(uncached / cached)
+def test_a_generation_takes_its_flops_and_a_machine_s_overhead_for_each_step():
+    flops = generation_flops(CONFIG, 4, 20)
+    assert CostModel(0.0, 1e9).seconds(CONFIG, 4, 20) == pytest.approx([f / 1e9 for f in flops])
+    assert CostModel(1e-3, 1e9).seconds(CONFIG, 4, 20) == pytest.approx([0.02 + f / 1e9 for f in flops])
